@@ -1,0 +1,139 @@
+/* STP sockets: BSD-style stream sockets through a shared block device or file.
+ *
+ * Every call behaves as the BSD call of the same name: it returns -1 and sets errno on failure. STPerror()
+ * and STPstrerror() give the STP-specific reason behind the errno. All calls are thread-safe; on one socket
+ * one thread may send while another receives. A socket is a small non-negative integer and a real
+ * descriptor number of the process (it never collides with a file's), but it is for STP calls only.
+ *
+ * Environment: STP_STG  path of the data storage system (needed)
+ *              STP_HOST my host name (default: the short host name of the machine)
+ *              STP_IO   uring or threads: forces one way of doing direct I/O
+ *              STP_DEBUG 1: say on stderr what happens
+ *
+ * The first call that needs it joins the storage system; that takes milliseconds where the host was a member before
+ * on this kernel, T_join of the storage's timing profile where not. Several programs of one host side by side are
+ * NAME, NAME~2, NAME~3, ...; a connect to NAME finds the port among them. After fork, STP calls fail in
+ * the child with ENOTSUP (STP_EFORKED).
+ *
+ * Source: the seed document "Communication mechanism and method for easily transferring information between
+ * processes"; the socket calls of POSIX.1-2017 where it is silent.
+ */
+#ifndef STP_STP_H
+#define STP_STP_H
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PF_STP 0x5354
+#define AF_STP PF_STP
+
+/* An address. Port in network byte order as in sockaddr_in. Names are NUL-terminated, [a-z0-9-], case ignored;
+ * an empty name is "mine" in STPbind and "the default" elsewhere. */
+struct sockaddr_stp {
+  sa_family_t stp_family; /* AF_STP */
+  in_port_t stp_port;
+  char stp_system[64]; /* host name, at most 63 */
+  char stp_stg[32];    /* storage group name, at most 31 */
+};
+
+/* STP-specific reasons: STPerror(). */
+enum {
+  STP_OK = 0,
+  STP_ENOLISTENER = 1,
+  STP_EBACKLOG = 2,
+  STP_ENOSOCKETS = 3,
+  STP_EUNKNOWNHOST = 4,
+  STP_EHOSTDEAD = 5,
+  STP_EHOSTLEFT = 6,
+  STP_EONEWAY = 7,
+  STP_ESILENT = 8,
+  STP_ECLOSED = 9,
+  STP_EABORTED = 10,
+  STP_EDAMAGED = 11,
+  STP_EPROTOCOL = 12,
+  STP_EFENCED = 13,
+  STP_EREFUSED = 14,
+  STP_ESTOPPED = 15,
+  STP_ESTORAGE = 16,
+  STP_EFORKED = 17,
+  STP_ENOTJOINED = 18,
+  STP_EPORTINUSE = 19,
+  STP_ENOPORTS = 20,
+  STP_ELISTENERCLOSED = 21,
+  STP_ESENDBUFFER = 22,
+  STP_ESTUCK = 23,
+  STP_ENOMEMORY = 24,
+  STP_EOTHERSTG = 25,
+  STP_ENOTYET = 26
+};
+
+/* STP-specific options: STPgetopt(), STPsetopt(). All values are int. POLL_MAX_US, INLINE_MAX and SPIN_US are of the whole
+ * program (any socket, or -1, names it); the others of one socket. */
+enum {
+  STP_OPT_POLL_MAX_US = 1,          /* slowest look at the storage when idle, default 12000 */
+  STP_OPT_INLINE_MAX = 2,           /* up to so many bytes travel in packets, default 16384 */
+  STP_OPT_CONNECT_WAITS_ACCEPT = 3, /* 1: STPconnect completes when the peer accepts; 0 (default): when it is queued */
+  STP_OPT_SPIN_US = 4,              /* a waiting thread looks and yields so long before it sleeps, default 200 */
+  STP_OPT_SCB = 5,                  /* read only: number of the socket control block */
+  STP_OPT_CONNECT_TIMEOUT_MS = 6    /* 0 (default): from the storage's timing profile */
+};
+
+/* Makes a socket: domain AF_STP, type SOCK_STREAM (| SOCK_NONBLOCK | SOCK_CLOEXEC), protocol PF_STP or 0.
+ * EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, ENFILE (no SCB free), EMFILE, ENOTCONN never; when joining fails:
+ * ENETDOWN or what the storage said, and STPstrerror says it in words. */
+int STPsocket(int domain, int type, int protocol);
+int STPbind(int s, const struct sockaddr *address, socklen_t length); /* port 0: a free one from the port file */
+int STPlisten(int s, int backlog);
+int STPaccept(int s, struct sockaddr *address, socklen_t *length);
+int STPaccept4(int s, struct sockaddr *address, socklen_t *length, int flags);
+int STPconnect(int s, const struct sockaddr *address, socklen_t length);
+
+/* Flags: MSG_DONTWAIT, MSG_NOSIGNAL (no call here ever raises SIGPIPE unless SO_NOSIGPIPE semantics are turned off:
+ * like send(2), EPIPE raises SIGPIPE without MSG_NOSIGNAL); for STPrecv also MSG_PEEK, MSG_WAITALL. Others: EOPNOTSUPP. */
+ssize_t STPsend(int s, const void *data, size_t length, int flags);
+ssize_t STPrecv(int s, void *into, size_t length, int flags);
+ssize_t STPreadv(int s, const struct iovec *into, int count);
+ssize_t STPwritev(int s, const struct iovec *data, int count);
+
+/* Waits, bounded, until what was sent is in the peer host's memory (SO_LINGER changes that: {1, 0} aborts; a non-blocking
+ * socket does not wait, the end of the process does). -1 with ECONNRESET or ETIMEDOUT: not all of it arrived. */
+int STPclose(int s);
+int STPshutdown(int s, int how); /* 0 or SHUT_RD, 1 or SHUT_WR, 2 or SHUT_RDWR */
+
+/* h_addr_list holds struct sockaddr_stp; h_length is its size. NULL sets h_errno (HOST_NOT_FOUND, TRY_AGAIN). The result is
+ * the calling thread's until its next call. */
+struct hostent *STPgethostbyname(const char *name);
+/* The socket's own address; assigns a default one (a free port) when it has none. */
+int STPgethostname(int s, struct sockaddr *address, socklen_t *length);
+int STPgetsockname(int s, struct sockaddr *address, socklen_t *length); /* port 0 when not bound */
+int STPgetpeername(int s, struct sockaddr *address, socklen_t *length);
+
+/* SOL_SOCKET: SO_ERROR SO_TYPE SO_DOMAIN SO_PROTOCOL SO_ACCEPTCONN SO_SNDBUF SO_RCVBUF SO_SNDTIMEO SO_RCVTIMEO SO_LINGER
+ * SO_REUSEADDR SO_KEEPALIVE SO_BROADCAST(ENOPROTOOPT). Others ENOPROTOOPT. */
+int STPgetsockopt(int s, int level, int option, void *value, socklen_t *length);
+int STPsetsockopt(int s, int level, int option, const void *value, socklen_t length);
+int STPfcntl(int s, int command, ... /* int */);               /* F_GETFL F_SETFL(O_NONBLOCK) F_GETFD F_SETFD */
+int STPioctl(int s, unsigned long request, ... /* int * */);   /* FIONBIO FIONREAD SIOCOUTQ */
+
+int STPgetopt(int s, int option, void *value, socklen_t *length);
+int STPsetopt(int s, int option, void *value, socklen_t length);
+
+/* The STP_E... reason of the last failed call of this thread on `s` (or on any socket: s = -1). */
+int STPerror(int s);
+/* The same in words, with what happened, to which object, and what to do. The calling thread's until its next call. */
+const char *STPstrerror(int s);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,81 @@
+// The medium: whole blocks in and out of the data storage system, asynchronously.
+//
+// Implementations: direct (O_DIRECT through io_uring or a thread pool), mapped (mmap), and the simulator's.
+// One Medium serves one engine (or one membership). Threads: submit, flush and reap are called
+// under the owner's lock, one thread at a time; wait is called without it, and only one thread waits at
+// a time, possibly while another submits; wake may come from any thread.
+//
+// Contract:
+//  - no order between requests in flight, not even to one block; the atomic unit is one logical block;
+//  - every submitted request completes exactly once; its buffer belongs to the medium until that completion was reaped,
+//    however long it takes: there is no cancel;
+//  - a read gives what some completed or in-flight write left, or what was there before; never a mix within one
+//    logical block (8 aligned bytes in mapped mode);
+//  - destroying a medium waits until nothing is in flight any more.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+
+#include "stp/bytes.h"
+#include "stp/timing.h"
+
+namespace stp {
+
+inline constexpr std::size_t kMaxRequestBytes = 512 * 1024;
+inline constexpr std::size_t kBufferAlignment = 4096;
+
+struct IoRequest {
+  enum class Op : std::uint8_t { kRead, kWrite };
+  Op op = Op::kRead;
+  std::uint64_t block = 0;   // first block
+  std::uint32_t blocks = 0;  // 1 up to kMaxRequestBytes of them, inside the storage
+  std::byte* buffer = nullptr;  // blocks * block_size bytes, aligned to kBufferAlignment
+  std::uint64_t token = 0;   // comes back in the completion
+};
+
+struct IoCompletion {
+  std::uint64_t token = 0;
+  int error = 0;  // 0 or an errno; a short transfer is EIO
+};
+
+class Medium {
+ public:
+  virtual ~Medium() = default;
+  virtual std::uint32_t block_size() const = 0;
+  virtual std::uint64_t total_blocks() const = 0;
+
+  // Takes a request. Never fails and never blocks for long: failure comes as a completion.
+  virtual void submit(const IoRequest& request) = 0;
+  // Makes sure that everything submitted is on its way.
+  virtual void flush() = 0;
+  // Takes up to out.size() completions that are there; does not wait.
+  virtual std::size_t reap(std::span<IoCompletion> out) = 0;
+  // Returns when a completion may be there, after wake(), or at `deadline` (CLOCK_BOOTTIME); early returns are fine.
+  // Looks and yields for up to `spin` before it sleeps.
+  virtual void wait(Nanos deadline, Nanos spin) = 0;
+  virtual void wake() = 0;
+};
+
+// Memory fit for any medium: aligned to kBufferAlignment, size rounded up to it, zeroed.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t size);
+  std::byte* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+  Bytes span() const { return {data_.get(), size_}; }
+  explicit operator bool() const { return data_ != nullptr; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace stp

@@ -1,0 +1,56 @@
+// A data storage system as this process has it open: path, superblock, identity, locks, and the media on it.
+//
+// All media of one Storage carry their I/O on one open file description, the one that holds the slot locks.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "stp/error.h"
+#include "stp/medium.h"
+#include "stp/slot_locks.h"
+#include "stp/superblock.h"
+
+namespace stp {
+
+// What a path is, before anything is known of its content.
+struct StorageFacts {
+  bool block_device = false;
+  std::uint64_t size_bytes = 0;
+  std::uint32_t logical_block_bytes = 512;   // of a device; of the device under a file where that can be known
+  std::uint32_t physical_block_bytes = 512;
+  std::string file_system;                   // "ext4", "nfs", "tmpfs", ...; empty for a device
+  bool network_file_system = false;          // NFS, SMB, FUSE, cluster file systems, 9p, ...
+  bool direct_io = false;                    // O_DIRECT can be opened
+};
+Result<StorageFacts> probe_storage(const std::string& path);
+
+class Storage {
+ public:
+  enum class Access { kReadOnly, kReadWrite };
+
+  // Opens `path`, reads and checks the superblock (the copy, when the first is damaged). Refuses, in words: no superblock
+  // (names what it holds instead, where that is known), a storage smaller than its geometry, a mapped storage on a block device
+  // or network file system, a direct one whose block size does not fit the device.
+  static Result<std::shared_ptr<Storage>> open(const std::string& path, Access access);
+  virtual ~Storage() = default;
+
+  virtual const std::string& path() const = 0;
+  virtual const Superblock& superblock() const = 0;
+  virtual bool superblock_is_copy() const = 0;  // the first one was damaged
+  virtual const StorageFacts& facts() const = 0;
+  virtual StorageIdentity identity() const = 0;
+  virtual SlotLocks& locks() = 0;
+  // Direct: io_uring, else threads, as STP_IO or the kernel says. Keeps the Storage alive.
+  virtual Result<std::unique_ptr<Medium>> make_medium() = 0;
+  virtual std::string medium_name() const = 0;  // "direct (io_uring)", "direct (threads)", "mapped"
+
+  // Blocking, for tools: whole blocks, any number.
+  virtual Result<void> read(std::uint64_t block, Bytes into) = 0;
+  virtual Result<void> write(std::uint64_t block, ConstBytes from) = 0;
+
+  // In the child of a fork: lets go of the descriptor, so that the child does not hold the parent's lock. Async-signal-safe.
+  virtual void abandon_after_fork() = 0;
+};
+
+}  // namespace stp
