@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs every test.
+#
+#   tests/run.sh                 everything: the tests, then the unit tests and the simulation again under
+#                                AddressSanitizer + UBSan and under ThreadSanitizer (clang 19 where it can be had)
+#   tests/run.sh --quick         no sanitizer builds
+#   tests/run.sh --no-install    takes the machine as it is
+#   tests/run.sh --seeds N       so many seeds of the simulation (default 1000; a tenth of it under each sanitizer)
+#
+# Builds in build/, build-asan/ and build-tsan/ of the checkout. The last line is `N passed, N failed, N skipped`; what was
+# skipped is listed above it with the reason. Exit status: 0 all passed, 1 something failed, 2 usage.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+quick=no
+install=yes
+seeds=1000
+while [ $# -gt 0 ]; do
+  case $1 in
+    --quick) quick=yes ;;
+    --no-install) install=no ;;
+    --seeds) seeds=${2:?--seeds needs a number}; shift ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
+# The tests set these themselves; what the caller has there must not reach them.
+unset STP_STG STP_HOST STP_AGENT STP_IO STP_DEBUG STP_FAULTS
+
+jobs=$(nproc)
+results=$(mktemp)  # a line each: PASS|FAIL|SKIP, tab, name, tab, reason
+trap 'rm -f "$results"' EXIT
+began=$SECONDS
+
+heading() { printf '\n== %s (%d s since the start)\n' "$*" $((SECONDS - began)); }
+record() { printf '%s\t%s\t%s\n' "$1" "$2" "${3:-}" >>"$results"; }
+
+# build DIR LABEL [meson options...]: sets up and builds everything in DIR.
+build() {
+  local dir=$1 label=$2
+  shift 2
+  heading "build: $label"
+  if [ ! -f "$dir/build.ninja" ] && ! meson setup "$dir" "$@" >"$dir.log" 2>&1; then
+    tail -n 30 "$dir.log"
+    record FAIL "build: $label" 'meson setup failed'
+    return 1
+  fi
+  rm -f "$dir.log"
+  if ! ninja -C "$dir" -j "$jobs" >"$dir/build.log" 2>&1; then
+    grep -E -A 8 'error|FAILED' "$dir/build.log" | head -n 60
+    record FAIL "build: $label" "see $dir/build.log"
+    return 1
+  fi
+  tail -n 1 "$dir/build.log"
+}
+
+# meson_tests DIR LABEL [meson test options...]: runs and counts them.
+meson_tests() {
+  local dir=$1 label=$2
+  shift 2
+  heading "tests: $label"
+  rm -f "$dir/meson-logs/testlog.json"
+  meson test -C "$dir" --num-processes "$jobs" --no-rebuild --print-errorlogs "$@"
+  local status=$?
+  if ! tests/count_tests.py "$dir/meson-logs/testlog.json" "$label" >>"$results" && [ $status != 0 ]; then
+    record FAIL "tests: $label" "meson test ended with $status and no log"
+  fi
+}
+
+# simulate DIR LABEL FIRST LAST: the simulator over these seeds, one process a core.
+simulate() {
+  local dir=$1 label=$2 first=$3 last=$4
+  local program=$dir/tests/sim/stp-sim
+  if [ ! -x "$program" ]; then
+    record SKIP "simulation: $label" 'stp-sim was not built'
+    return
+  fi
+  heading "simulation: $label, seeds $first-$last"
+  local share=$(((last - first + jobs) / jobs)) at=$first pids=() log=0 failed=0
+  while [ "$at" -le "$last" ]; do
+    local end=$((at + share - 1 > last ? last : at + share - 1))
+    "$program" --seeds "$at-$end" >"$dir/simulation-$log.log" 2>&1 &
+    pids+=("$!")
+    at=$((end + 1)) log=$((log + 1))
+  done
+  for log in "${!pids[@]}"; do
+    wait "${pids[$log]}" || { failed=1; tail -n 40 "$dir/simulation-$log.log"; }
+  done
+  [ $failed = 0 ] && tail -qn 1 "$dir"/simulation-*.log
+  if [ $failed = 0 ]; then record PASS "simulation: $label"; else record FAIL "simulation: $label" "see $dir/simulation-*.log"; fi
+}
+
+if [ $install = yes ]; then
+  flags=()
+  [ $quick = no ] && flags=(--sanitizers)
+  tools/install-dependencies.sh "${flags[@]}" || exit 1
+fi
+
+if build build 'default compiler'; then
+  meson_tests build 'default compiler'
+  simulate build 'default compiler' 1 "$seeds"
+fi
+
+if [ $quick = no ]; then
+  compiler=
+  for candidate in clang++-19 clang++-20 clang++-21; do
+    if command -v "$candidate" >/dev/null; then compiler=$candidate; break; fi
+  done
+  if [ -n "$compiler" ]; then
+    export CXX=$compiler
+  else
+    compiler='default compiler'
+    record SKIP 'build with clang 19' 'clang 19 is not installed; the sanitizer builds use the default compiler'
+  fi
+  few=$((seeds / 10 > 0 ? seeds / 10 : 1))
+  sanitized=(-Db_lundef=false -Doptimization=1)
+  export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+  if build build-asan "$compiler, ASan and UBSan" -Db_sanitize=address,undefined "${sanitized[@]}"; then
+    meson_tests build-asan 'ASan and UBSan' --suite unit --timeout-multiplier 5
+    simulate build-asan 'ASan and UBSan' 1 "$few"
+  fi
+  if build build-tsan "$compiler, TSan" -Db_sanitize=thread "${sanitized[@]}"; then
+    meson_tests build-tsan 'TSan' --suite unit --timeout-multiplier 5
+    simulate build-tsan 'TSan' 1 "$few"
+  fi
+fi
+
+heading 'summary'
+awk -F '\t' '$1 != "PASS" { printf "%s  %s%s\n", $1, $2, $3 == "" ? "" : ": " $3 }' "$results"
+passed=$(grep -c '^PASS' "$results")
+failed=$(grep -c '^FAIL' "$results")
+skipped=$(grep -c '^SKIP' "$results")
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

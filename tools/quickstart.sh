@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Builds STP and does its main job once: two hosts that share nothing but a file on a disk, and a real file moved between
+# them, both ways.
+#
+#   tools/quickstart.sh [FILE]         FILE: what to move (default: 256 MiB made from /dev/urandom)
+#   tools/quickstart.sh --no-install   takes the machine as it is (else what is missing is installed, asking for root by sudo)
+#
+# Leaves nothing behind but the build in build/. Exit status: 0 the file came back unaltered, 1 not, 2 usage.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+file=
+install=yes
+for argument in "$@"; do
+  case $argument in
+    --no-install) install=no ;;
+    -*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) file=$(realpath -- "$argument") ;;
+  esac
+done
+unset STP_STG STP_HOST STP_AGENT STP_IO STP_DEBUG STP_FAULTS
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*" | { if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi; }; }
+die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
+now_ms() { date +%s%3N; }
+
+work=
+daemon=
+client=
+clean_up() {
+  trap - EXIT INT TERM
+  for process in $client $daemon; do kill "$process" 2>/dev/null || true; done
+  for process in $client $daemon; do wait "$process" 2>/dev/null || true; done
+  if [ -n "$work" ]; then rm -rf -- "$work"; fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+say '1. Build'
+if [ $install = yes ]; then tools/install-dependencies.sh; fi
+if [ ! -f build/build.ninja ]; then meson setup build >build.log 2>&1 || { tail -n 20 build.log; die 'meson setup failed'; }; fi
+rm -f build.log
+ninja -C build 2>&1 | tail -n 1
+for program in stp stp-ftp stp-ftpd; do [ -x "build/tools/$program" ] || die "build/tools/$program was not built"; done
+PATH=$PWD/build/tools:$PATH
+
+# The storage wants a directory where O_DIRECT works: not every file system has it.
+medium=mapped
+for directory in "$PWD/build" "${TMPDIR:-/tmp}" /var/tmp; do
+  work=$(mktemp -d "$directory/quickstart.XXXXXX")
+  if dd if=/dev/zero of="$work/probe" bs=4096 count=1 oflag=direct status=none 2>/dev/null; then
+    medium=direct
+    rm -f "$work/probe"
+    break
+  fi
+  rm -rf -- "$work"
+done
+[ $medium = direct ] || { work=$(mktemp -d "${TMPDIR:-/tmp}/quickstart.XXXXXX"); echo 'O_DIRECT works nowhere here: the storage will be mapped'; }
+free_mib=$(df --output=avail -m "$work" | tail -n 1)
+[ "$free_mib" -ge 2500 ] || die "$work has only $free_mib MiB free; 2500 are needed (set TMPDIR to a roomier place)"
+
+if [ -z "$file" ]; then
+  file=$work/random-256M
+  head -c $((256 << 20)) /dev/urandom >"$file"
+fi
+name=$(basename -- "$file")
+size=$(stat -c %s -- "$file")
+mkdir "$work/alpha" "$work/beta"
+
+say '2. A data storage system: a preallocated file here; a shared LUN between real machines'
+export STP_STG=$work/storage
+(set -x; stp format "$STP_STG" --name demo --size 1G --hosts 4 --medium $medium) 2>&1
+
+say '3. Host alpha serves files, host beta will move one: no network between them, only that storage'
+stp-ftpd --root "$work/alpha" --host alpha >"$work/ftpd.log" 2>&1 &
+daemon=$!
+echo "+ stp-ftpd --root alpha/ --host alpha &"
+began=$(now_ms)
+until stp sockets --json 2>/dev/null | grep -q LISTEN; do
+  kill -0 $daemon 2>/dev/null || { cat "$work/ftpd.log" >&2; die 'stp-ftpd ended'; }
+  [ $(($(now_ms) - began)) -lt 30000 ] || { cat "$work/ftpd.log" >&2; die 'stp-ftpd did not listen within 30 s'; }
+  sleep 0.1
+done
+echo "alpha listens, $(($(now_ms) - began)) ms after its start"
+
+# beta's commands come through a pipe, so that the hosts can be looked at from outside while its session stays open.
+mkfifo "$work/commands"
+stp-ftp alpha --host beta <"$work/commands" >"$work/ftp.log" 2>&1 &
+client=$!
+exec 3>"$work/commands"
+
+# step COMMAND DONE: gives beta a command and waits until the file DONE has its whole size.
+step() {
+  local began
+  began=$(now_ms)
+  printf '+ stp-ftp alpha --host beta: %s\n' "$3"
+  printf '%s\n' "$1" >&3
+  until [ "$(stat -c %s -- "$2" 2>/dev/null || echo none)" = "$size" ]; do
+    kill -0 $client 2>/dev/null || { cat "$work/ftp.log" >&2; die 'stp-ftp ended'; }
+    [ $(($(now_ms) - began)) -lt 120000 ] || { cat "$work/ftp.log" >&2; die "no $2 within 120 s"; }
+    sleep 0.02
+  done
+  took=$(($(now_ms) - began))
+}
+
+say "4. $name, $((size >> 20)) MiB, from beta to alpha and back"
+step "put \"$file\" \"$name\"" "$work/alpha/$name" "put $name"
+put_ms=$took
+
+say '5. Seen from outside, by anyone who can read the storage'
+(set -x; stp hosts) 2>&1
+began=$(now_ms)
+until stp sockets 2>/dev/null | grep -q ESTAB || [ $(($(now_ms) - began)) -gt 3000 ]; do sleep 0.1; done
+(set -x; stp sockets) 2>&1
+
+step "get \"$name\" \"$work/beta/$name\"" "$work/beta/$name" "get $name"
+get_ms=$took
+exec 3>&-
+wait $client || { cat "$work/ftp.log" >&2; die 'stp-ftp reported a failure'; }
+client=
+
+say '6. The same bytes?'
+for copy in "$work/alpha/$name" "$work/beta/$name"; do
+  cmp -- "$file" "$copy" || die "$copy differs from what was sent"
+done
+sha256sum -- "$file" "$work/alpha/$name" "$work/beta/$name" | sed "s#$work/##"
+rate() { awk -v bytes="$size" -v ms="$1" 'BEGIN { printf "%.0f MB/s (%.1f s)", bytes / 1000 / (ms > 0 ? ms : 1), ms / 1000 }'; }
+say "Done: $((size >> 20)) MiB there at $(rate $put_ms), back at $(rate $get_ms), through $medium storage, verified by SHA-256 and cmp."
+echo "The first figure has beta's joining in it; both have the checking, fsync and renaming at the end. 'stp bench' measures the transport itself."
