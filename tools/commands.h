@@ -1,0 +1,33 @@
+// The subcommands of `stp`. Each add_NAME_command() adds one to the command line; its callback does the work and leaves its
+// exit status in Context::status. Data goes to standard output, everything else to standard error.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "stp/error.h"
+
+namespace stp::tools {
+
+// What the subcommands share.
+struct Context {
+  std::string stg;   // --stg: path of the data storage system; else STP_STG
+  std::string host;  // --host: my host name; else STP_HOST
+  int status = 0;    // exit status of the program
+};
+
+// Exit statuses that all subcommands share; some have more, and their --help says which.
+inline constexpr int kOk = 0;
+inline constexpr int kFailed = 1;
+inline constexpr int kUsage = 2;
+
+// Adds --stg (and STP_STG), or --host (and STP_HOST), to a subcommand.
+CLI::Option* add_stg_option(CLI::App& command, Context& context);
+CLI::Option* add_host_option(CLI::App& command, Context& context);
+
+// "stp NAME: text" on standard error; returns kFailed.
+int complain(const CLI::App& command, const Error& error);
+
+void add_format_command(CLI::App& app, Context& context);
+
+}  // namespace stp::tools
