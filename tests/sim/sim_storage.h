@@ -1,0 +1,153 @@
+// The simulated storage: the bytes of one data storage system and everything that may go wrong with them.
+//
+// FAULT MODEL. What a correct program must live with:
+//  - A request completes after a random time, independent of all others; requests in flight have no order, not even to one block.
+//  - A write lands in parts, in any order, at any time between its submit and its completion; a part is a run of blocks, or (with
+//    sector_tears) some of the eight sectors of a block. The bytes are taken from the submitter's memory: memory that changes
+//    while a request is in flight is a failed check.
+//  - A read takes its blocks at two random moments before its completion. Until then its buffer holds rubbish.
+//  - A process dies (kProcess): its kernel goes on writing what was submitted, completely, possibly late. A machine dies (kMachine): each
+//    part that did not land yet is lost, lands as if nothing had happened, or lands late: by up to late_max from its submit.
+//  - A completed write may land a second time, up to undo_max after its submit, over whatever was written there since (a multipath
+//    retry). undo_max and late_max within the timing's Q is what the timings promise to live with; beyond it only safety
+//    may be asked for.
+//  - A request fails with EIO; a failed write landed in part or not at all, or lands later.
+//  - Stalls: for a while nothing of a machine, or of all, lands or completes.
+//  - A bit flips, on the way to the disk (it stays) or on the way back (the next read is good).
+//  - A write lands in another place; the right place stays old, and the write completes well (misdirected).
+//  - A machine sees an old copy of the disk for a while; its writes go to the disk (stale) or to that copy (another disk).
+// What it does not do: alter a block so that its checksum still matches (that is the work of SimRogue), or mix the
+// bytes of one sector.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "tests/sim/sim_world.h"
+#include "stp/medium.h"
+
+namespace stp::sim {
+
+class SimMedium;
+using ProcessId = std::uint32_t;
+using MachineId = std::uint32_t;
+
+struct StorageFaults {
+  Nanos fastest = 50 * kMicrosecond;  // requests take between these two, short ones as often as long ones
+  Nanos slowest = 5 * kMillisecond;
+  double slow_chance = 0;             // and now and then up to this long
+  Nanos slow_max = 0;
+  bool sector_tears = false;
+  double undo_chance = 0;
+  Nanos undo_max = 0;
+  double lost_chance = 0.5;           // of a part in flight when its machine dies
+  double late_chance = 0.25;
+  Nanos late_max = 0;
+  double error_chance = 0;
+  double flip_read_chance = 0;
+  double flip_write_chance = 0;
+  double misdirect_chance = 0;
+};
+
+// The memory, kept from seed to seed: only what was written is wiped.
+class StorageMemory {
+ public:
+  void reset(std::uint32_t block_size, std::uint64_t total_blocks);
+  std::byte* at(std::uint64_t block) { return bytes_.data() + block * block_size_; }
+  std::byte* touch(std::uint64_t block);
+  const std::vector<std::uint64_t>& written() const { return dirty_; }
+
+ private:
+  std::uint32_t block_size_ = 0;
+  std::vector<std::byte> bytes_;
+  std::vector<bool> is_dirty_;
+  std::vector<std::uint64_t> dirty_;
+};
+
+class StorageWatcher {
+ public:
+  virtual ~StorageWatcher() = default;
+  virtual void write_submitted(ProcessId process, std::uint64_t block, ConstBytes data) = 0;
+  // The last write of a process that died has landed or is lost for good.
+  virtual void process_quiet(ProcessId process) = 0;
+  // Something is about to befall a block (misdirected, flipped, undone): who lives with it is excused.
+  virtual void block_harmed(std::uint64_t block) = 0;
+};
+
+class SimStorage {
+ public:
+  enum class Death { kProcess, kMachine };
+  enum class OtherView { kStale, kOtherDisk };
+  static constexpr MachineId kEverybody = 0xffffffff;
+
+  SimStorage(SimWorld& world, StorageMemory& memory, std::uint32_t block_size, std::uint64_t total_blocks);
+
+  void set_watcher(StorageWatcher* watcher) { watcher_ = watcher; }
+  void set_faults(const StorageFaults& faults) { faults_ = faults; }
+  const StorageFaults& faults() const { return faults_; }
+
+  void submit(SimMedium& medium, const IoRequest& request);
+  // The memory of this medium's requests is gone from now on; nothing completes any more.
+  void orphan(SimMedium& medium, Death death);
+  bool has_writes_under_way(ProcessId process) const { return orphans_.contains(process); }
+
+  void stall(MachineId machine, Nanos until);
+  void see_other_view(MachineId machine, OtherView kind);
+  void see_disk_again(MachineId machine) { views_.erase(machine); }
+
+  // At once and without faults: for the format, for rogues and for looking.
+  ConstBytes look(std::uint64_t block) { return {memory_.at(block), block_size_}; }
+  void put(std::uint64_t block, ConstBytes data);
+  std::uint32_t block_size() const { return block_size_; }
+  std::uint64_t total_blocks() const { return total_blocks_; }
+  const StorageMemory& memory() const { return memory_; }
+
+  struct Counters {
+    std::uint64_t reads = 0, writes = 0, undone = 0, late = 0, lost = 0, errors = 0, flips = 0, misdirected = 0;
+  };
+  const Counters& counters() const { return counters_; }
+
+ private:
+  struct Io;
+  struct Part;
+  struct View {
+    OtherView kind;
+    std::unordered_map<std::uint64_t, std::vector<std::byte>> old;
+  };
+  using IoPtr = std::shared_ptr<Io>;
+
+  void check_request(const SimMedium& medium, const IoRequest& request);
+  void start_write(const IoPtr& io);
+  void cut(Io& io);
+  void start_read(const IoPtr& io);
+  void land(const IoPtr& io, std::size_t part);
+  void land_now(Io& io, Part& part);
+  void land_block(MachineId machine, std::uint64_t block, const std::byte* data, std::uint8_t sectors);
+  void keep_for_views(std::uint64_t block);
+  void take(Io& io, bool even);
+  void complete(const IoPtr& io);
+  void maybe_undo(const IoPtr& io);
+  void orphan_part(const IoPtr& io, std::size_t part, Death death);
+  void part_over(Io& io);
+  Nanos stalled_until(MachineId machine) const;
+  void flip(std::byte* data);
+
+  SimWorld& world_;
+  StorageMemory& memory_;
+  std::uint32_t block_size_;
+  std::uint64_t total_blocks_;
+  SimRandom random_;
+  StorageFaults faults_;
+  StorageWatcher* watcher_ = nullptr;
+  Counters counters_;
+  std::vector<IoPtr> in_flight_;
+  std::map<ProcessId, std::uint32_t> orphans_;  // parts on their way, by dead process
+  std::map<MachineId, View> views_;
+  std::map<MachineId, Nanos> stalls_;
+  Nanos stall_all_ = 0;
+};
+
+}  // namespace stp::sim
