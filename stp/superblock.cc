@@ -12,6 +12,7 @@ namespace stp {
 namespace {
 
 constexpr std::uint32_t kMaxEntries = 32;
+constexpr std::uint64_t kMostTotalBlocks = std::uint64_t{1} << 46;  // of 64 KiB they are 4 EiB: byte offsets never wrap
 constexpr std::size_t kEntrySize = 40;
 constexpr std::size_t kDirectoryAt = 136;
 
@@ -114,7 +115,7 @@ Result<Superblock> decode_superblock(ConstBytes bytes) {
   if (!valid_stg_name(s.stg)) return fail(EINVAL, "superblock: the STG name is not one");
   if (medium != 1 && medium != 2) return fail(EINVAL, fmt::format("superblock: unknown medium {}", medium));
   s.medium = static_cast<MediumKind>(medium);
-  if (s.geometry.total_blocks > (std::uint64_t{1} << 48)) return fail(EINVAL, "superblock: total blocks is absurd");
+  if (s.geometry.total_blocks > kMostTotalBlocks) return fail(EINVAL, "superblock: total blocks is absurd");
   auto geometry = derive_geometry(s.geometry);
   if (!geometry) return fail(EINVAL, "superblock: " + geometry.error().text);
   s.geometry = *geometry;
