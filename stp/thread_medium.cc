@@ -1,0 +1,139 @@
+#include "stp/thread_medium.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "stp/doorbell.h"
+#include "stp/transfer.h"
+
+namespace stp {
+
+struct ThreadMedium::Pool {
+  Pool(std::shared_ptr<StorageFile> open_file, std::uint32_t size) : file(std::move(open_file)), block_size(size), pid(::getpid()) {}
+
+  const std::shared_ptr<StorageFile> file;
+  const std::uint32_t block_size;
+  const pid_t pid;
+
+  std::mutex mutex;
+  std::condition_variable work;
+  std::deque<IoRequest> queue;
+  std::deque<IoCompletion> done;
+  std::vector<std::thread> workers;
+  unsigned idle = 0;
+  bool stopping = false;
+
+  std::atomic<std::size_t> done_count{0};
+  Doorbell bell;
+
+  void complete(std::uint64_t token, int error) {  // with the mutex
+    done.push_back({token, error});
+    done_count.fetch_add(1);
+  }
+
+  void run() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      while (queue.empty()) {
+        if (stopping) return;
+        ++idle;
+        work.wait(lock);
+        --idle;
+      }
+      const IoRequest request = queue.front();
+      queue.pop_front();
+      lock.unlock();
+      const int error = transfer(file->fd(), request, block_size);
+      lock.lock();
+      complete(request.token, error);
+      bell.tell_sleeper();
+    }
+  }
+
+  // With the mutex. The error is of pthread_create.
+  int start_worker() {
+    sigset_t all, before;
+    sigfillset(&all);
+    // A worker begins with its creator's mask: signals are for the program's own threads.
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    try {
+      workers.emplace_back([this] { run(); });
+    } catch (const std::system_error& e) {
+      error = e.code().value();
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return error;
+  }
+};
+
+ThreadMedium::ThreadMedium(std::unique_ptr<Pool> pool, std::uint32_t block_size, std::uint64_t total_blocks)
+    : pool_(std::move(pool)), block_size_(block_size), total_blocks_(total_blocks) {}
+
+Result<std::unique_ptr<Medium>> ThreadMedium::create(std::shared_ptr<StorageFile> file, std::uint32_t block_size,
+                                                     std::uint64_t total_blocks) {
+  auto pool = std::make_unique<Pool>(std::move(file), block_size);
+  {
+    std::lock_guard lock(pool->mutex);
+    // With one worker there is progress; that further ones can not be had is no error later.
+    if (const int error = pool->start_worker(); error != 0)
+      return fail(error, fmt::format("can not start a thread for the storage's I/O: {}", std::system_category().message(error)));
+  }
+  return std::unique_ptr<Medium>(new ThreadMedium(std::move(pool), block_size, total_blocks));
+}
+
+ThreadMedium::~ThreadMedium() {
+  if (pool_->file->abandoned() || ::getpid() != pool_->pid) {
+    (void)pool_.release();  // the workers are not in this process, the mutex may be held for ever
+    return;
+  }
+  {
+    std::lock_guard lock(pool_->mutex);
+    pool_->stopping = true;
+  }
+  pool_->work.notify_all();
+  for (std::thread& worker : pool_->workers) worker.join();
+}
+
+void ThreadMedium::submit(const IoRequest& request) {
+  const int error = check_request(request, block_size_, total_blocks_);
+  std::lock_guard lock(pool_->mutex);
+  if (error != 0) {
+    pool_->complete(request.token, error);
+    pool_->bell.tell_sleeper();
+    return;
+  }
+  pool_->queue.push_back(request);
+  if (pool_->idle < pool_->queue.size() && pool_->workers.size() < kMaxWorkers) (void)pool_->start_worker();
+  pool_->work.notify_one();
+}
+
+std::size_t ThreadMedium::reap(std::span<IoCompletion> out) {
+  if (pool_->done_count.load() == 0) return 0;
+  std::lock_guard lock(pool_->mutex);
+  std::size_t count = 0;
+  while (count < out.size() && !pool_->done.empty()) {
+    out[count++] = pool_->done.front();
+    pool_->done.pop_front();
+  }
+  pool_->done_count.fetch_sub(count);
+  return count;
+}
+
+void ThreadMedium::wait(Nanos deadline, Nanos spin) {
+  pool_->bell.wait(deadline, spin, [this] { return pool_->done_count.load() > 0; });
+}
+
+void ThreadMedium::wake() { pool_->bell.ring(); }
+
+}  // namespace stp

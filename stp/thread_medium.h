@@ -1,0 +1,37 @@
+// The direct medium through threads, for where io_uring is not allowed: a few workers that do one blocking pread or
+// pwrite at a time. Workers start as requests queue up, up to kMaxWorkers, block all signals, and end with the medium.
+#pragma once
+
+#include <memory>
+
+#include "stp/error.h"
+#include "stp/medium.h"
+#include "stp/storage_file.h"
+
+namespace stp {
+
+class ThreadMedium final : public Medium {
+ public:
+  static constexpr unsigned kMaxWorkers = 8;
+
+  static Result<std::unique_ptr<Medium>> create(std::shared_ptr<StorageFile> file, std::uint32_t block_size, std::uint64_t total_blocks);
+  ~ThreadMedium() override;
+
+  std::uint32_t block_size() const override { return block_size_; }
+  std::uint64_t total_blocks() const override { return total_blocks_; }
+  void submit(const IoRequest& request) override;
+  void flush() override {}
+  std::size_t reap(std::span<IoCompletion> out) override;
+  void wait(Nanos deadline, Nanos spin) override;
+  void wake() override;
+
+ private:
+  struct Pool;
+  ThreadMedium(std::unique_ptr<Pool> pool, std::uint32_t block_size, std::uint64_t total_blocks);
+
+  std::unique_ptr<Pool> pool_;
+  const std::uint32_t block_size_;
+  const std::uint64_t total_blocks_;
+};
+
+}  // namespace stp

@@ -1,0 +1,83 @@
+// The direct medium through io_uring: one ring, shared by the threads of one program as the Medium contract says.
+//
+// Threads. The submission side and the head of the completion side belong to whoever holds the owner's lock. wait() only
+// looks at the completion ring and enters the kernel to sleep there, so it may run beside them. What wakes a sleeper is a
+// poll of an eventfd that is always armed on the ring.
+//
+// Set-up flags. IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN, the fastest for one thread, bind a ring to one task; here every
+// thread of the program may submit. COOP_TASKRUN would leave completions unseen while their submitter computes and another
+// thread waits. So the ring has neither, and the spin in wait() enters the kernel instead of only looking: a submitter that
+// never leaves user mode is interrupted for its completions, which costs more than fetching them.
+//
+// Requests that the kernel gives back unstarted (EAGAIN; ECANCELED or EFAULT when the thread that had submitted them
+// has ended) are submitted again, kMaxAttempts times; their owner never sees that.
+#pragma once
+
+#include <liburing.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "stp/error.h"
+#include "stp/medium.h"
+#include "stp/storage_file.h"
+
+namespace stp {
+
+class UringMedium final : public Medium {
+ public:
+  // Whether this kernel lets us have a ring with what this medium needs; the words are for an operator. Asked once a process.
+  static Result<void> available();
+
+  static Result<std::unique_ptr<Medium>> create(std::shared_ptr<StorageFile> file, std::uint32_t block_size, std::uint64_t total_blocks);
+  ~UringMedium() override;
+
+  std::uint32_t block_size() const override { return block_size_; }
+  std::uint64_t total_blocks() const override { return total_blocks_; }
+  void submit(const IoRequest& request) override;
+  void flush() override;
+  std::size_t reap(std::span<IoCompletion> out) override;
+  void wait(Nanos deadline, Nanos spin) override;
+  void wake() override;
+
+ private:
+  struct Request {
+    IoRequest io;
+    unsigned attempts = 0;
+  };
+
+  UringMedium(std::shared_ptr<StorageFile> file, std::uint32_t block_size, std::uint64_t total_blocks);
+  Result<void> set_up();
+  bool foreign_process() const;
+  void push();                       // backlog -> submission ring -> kernel, as far as that goes
+  bool queue_one(std::uint32_t id);  // false: the submission ring is full
+  void arm_wake();
+  void take_wake();
+  bool finish(std::uint32_t id, int result, IoCompletion& out);  // false: it goes round again
+  bool ready();                      // something to reap, or woken
+  void drain();
+
+  std::shared_ptr<StorageFile> file_;
+  const std::uint32_t block_size_;
+  const std::uint64_t total_blocks_;
+  const pid_t pid_;
+  io_uring ring_{};
+  int wake_fd_ = -1;
+  bool ring_made_ = false;
+  bool wake_armed_ = false;
+
+  std::vector<Request> requests_;          // by id, which is the request's user_data
+  std::vector<std::uint32_t> free_ids_;
+  std::deque<std::uint32_t> backlog_;      // ids that the submission ring has not seen yet
+  std::uint32_t in_ring_ = 0;              // ids between submission ring and completion
+  std::deque<IoCompletion> refused_;       // completed without the kernel
+  std::atomic<std::size_t> refused_count_{0};
+  std::atomic<bool> unsettled_{false};     // something could not be handed to the kernel: nobody may sleep long
+  std::atomic<bool> woken_{false};
+  std::atomic<bool> sleeping_{false};
+};
+
+}  // namespace stp

@@ -1,0 +1,379 @@
+// The contract of stp/medium.h, for each medium that moves real bytes.
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "scratch_storage.h"
+#include "stp/storage.h"
+#include "stp/system.h"
+#include "stp/uring_medium.h"
+
+namespace stp::testing {
+namespace {
+
+constexpr std::uint32_t kBlock = 4096;
+constexpr std::uint64_t kFirst = 8;  // behind superblock and leases
+
+void paint(std::byte* at, std::size_t size, std::uint64_t seed) {
+  for (std::size_t i = 0; i + 8 <= size; i += 8) store_le<std::uint64_t>(at + i, seed * 0x9e3779b97f4a7c15ull + i);
+}
+
+bool painted(const std::byte* at, std::size_t size, std::uint64_t seed) {
+  for (std::size_t i = 0; i + 8 <= size; i += 8)
+    if (load_le<std::uint64_t>(at + i) != seed * 0x9e3779b97f4a7c15ull + i) return false;
+  return true;
+}
+
+class MediumContract : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const bool mapped = GetParam() == std::string("mapped");
+    if (GetParam() == std::string("uring") && !UringMedium::available()) GTEST_SKIP() << UringMedium::available().error().text;
+    io_ = std::make_unique<ForcedIo>(mapped ? nullptr : GetParam());
+    scratch_ = std::make_unique<ScratchStorage>(mapped ? MediumKind::kMapped : MediumKind::kDirect);
+    auto probed = probe_storage(scratch_->path());
+    ASSERT_TRUE(probed);
+    if (!mapped && !probed->direct_io) GTEST_SKIP() << probed->file_system << " has no O_DIRECT: set TMPDIR to another file system";
+    open_medium();
+  }
+  void open_medium() {
+    auto storage = Storage::open(scratch_->path(), Storage::Access::kReadWrite);
+    ASSERT_TRUE(storage) << storage.error().text;
+    storage_ = *storage;
+    auto medium = storage_->make_medium();
+    ASSERT_TRUE(medium) << medium.error().text;
+    medium_ = std::move(*medium);
+  }
+  // Drives until `count` completions came, or for ever: the runner's timeout is the bound.
+  std::vector<IoCompletion> collect(std::size_t count) {
+    std::vector<IoCompletion> all;
+    while (all.size() < count) {
+      IoCompletion some[16];
+      const std::size_t n = medium_->reap(some);
+      all.insert(all.end(), some, some + n);
+      if (n == 0) medium_->wait(kNever, 0);
+    }
+    return all;
+  }
+  int do_one(IoRequest::Op op, std::uint64_t block, std::uint32_t blocks, std::byte* buffer) {
+    medium_->submit({.op = op, .block = block, .blocks = blocks, .buffer = buffer, .token = 77});
+    medium_->flush();
+    const auto done = collect(1);
+    EXPECT_EQ(done[0].token, 77u);
+    return done[0].error;
+  }
+
+  std::unique_ptr<ForcedIo> io_;
+  std::unique_ptr<ScratchStorage> scratch_;
+  std::shared_ptr<Storage> storage_;
+  std::unique_ptr<Medium> medium_;
+};
+
+TEST_P(MediumContract, tells_the_geometry_of_its_storage) {
+  EXPECT_EQ(medium_->block_size(), kBlock);
+  EXPECT_EQ(medium_->total_blocks(), scratch_->superblock().geometry.total_blocks);
+}
+
+TEST_P(MediumContract, reads_back_what_was_written) {
+  const AlignedBuffer out(3 * kBlock), in(3 * kBlock);
+  paint(out.data(), out.size(), 1);
+  ASSERT_EQ(do_one(IoRequest::Op::kWrite, kFirst, 3, out.data()), 0);
+  ASSERT_EQ(do_one(IoRequest::Op::kRead, kFirst, 3, in.data()), 0);
+  EXPECT_TRUE(painted(in.data(), in.size(), 1));
+}
+
+TEST_P(MediumContract, writes_are_seen_through_another_open_of_the_storage) {
+  const AlignedBuffer out(kBlock), in(kBlock);
+  paint(out.data(), out.size(), 2);
+  ASSERT_EQ(do_one(IoRequest::Op::kWrite, kFirst, 1, out.data()), 0);
+  auto other = Storage::open(scratch_->path(), Storage::Access::kReadOnly);
+  ASSERT_TRUE(other) << other.error().text;
+  ASSERT_TRUE((*other)->read(kFirst, in.span()));
+  EXPECT_TRUE(painted(in.data(), in.size(), 2));
+}
+
+TEST_P(MediumContract, moves_the_largest_request) {
+  const AlignedBuffer out(kMaxRequestBytes), in(kMaxRequestBytes);
+  paint(out.data(), out.size(), 3);
+  ASSERT_EQ(do_one(IoRequest::Op::kWrite, kFirst, kMaxRequestBytes / kBlock, out.data()), 0);
+  ASSERT_EQ(do_one(IoRequest::Op::kRead, kFirst, kMaxRequestBytes / kBlock, in.data()), 0);
+  EXPECT_TRUE(painted(in.data(), in.size(), 3));
+}
+
+TEST_P(MediumContract, completes_every_request_exactly_once_however_many_are_in_flight) {
+  constexpr std::uint32_t kMany = 3000;  // more than any ring holds
+  constexpr std::uint32_t kPlaces = 256;
+  const AlignedBuffer buffers(kPlaces * kBlock);
+  for (std::uint32_t i = 0; i < kMany; ++i)
+    medium_->submit({.op = IoRequest::Op::kRead, .block = kFirst + i % kPlaces, .blocks = 1, .buffer = buffers.data() + i % kPlaces * kBlock, .token = i});
+  medium_->flush();
+  std::vector<int> seen(kMany, 0);
+  for (const IoCompletion& done : collect(kMany)) {
+    ASSERT_LT(done.token, kMany);
+    EXPECT_EQ(done.error, 0);
+    ++seen[done.token];
+  }
+  EXPECT_EQ(std::ranges::count(seen, 1), kMany);
+  IoCompletion more[1];
+  EXPECT_EQ(medium_->reap(more), 0u);
+}
+
+TEST_P(MediumContract, many_writes_in_flight_all_land) {
+  constexpr std::uint32_t kMany = 64;
+  const AlignedBuffer out(kMany * kBlock), in(kMany * kBlock);
+  for (std::uint32_t i = 0; i < kMany; ++i) {
+    paint(out.data() + i * kBlock, kBlock, i);
+    medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst + i, .blocks = 1, .buffer = out.data() + i * kBlock, .token = i});
+  }
+  medium_->flush();
+  for (const IoCompletion& done : collect(kMany)) EXPECT_EQ(done.error, 0);
+  ASSERT_EQ(do_one(IoRequest::Op::kRead, kFirst, kMany, in.data()), 0);
+  for (std::uint32_t i = 0; i < kMany; ++i) EXPECT_TRUE(painted(in.data() + i * kBlock, kBlock, i)) << i;
+}
+
+TEST_P(MediumContract, refuses_what_lies_outside_of_the_storage_as_a_completion) {
+  const AlignedBuffer buffer(2 * kBlock);
+  const std::uint64_t end = medium_->total_blocks();
+  EXPECT_EQ(do_one(IoRequest::Op::kRead, end, 1, buffer.data()), EINVAL);
+  EXPECT_EQ(do_one(IoRequest::Op::kWrite, end - 1, 2, buffer.data()), EINVAL);
+  EXPECT_EQ(do_one(IoRequest::Op::kWrite, UINT64_MAX, 2, buffer.data()), EINVAL);
+  EXPECT_EQ(do_one(IoRequest::Op::kRead, kFirst, 0, buffer.data()), EINVAL);
+  EXPECT_EQ(do_one(IoRequest::Op::kRead, kFirst, kMaxRequestBytes / kBlock + 1, buffer.data()), EINVAL);
+  EXPECT_EQ(do_one(IoRequest::Op::kRead, kFirst, 1, buffer.data() + 8), EINVAL);
+}
+
+TEST_P(MediumContract, a_read_behind_the_end_of_a_file_cut_short_fails_with_an_error) {
+  const AlignedBuffer buffer(2 * kBlock);
+  scratch_->resize((kFirst + 1) * kBlock);
+  EXPECT_EQ(do_one(IoRequest::Op::kRead, kFirst, 2, buffer.data()), EIO);
+  EXPECT_EQ(do_one(IoRequest::Op::kRead, kFirst + 5, 1, buffer.data()), EIO);
+}
+
+TEST_P(MediumContract, wait_ends_at_the_deadline) {
+  const Nanos deadline = boottime_now() + 3 * kMillisecond;
+  while (boottime_now() < deadline) medium_->wait(deadline, 0);  // early returns are fine, never coming back is not
+  medium_->wait(boottime_now() - kSecond, 100 * kMicrosecond);
+  medium_->wait(boottime_now() + kMillisecond, 100 * kMicrosecond);
+}
+
+TEST_P(MediumContract, a_wake_before_the_wait_is_not_lost) {
+  medium_->wake();
+  medium_->wait(kNever, 0);
+  medium_->wake();
+  medium_->wait(kNever, 10 * kMicrosecond);
+}
+
+TEST_P(MediumContract, a_wake_from_another_thread_ends_every_wait) {
+  constexpr int kRounds = 500;
+  std::atomic<int> round{0};
+  std::thread waker([&] {
+    for (int i = 1; i <= kRounds; ++i) {
+      round.store(i);
+      medium_->wake();
+      while (round.load() == i) std::this_thread::yield();
+    }
+  });
+  // Each round goes on only after a wake was seen: a lost one would hang here.
+  for (int i = 1; i <= kRounds; ++i) {
+    while (round.load() != i) {
+      medium_->wait(kNever, i % 2 == 0 ? 0 : 20 * kMicrosecond);
+      IoCompletion none[4];
+      EXPECT_EQ(medium_->reap(none), 0u);
+    }
+    round.store(-i);
+  }
+  waker.join();
+}
+
+TEST_P(MediumContract, a_request_submitted_while_another_thread_waits_ends_that_wait) {
+  constexpr std::uint32_t kRounds = 300;
+  const AlignedBuffer buffer(kBlock);
+  std::mutex owner;  // the owner's lock of the contract
+  std::atomic<std::uint32_t> reaped{0};
+  std::thread waiter([&] {
+    while (reaped.load() < kRounds) {
+      medium_->wait(kNever, 0);
+      std::lock_guard lock(owner);
+      IoCompletion some[4];
+      reaped.fetch_add(static_cast<std::uint32_t>(medium_->reap(some)));
+    }
+  });
+  for (std::uint32_t i = 0; i < kRounds; ++i) {
+    {
+      std::lock_guard lock(owner);
+      medium_->submit({.op = IoRequest::Op::kRead, .block = kFirst, .blocks = 1, .buffer = buffer.data(), .token = i});
+      medium_->flush();
+    }
+    while (reaped.load() <= i) std::this_thread::yield();
+  }
+  waiter.join();
+  EXPECT_EQ(reaped.load(), kRounds);
+}
+
+TEST_P(MediumContract, requests_of_threads_that_have_ended_complete_like_others) {
+  constexpr std::uint32_t kThreads = 32;
+  constexpr std::uint32_t kEach = 8;
+  const AlignedBuffer buffers(kThreads * kEach * kBlock);
+  for (std::uint32_t t = 0; t < kThreads; ++t) {
+    std::thread([&] {
+      for (std::uint32_t i = t * kEach; i < (t + 1) * kEach; ++i) {
+        paint(buffers.data() + i * kBlock, kBlock, i);
+        medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst + i, .blocks = 1, .buffer = buffers.data() + i * kBlock, .token = i});
+      }
+      medium_->flush();
+    }).join();
+  }
+  for (const IoCompletion& done : collect(kThreads * kEach)) EXPECT_EQ(done.error, 0) << done.token;
+  const AlignedBuffer in(kBlock);
+  for (std::uint32_t i = 0; i < kThreads * kEach; ++i) {
+    ASSERT_EQ(do_one(IoRequest::Op::kRead, kFirst + i, 1, in.data()), 0);
+    EXPECT_TRUE(painted(in.data(), kBlock, i)) << i;
+  }
+}
+
+TEST_P(MediumContract, ends_only_after_its_requests_have_landed) {
+  constexpr std::uint32_t kMany = 128;
+  const AlignedBuffer out(kMany * kBlock), in(kMany * kBlock);
+  for (std::uint32_t i = 0; i < kMany; ++i) {
+    paint(out.data() + i * kBlock, kBlock, i + 9);
+    medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst + i, .blocks = 1, .buffer = out.data() + i * kBlock, .token = i});
+  }
+  medium_.reset();
+  ASSERT_TRUE(storage_->read(kFirst, in.span()));
+  for (std::uint32_t i = 0; i < kMany; ++i) EXPECT_TRUE(painted(in.data() + i * kBlock, kBlock, i + 9)) << i;
+}
+
+TEST_P(MediumContract, outlives_the_storage_that_made_it) {
+  const AlignedBuffer out(kBlock), in(kBlock);
+  paint(out.data(), kBlock, 4);
+  storage_.reset();
+  ASSERT_EQ(do_one(IoRequest::Op::kWrite, kFirst, 1, out.data()), 0);
+  ASSERT_EQ(do_one(IoRequest::Op::kRead, kFirst, 1, in.data()), 0);
+  EXPECT_TRUE(painted(in.data(), kBlock, 4));
+}
+
+TEST_P(MediumContract, two_media_of_one_storage_work_side_by_side) {
+  auto second = storage_->make_medium();
+  ASSERT_TRUE(second);
+  const AlignedBuffer out(kBlock), in(kBlock);
+  paint(out.data(), kBlock, 5);
+  ASSERT_EQ(do_one(IoRequest::Op::kWrite, kFirst, 1, out.data()), 0);
+  std::swap(medium_, *second);
+  ASSERT_EQ(do_one(IoRequest::Op::kRead, kFirst, 1, in.data()), 0);
+  EXPECT_TRUE(painted(in.data(), kBlock, 5));
+}
+
+TEST_P(MediumContract, a_storage_opened_for_reading_takes_no_writes) {
+  auto storage = Storage::open(scratch_->path(), Storage::Access::kReadOnly);
+  ASSERT_TRUE(storage);
+  auto medium = (*storage)->make_medium();
+  ASSERT_TRUE(medium);
+  std::swap(medium_, *medium);
+  const AlignedBuffer buffer(kBlock);
+  EXPECT_EQ(do_one(IoRequest::Op::kWrite, kFirst, 1, buffer.data()), EBADF);
+  EXPECT_EQ(do_one(IoRequest::Op::kRead, kFirst, 1, buffer.data()), 0);
+  std::swap(medium_, *medium);
+}
+
+TEST_P(MediumContract, its_own_threads_take_no_signals_of_the_program) {
+  static std::atomic<pthread_t> taken_by;
+  static std::atomic<int> taken;
+  taken = 0;
+  struct sigaction action {};
+  struct sigaction before {};
+  action.sa_handler = [](int) {
+    taken_by = pthread_self();
+    ++taken;
+  };
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  const AlignedBuffer buffers(64 * kBlock);
+  for (std::uint32_t i = 0; i < 64; ++i)
+    medium_->submit({.op = IoRequest::Op::kRead, .block = kFirst, .blocks = 1, .buffer = buffers.data() + i * kBlock, .token = i});
+  medium_->flush();
+  // Sent to the process, blocked here: it stays pending unless some other thread takes it.
+  sigset_t usr1, old_mask, pending;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &usr1, &old_mask);
+  kill(getpid(), SIGUSR1);
+  (void)collect(64);
+  sigpending(&pending);
+  EXPECT_EQ(sigismember(&pending, SIGUSR1), 1);
+  pthread_sigmask(SIG_SETMASK, &old_mask, nullptr);
+  EXPECT_EQ(taken, 1);
+  EXPECT_TRUE(pthread_equal(taken_by, pthread_self()));
+  sigaction(SIGUSR1, &before, nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Media, MediumContract, ::testing::Values("uring", "threads", "mapped"),
+                         [](const auto& parameter) { return std::string(parameter.param); });
+
+TEST(MappedMedium, fails_for_good_when_its_memory_is_gone_and_the_program_lives_on) {
+  const ScratchStorage scratch(MediumKind::kMapped);
+  auto storage = Storage::open(scratch.path(), Storage::Access::kReadWrite);
+  ASSERT_TRUE(storage) << storage.error().text;
+  auto medium = (*storage)->make_medium();
+  ASSERT_TRUE(medium);
+  const AlignedBuffer buffer(kBlock);
+  auto write = [&](std::uint64_t block) {
+    (*medium)->submit({.op = IoRequest::Op::kWrite, .block = block, .blocks = 1, .buffer = buffer.data(), .token = 1});
+    IoCompletion done[1];
+    EXPECT_EQ((*medium)->reap(done), 1u);
+    return done[0].error;
+  };
+  EXPECT_EQ(write(kFirst), 0);
+  scratch.resize(kFirst * kBlock);
+  EXPECT_EQ(write(kFirst), EIO);
+  scratch.resize(scratch.superblock().geometry.total_bytes());
+  EXPECT_EQ(write(kFirst), EIO);
+  auto read = (*storage)->read(kFirst, buffer.span());
+  EXPECT_TRUE(read);
+}
+
+TEST(MappedMedium, hands_a_fault_that_is_not_its_own_to_the_program) {
+  const ScratchStorage scratch(MediumKind::kMapped);
+  auto storage = Storage::open(scratch.path(), Storage::Access::kReadWrite);
+  ASSERT_TRUE(storage);
+  EXPECT_EXIT(raise(SIGBUS), ::testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST(MappedMedium, eight_aligned_bytes_never_tear) {
+  const ScratchStorage scratch(MediumKind::kMapped);
+  auto storage = Storage::open(scratch.path(), Storage::Access::kReadWrite);
+  ASSERT_TRUE(storage);
+  auto writer = (*storage)->make_medium(), reader = (*storage)->make_medium();
+  ASSERT_TRUE(writer && reader);
+  std::atomic<bool> stop{false};
+  std::thread writing([&] {
+    const AlignedBuffer buffer(kBlock);
+    IoCompletion done[1];
+    for (std::uint64_t i = 1; !stop.load(); ++i) {
+      const std::uint64_t value = (i & 0xffffffff) * 0x100000001ull;  // both halves alike
+      for (std::size_t at = 0; at < kBlock; at += 8) store_le<std::uint64_t>(buffer.data() + at, value);
+      (*writer)->submit({.op = IoRequest::Op::kWrite, .block = kFirst, .blocks = 1, .buffer = buffer.data(), .token = 0});
+      (*writer)->reap(done);
+    }
+  });
+  const AlignedBuffer buffer(kBlock);
+  IoCompletion done[1];
+  for (int round = 0; round < 5000; ++round) {
+    (*reader)->submit({.op = IoRequest::Op::kRead, .block = kFirst, .blocks = 1, .buffer = buffer.data(), .token = 0});
+    (*reader)->reap(done);
+    for (std::size_t at = 0; at < kBlock; at += 8) {
+      const std::uint64_t value = load_le<std::uint64_t>(buffer.data() + at);
+      ASSERT_EQ(value >> 32, value & 0xffffffff);
+    }
+  }
+  stop = true;
+  writing.join();
+}
+
+}  // namespace
+}  // namespace stp::testing
