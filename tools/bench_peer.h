@@ -1,0 +1,37 @@
+// One of the two hosts that `stp bench` measures: a process of its own, started by exec of this very program with a
+// role, before and apart from which the bench itself never makes an STP call. Commands and answers are lines on two pipes.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "stp/error.h"
+
+namespace stp::tools {
+
+class BenchPeer {
+ public:
+  // Starts `stp bench-role ROLE --stg stg --host host`.
+  static Result<BenchPeer> start(const std::string& role, const std::string& stg, const std::string& host);
+  BenchPeer(BenchPeer&& other) noexcept;
+  BenchPeer(const BenchPeer&) = delete;
+  BenchPeer& operator=(const BenchPeer&) = delete;
+  BenchPeer& operator=(BenchPeer&&) = delete;
+  ~BenchPeer();  // ends the process: politely (end of its input), after some seconds not
+
+  // The next line that the process says, as numbers. A line "error TEXT", or its end, is an Error.
+  Result<std::vector<double>> answer();
+  Result<std::vector<double>> ask(const std::string& command);
+
+ private:
+  BenchPeer() = default;
+  std::string host_;
+  pid_t pid_ = -1;
+  std::FILE* to_ = nullptr;
+  std::FILE* from_ = nullptr;
+};
+
+}  // namespace stp::tools

@@ -1,0 +1,74 @@
+#include "tools/bench_role.h"
+
+#include <fmt/format.h>
+
+#include <iostream>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "hostlib/host_options.h"
+#include "tools/bench_near.h"
+
+namespace stp::tools {
+namespace {
+
+Result<void> sink(BenchSocket& socket) {
+  std::vector<char> buffer(256 * 1024);
+  std::uint64_t total = 0;
+  for (;;) {
+    auto n = socket.receive_some(buffer.data(), buffer.size());
+    if (!n) return std::unexpected(n.error());
+    if (*n == 0) return socket.send(&total, sizeof total);
+    total += *n;
+  }
+}
+
+// Gives back what came, or the time at which it came, until EOF.
+Result<void> answer(BenchSocket& socket, bool stamp) {
+  char message[64];
+  for (;;) {
+    auto n = socket.receive_some(message, stamp ? 1 : sizeof message);
+    if (!n) return std::unexpected(n.error());
+    if (*n == 0) return {};
+    const std::int64_t now = boottime_ns();
+    auto done = stamp ? socket.send(&now, sizeof now) : socket.send(message, *n);
+    if (!done) return done;
+  }
+}
+
+void serve(BenchSocket socket) {
+  BenchHello hello;
+  if (!socket.receive(&hello, sizeof hello)) return;
+  socket.set_spin(hello.spin_us);
+  const auto done = hello.job == BenchJob::kSink ? sink(socket) : answer(socket, hello.job == BenchJob::kStamp);
+  if (!done) fmt::print(stderr, "stp bench: the serving host: {}\n", done.error().text);
+}
+
+int run_far() {
+  auto listener = BenchSocket::make();
+  auto address = listener ? listener->listen() : Result<Address>(std::unexpected(listener.error()));
+  std::cout << (address ? fmt::format("{}", address->port) : "error " + address.error().text) << std::endl;
+  if (!address) return 1;
+  std::thread([&listener] {
+    for (;;) {
+      auto socket = listener->accept();
+      if (!socket) return;
+      std::thread(serve, std::move(*socket)).detach();
+    }
+  }).detach();
+  std::string line;
+  while (std::getline(std::cin, line)) {
+  }
+  std::exit(0);  // the accepting thread is still in its call
+}
+
+}  // namespace
+
+int run_bench_role(const BenchRoleOptions& options) {
+  host::set_storage_path(options.stg);
+  host::set_host_name(options.host);
+  return options.role == "far" ? run_far() : run_bench_near();
+}
+
+}  // namespace stp::tools
