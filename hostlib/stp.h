@@ -32,6 +32,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default) /* the library hides everything else */
+#endif
 
 #define PF_STP 0x5354
 #define AF_STP PF_STP
@@ -132,6 +135,9 @@ int STPerror(int s);
 /* The same in words, with what happened, to which object, and what to do. The calling thread's until its next call. */
 const char *STPstrerror(int s);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,288 @@
+#include "hostlib/driving.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "hostlib/interrupts.h"
+#include "stp/system.h"
+
+namespace stp::host {
+
+// A thread in wait(). On its stack; touched by others only under the lock and while enlisted.
+struct Waiter {
+  Socket* socket = nullptr;
+  std::uint32_t bits = 0;
+  bool signalled = false;
+  std::atomic<std::uint32_t> word{0};  // counts up at each wake
+  Waiter* next = nullptr;              // of all
+  Waiter* previous = nullptr;
+  Waiter* next_here = nullptr;         // of the socket
+};
+
+namespace {
+
+constexpr Nanos kLongestSleep = 250 * kMillisecond;  // nobody sleeps longer without a look
+constexpr Nanos kFallbackAfter = 2 * kMillisecond;
+constexpr Nanos kFallbackLongest = 100 * kMillisecond;
+constexpr Nanos kCreditWithin = 50 * kMicrosecond;
+constexpr std::uint64_t kCreditBytes = 64 * 1024;
+
+// Sleeps while `word` is `seen`. False when a signal ended it.
+bool futex_sleep(std::atomic<std::uint32_t>& word, std::uint32_t seen, Nanos span) {
+  static_assert(sizeof(word) == sizeof(std::uint32_t));
+  struct timespec timeout = {.tv_sec = static_cast<time_t>(span / kSecond), .tv_nsec = static_cast<long>(span % kSecond)};
+  return ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, &timeout, nullptr, 0) == 0 || errno != EINTR;
+}
+
+void futex_wake(std::atomic<std::uint32_t>& word) { (void)::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0); }
+
+}  // namespace
+
+Driving::Driving(std::mutex& mutex, Engine& engine, Medium& medium) : mutex_(mutex), engine_(engine), medium_(medium) {}
+
+Driving::~Driving() { stop_fallback(); }
+
+// -- Waiting -------------------------------------------------------------------------------------------------------
+
+void Driving::enlist(Waiter& waiter, Socket* socket) {
+  waiter.socket = socket;
+  waiter.previous = last_;
+  (last_ != nullptr ? last_->next : first_) = &waiter;
+  last_ = &waiter;
+  if (socket != nullptr) {
+    waiter.next_here = socket->waiters;
+    socket->waiters = &waiter;
+  }
+}
+
+void Driving::dismiss(Waiter& waiter, Socket* socket) {
+  (waiter.previous != nullptr ? waiter.previous->next : first_) = waiter.next;
+  (waiter.next != nullptr ? waiter.next->previous : last_) = waiter.previous;
+  if (socket == nullptr) return;
+  for (Waiter** at = &socket->waiters; *at != nullptr; at = &(*at)->next_here) {
+    if (*at != &waiter) continue;
+    *at = waiter.next_here;
+    break;
+  }
+}
+
+// Whether there is a reason to return to the caller.
+bool Driving::news(const Waiter& waiter) const {
+  return waiter.signalled || parked_ || (waiter.socket != nullptr && waiter.socket->closed && (waiter.bits & Ready::kDrained) == 0);
+}
+
+void Driving::signal(Waiter& waiter) {
+  if (waiter.signalled) return;
+  waiter.signalled = true;
+  waiter.word.fetch_add(1, std::memory_order_release);
+  if (&waiter != driving_)
+    futex_wake(waiter.word);
+  else if (asleep_)
+    medium_.wake();
+}
+
+void Driving::ready(Socket& socket, std::uint32_t bits) {
+  for (Waiter* waiter = socket.waiters; waiter != nullptr; waiter = waiter->next_here)
+    if ((waiter->bits & bits) != 0) signal(*waiter);
+}
+
+void Driving::board_changed() {
+  board_changed_.store(true, std::memory_order_release);
+  medium_.wake();
+}
+
+void Driving::signal_board_waiters() {
+  for (Waiter* waiter = first_; waiter != nullptr; waiter = waiter->next)
+    if (waiter->socket == nullptr) signal(*waiter);
+}
+
+Woken Driving::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline) {
+  if (parked_ && ender_ != std::this_thread::get_id()) park(lock);
+  Waiter waiter;
+  waiter.bits = bits;
+  enlist(waiter, socket);
+  Woken woken = Woken::kReady;
+  for (;;) {
+    if (news(waiter)) break;
+    if (take(waiter)) {
+      woken = drive(lock, waiter, deadline);
+      break;
+    }
+    const Nanos now = boottime_now();
+    if (now >= deadline) {
+      woken = Woken::kTimeout;
+      break;
+    }
+    const std::uint32_t seen = waiter.word.load(std::memory_order_acquire);
+    lock.unlock();
+    const bool undisturbed = futex_sleep(waiter.word, seen, std::min(deadline - now, kLongestSleep));
+    const bool interrupted = !undisturbed && some_handler_interrupts();
+    lock.lock();
+    if (interrupted && !waiter.signalled) {
+      woken = Woken::kInterrupted;
+      break;
+    }
+  }
+  dismiss(waiter, socket);
+  if (driving_ == &waiter) leave();
+  if (parked_ && ender_ != std::this_thread::get_id()) park(lock);
+  return woken;
+}
+
+void Driving::park(std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  for (;;) ::pause();
+}
+
+void Driving::park_all_others() {
+  parked_ = true;
+  ender_ = std::this_thread::get_id();
+  for (Waiter* waiter = first_; waiter != nullptr; waiter = waiter->next) signal(*waiter);
+}
+
+// -- The role ------------------------------------------------------------------------------------------------------
+
+// True when `waiter` is the driver now. Asks a fallback that drives to step out; it hands the role to a waiter then.
+bool Driving::take(Waiter& waiter) {
+  if (driving_ == &waiter) return true;  // handed over by one that left
+  if (driver_ == Driver::kNobody) {
+    driver_ = Driver::kProgram;
+    driving_ = &waiter;
+    ++times_taken_;
+    return true;
+  }
+  if (driver_ == Driver::kFallback && asleep_) medium_.wake();
+  return false;
+}
+
+void Driving::leave() {
+  driving_ = nullptr;
+  driver_ = Driver::kNobody;
+  left_at_ = boottime_now();
+  hand_on();
+}
+
+void Driving::hand_on() {
+  for (Waiter* waiter = first_; waiter != nullptr; waiter = waiter->next) {
+    if (waiter->signalled) continue;  // about to go
+    driver_ = Driver::kProgram;
+    driving_ = waiter;
+    waiter->word.fetch_add(1, std::memory_order_release);
+    futex_wake(waiter->word);
+    return;
+  }
+  if (fallback_until_ > left_at_ + kFallbackAfter) {
+    fallback_until_ = left_at_ + kFallbackAfter;
+    fallback_sleep_.notify_one();
+  }
+}
+
+Woken Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline) {
+  for (;;) {
+    const Nanos now = boottime_now();
+    step(now);
+    if (news(waiter)) return Woken::kReady;
+    if (now >= deadline) return Woken::kTimeout;
+    const Nanos until = std::min({next_step_, deadline, now + kLongestSleep});
+    if (!sleep_on_medium(lock, until, engine_.expects_soon(now)) && some_handler_interrupts()) {
+      step(boottime_now());
+      return news(waiter) ? Woken::kReady : Woken::kInterrupted;
+    }
+    if (waiter.socket == nullptr && waiter.bits == kOneStep) waiter.signalled = true;
+  }
+}
+
+// False when a signal ended it (a medium leaves EINTR in errno then, as system calls do).
+bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin) {
+  asleep_ = true;
+  asleep_until_ = until;
+  lock.unlock();
+  errno = 0;
+  medium_.wait(until, may_spin ? spin() : 0);
+  const bool interrupted = errno == EINTR;
+  lock.lock();
+  asleep_ = false;
+  if (board_changed_.exchange(false, std::memory_order_acq_rel)) signal_board_waiters();
+  return !interrupted;
+}
+
+void Driving::step(Nanos now) {
+  next_step_ = engine_.step(now);
+  stepped_at_ = now;
+  credit_bytes_ = 0;
+  if (asleep_ && next_step_ < asleep_until_) {
+    asleep_until_ = next_step_;
+    medium_.wake();
+  }
+}
+
+void Driving::step_soon(Nanos now, std::uint64_t bytes) {
+  credit_bytes_ += bytes;
+  if (credit_bytes_ >= kCreditBytes || now >= next_step_ || now - stepped_at_ >= kCreditWithin) step(now);
+}
+
+// -- The fallback --------------------------------------------------------------------------------------------------
+
+void Driving::start_fallback() {
+  sigset_t all, before;
+  (void)::sigfillset(&all);
+  (void)::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's signals are for the program's threads
+  fallback_ = std::thread([this] { fallback_loop(); });
+  (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void Driving::stop_fallback() {
+  if (!fallback_.joinable()) return;
+  {
+    std::lock_guard lock(mutex_);
+    stop_fallback_ = true;
+    fallback_sleep_.notify_one();
+    medium_.wake();
+  }
+  fallback_.join();
+}
+
+void Driving::fallback_loop() {
+  std::unique_lock lock(mutex_);
+  Nanos pause = kFallbackAfter;
+  std::uint64_t taken_before = 0;
+  while (!stop_fallback_) {
+    const Nanos now = boottime_now();
+    const Nanos free_since = std::max(left_at_, stepped_at_);
+    if (driver_ == Driver::kNobody && now - free_since >= kFallbackAfter) {
+      drive_as_fallback(lock);
+      pause = kFallbackAfter;
+      continue;
+    }
+    // While a thread of the program stays in the role, look less and less often (the one that leaves it wakes us). One that
+    // takes and leaves it all the time is not to be burdened with waking us.
+    const bool stays = driver_ == Driver::kProgram && times_taken_ - taken_before <= 1;
+    taken_before = times_taken_;
+    pause = stays ? std::min(2 * pause, kFallbackLongest) : kFallbackAfter;
+    fallback_until_ = now + pause;
+    while (!stop_fallback_) {
+      const Nanos left = fallback_until_ - boottime_now();
+      if (left <= 0) break;
+      fallback_sleep_.wait_for(lock, std::chrono::nanoseconds(left));
+    }
+  }
+}
+
+void Driving::drive_as_fallback(std::unique_lock<std::mutex>& lock) {
+  driver_ = Driver::kFallback;
+  while (!stop_fallback_ && first_ == nullptr) {
+    const Nanos now = boottime_now();
+    step(now);
+    if (first_ != nullptr) break;
+    (void)sleep_on_medium(lock, std::min(next_step_, now + kLongestSleep), false);
+  }
+  leave();
+}
+
+}  // namespace stp::host

@@ -1,0 +1,63 @@
+#include "hostlib/host_options.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <mutex>
+
+#include "stp/names.h"
+
+namespace stp::host {
+namespace {
+
+std::mutex& settings_mutex() {
+  static std::mutex& mutex = *new std::mutex;  // never destroyed: calls may come from the destructors of statics
+  return mutex;
+}
+
+HostSettings& settings() {
+  static HostSettings& given = *new HostSettings;
+  return given;
+}
+
+std::string from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+std::string short_machine_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return {};
+  const std::string_view whole(name.data());
+  return std::string(whole.substr(0, whole.find('.')));
+}
+
+}  // namespace
+
+void set_storage_path(std::string path) {
+  std::lock_guard lock(settings_mutex());
+  settings().path = std::move(path);
+}
+
+void set_host_name(std::string name) {
+  std::lock_guard lock(settings_mutex());
+  settings().name = std::move(name);
+}
+
+void set_join_progress(std::function<void(std::string_view)> show) {
+  std::lock_guard lock(settings_mutex());
+  settings().progress = std::move(show);
+}
+
+HostSettings host_settings() {
+  std::lock_guard lock(settings_mutex());
+  HostSettings now = settings();
+  if (now.path.empty()) now.path = from_environment("STP_STG");
+  if (now.name.empty()) now.name = from_environment("STP_HOST");
+  if (now.name.empty()) now.name = short_machine_name();
+  now.name = fold_name(now.name);
+  return now;
+}
+
+}  // namespace stp::host

@@ -1,0 +1,35 @@
+// What a tool tells the embedded host of its process before the first STP call, in place of the environment:
+// --stg, --host, and where to show what a long join waits for. For C++ programs that link the library statically;
+// not exported from libstp.so. Thread-safe; what is set after joining has no effect until the next join.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace stp::host {
+
+// Empty strings leave what the environment says (STP_STG, STP_HOST).
+void set_storage_path(std::string path);
+void set_host_name(std::string name);
+
+// Called from the joining thread, with a sentence without a final stop, once joining has taken a second and whenever what
+// it waits for changes. Called with an empty text when a join that was spoken of has ended. Must not call STP functions.
+void set_join_progress(std::function<void(std::string_view)> show);
+
+struct HostSettings {
+  std::string path;  // of the data storage system; empty: none was given
+  std::string name;  // host name, folded, not yet checked
+  std::function<void(std::string_view)> progress;
+};
+// What the setters say, else the environment, else (for the name) the machine's short host name.
+HostSettings host_settings();
+
+// The instance name under which this process joined ("alpha~2"), and the STG's name; empty before it has.
+std::string joined_host_name();
+std::string joined_stg_name();
+
+// Joins now, as the first STPsocket would. 0, or -1 with errno set (STPstrerror(-1) has the words).
+int join_now();
+
+}  // namespace stp::host

@@ -1,0 +1,56 @@
+// The one STP runtime of the process: joins when first needed, holds the lock over engine and descriptor table, and ends
+// with the process. Made by the first STP call, never destroyed.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+
+#include "hostlib/descriptor_table.h"
+#include "hostlib/embedded_host.h"
+#include "hostlib/program_options.h"
+#include "stp/engine.h"
+
+namespace stp::host {
+
+class Runtime final : public EngineEvents {
+ public:
+  static Runtime& get();
+
+  // The lock over everything here. Not held across any wait.
+  std::mutex& mutex() { return mutex_; }
+
+  // The host, joined: joins now if that was not done or failed before, and blocks meanwhile. With the lock, which it lets go while it
+  // waits. The pointer is good until the process ends.
+  Result<EmbeddedHost*> join(std::unique_lock<std::mutex>& lock);
+  // The host if it has joined, else nullptr. With the lock. There is one whenever there is a socket.
+  EmbeddedHost* host() { return joined_; }
+
+  ProgramOptions& options() { return options_; }
+  DescriptorTable& table() { return table_; }
+  bool ended() const { return ended_; }  // the process ends: calls fail with ENETDOWN
+
+  // After a socket was closed in the engine, and nobody waits for it to drain.
+  void forget(Socket& socket) { table_.forget_id(socket.id); }
+
+  void on_ready(SocketId socket, std::uint32_t bits) override;
+
+ private:
+  Runtime() = default;
+  Result<EmbeddedHost*> start(std::unique_lock<std::mutex>& lock);
+  void end();
+  static void at_exit();
+  static void in_child();
+
+  std::mutex mutex_;
+  std::condition_variable join_ended_;
+  bool joining_ = false;
+  bool ended_ = false;
+  std::unique_ptr<EmbeddedHost> starting_;  // owned here from the start, joined or not
+  EmbeddedHost* joined_ = nullptr;
+  Storage* storage_ = nullptr;              // for the child of a fork
+  DescriptorTable table_;
+  ProgramOptions options_;
+};
+
+}  // namespace stp::host

@@ -1,0 +1,37 @@
+// One socket as the program knows it: a descriptor number, the engine's socket behind it, and what only the blocking
+// side has to know (timeouts, linger, who waits). All fields under the runtime's lock.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "stp/engine.h"
+
+namespace stp::host {
+
+struct Waiter;
+
+struct Socket {
+  SocketId id = 0;
+  int fd = -1;
+  bool closed = false;       // STPclose was called; threads that still wait on it get EBADF
+  bool nonblocking = false;
+  bool listening = false;
+  bool connect_pending = false;  // STPconnect began and its result was not told yet
+  std::uint16_t bound_port = 0;  // by STPbind, STPlisten or STPgethostname; 0 when the engine chose
+  Nanos send_timeout = 0;        // 0: none
+  Nanos receive_timeout = 0;
+  bool linger = false;           // SO_LINGER
+  int linger_s = 0;
+  bool reuse_address = false;    // accepted and read back; ports are free at once anyway
+  bool keep_alive = false;       // likewise: leases do that
+  bool connect_waits_accept = false;
+  int connect_timeout_ms = 0;
+  int send_buffer_bytes = 0;     // 0: the engine's default
+  int receive_buffer_bytes = 0;
+  SocketError told_later;        // of a call that moved some bytes first: the next call tells it
+  std::vector<SocketId> unclaimed;  // accepted by the engine when the process had no descriptor left for them
+  Waiter* waiters = nullptr;     // threads that wait for this socket
+};
+
+}  // namespace stp::host
