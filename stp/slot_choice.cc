@@ -1,0 +1,231 @@
+#include "stp/slot_choice.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "stp/names.h"
+
+namespace stp {
+namespace {
+
+constexpr unsigned kMostInstances = 999;
+// Incarnations grow by less than 2^17 a life; whoever wrote one near the end of the range damaged that slot.
+constexpr std::uint64_t kLastIncarnation = UINT64_MAX - (1ull << 32);
+
+double seconds(Nanos t) { return static_cast<double>(t) / kSecond; }
+
+std::string hex(const Uuid& id) {
+  std::string out;
+  for (std::size_t i = 0; i < 4; ++i) out += fmt::format("{:02x}", std::to_integer<unsigned>(id[i]));
+  return out + "...";
+}
+
+}  // namespace
+
+bool HeldLock::take(Slot slot) {
+  if (slot_ == slot) return true;
+  release();
+  if (!locks_.usable() || !locks_.acquire(slot)) return false;
+  slot_ = slot;
+  return true;
+}
+
+void HeldLock::release() {
+  if (slot_ != kNoSlot) locks_.release(slot_);
+  slot_ = kNoSlot;
+}
+
+SlotChooser::SlotChooser(const MembershipConfig& config, HeldLock& lock)
+    : config_(config),
+      lock_(lock),
+      dead_(config.superblock.timing.dead_ms * kMillisecond),
+      join_(config.superblock.timing.join_ms * kMillisecond),
+      fence_(config.superblock.timing.fence_ms * kMillisecond),
+      slots_(config.superblock.geometry.hosts) {
+  const Timing& t = config.superblock.timing;
+  for (Watched& w : slots_) w.covered = CoveredTime((Nanos{t.observe_ms} + t.observe_io_ms) * kMillisecond);
+}
+
+void SlotChooser::observe(const LeaseSweep& sweep) {
+  const bool any_read = sweep.any_read();
+  for (Slot slot = 0; slot < slots_.size() && slot < sweep.slots.size(); ++slot)
+    observe_slot(slots_[slot], sweep.slots[slot], any_read, sweep.submitted);
+}
+
+void SlotChooser::observe_slot(Watched& w, const LeaseReading& reading, bool any_read, Nanos submitted) {
+  if (!any_read) {
+    w.covered.interrupt();
+    return;
+  }
+  const Nanos passed = w.covered.advance(submitted);
+  if (!reading.good()) {
+    w.unreadable += passed;
+    if (reading.error == 0) w.silent += passed;
+    return;
+  }
+  w.unreadable = 0;
+  const Lease& l = reading.lease();
+  w.highest = std::max(w.highest, l.owner.incarnation);
+  if (l.owner == w.owner && l.beat > w.beat) {
+    ++w.changes;
+    w.silent = 0;
+  } else if (l.owner != w.owner && (l.owner.incarnation >= w.owner.incarnation || w.state == LeaseState::kClaim)) {
+    // A claim that lost does not outrank the owner who wrote over it, whatever its incarnation.
+    w.owner = l.owner;
+    w.changes = 0;
+    w.silent = 0;
+  } else {  // the same as before, or an old write that landed late
+    w.silent += passed;
+    if (l.owner != w.owner || l.beat < w.beat) return;
+  }
+  w.beat = l.beat;
+  w.state = l.state;
+}
+
+bool SlotChooser::exhausted(Slot slot) const { return slots_[slot].highest > kLastIncarnation; }
+
+SlotChoice SlotChooser::choose(const LeaseSweep& sweep, const OwnLease* previous) {
+  for (Slot slot = 0; slot < slots_.size(); ++slot) {
+    // An unreadable block may be that of a living host with my name: it would write it anew within T_fence.
+    if (!sweep.slots[slot].good() && slots_[slot].unreadable < fence_)
+      return {.what = SlotChoice::What::kWait, .slot = slot, .name = {}, .wait = 0,
+              .why = fmt::format("joining: waits up to {:.1f} s, because the lease of slot {} cannot be read ({})", seconds(fence_), slot,
+                                 sweep.slots[slot].error != 0 ? "I/O error" : to_string(sweep.slots[slot].decoded.fault)),
+              .error_code = 0};
+  }
+  if (previous)
+    if (auto choice = choose_previous(sweep, *previous)) return *choice;
+  for (unsigned number = 1; number <= kMostInstances; ++number) {
+    const std::string name = instance_name(config_.host, number);
+    if (!valid_instance_name(name)) break;
+    bool exists = false;
+    if (auto choice = choose_named(sweep, name, exists)) return *choice;
+    if (!exists) return choose_free(sweep, name);
+  }
+  return {.what = SlotChoice::What::kStop, .slot = kNoSlot, .name = {}, .wait = 0,
+          .why = fmt::format("no instance name of \"{}\" is left on this machine: stop some of its programs, or use a shorter --host", config_.host),
+          .error_code = ENOSPC};
+}
+
+std::optional<SlotChoice> SlotChooser::choose_previous(const LeaseSweep& sweep, const OwnLease& previous) {
+  const Slot slot = previous.identity().slot;
+  const LeaseReading& reading = sweep.slots[slot];
+  const OwnJudgement judged = previous.judge(reading, false);
+  const bool my_life = reading.good() && reading.lease().owner.incarnation == previous.identity().incarnation;
+  if (judged.verdict == OwnVerdict::kStop) {
+    // Somebody lives here as me: no new life makes that good. A higher incarnation is another life: join anew, by name.
+    if (my_life || reading.reformatted)
+      return SlotChoice{.what = SlotChoice::What::kStop, .slot = slot, .name = {}, .wait = 0, .why = judged.why, .error_code = ESTALE};
+    return std::nullopt;
+  }
+  if (exhausted(slot)) return std::nullopt;
+  lock_.take(slot);
+  return SlotChoice{.what = SlotChoice::What::kTake, .slot = slot, .name = previous.name(), .wait = 0, .why = {}, .error_code = 0};
+}
+
+bool SlotChooser::free_for_all(const LeaseReading& reading) const {
+  if (!reading.good()) return false;
+  const Lease& l = reading.lease();
+  if (l.state == LeaseState::kFree) return l.name.empty();
+  return abandoned_ && l.state == LeaseState::kClaim && l.owner == abandoned_->owner && l.randomness == abandoned_->randomness;
+}
+
+std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, const std::string& name, bool& exists) {
+  std::optional<SlotChoice> best;
+  bool busy = false;
+  bool watched = false;
+  for (Slot slot = 0; slot < slots_.size(); ++slot) {
+    const LeaseReading& reading = sweep.slots[slot];
+    if (!reading.good() || reading.lease().name != name || free_for_all(reading) || exhausted(slot)) continue;
+    exists = true;
+    switch (judge(slot, reading.lease())) {
+      case Standing::kRefused: return refuse(slot, reading.lease());
+      case Standing::kBusy: busy = true; break;
+      case Standing::kWatched:
+        if (!watched)
+          best = SlotChoice{.what = SlotChoice::What::kWait, .slot = slot, .name = name, .wait = 0,
+                            .why = fmt::format("joining: waits until the lease \"{}\" in slot {} has been silent for {:.1f} s, or beats", name, slot,
+                                               seconds(silence_limit(reading.lease().state))),
+                            .error_code = 0};
+        watched = true;
+        break;
+      case Standing::kTakeable:
+        if (!best || best->what == SlotChoice::What::kClaim)
+          best = SlotChoice{.what = SlotChoice::What::kTake, .slot = slot, .name = name, .wait = 0, .why = {}, .error_code = 0};
+        break;
+      case Standing::kClaimable:
+        if (!best) best = SlotChoice{.what = SlotChoice::What::kClaim, .slot = slot, .name = name, .wait = dead_, .why = {}, .error_code = 0};
+        break;
+    }
+  }
+  if (busy) return std::nullopt;
+  // Of several slots with one name the lowest counts; its lock may have been let go for the sake of another's.
+  if (best && best->what == SlotChoice::What::kTake && !lock_.take(best->slot)) return std::nullopt;
+  if (best && best->what == SlotChoice::What::kClaim) lock_.take(best->slot);
+  return best;
+}
+
+SlotChooser::Standing SlotChooser::judge(Slot slot, const Lease& lease) {
+  const StorageIdentity holder{lease.boot_id, lease.device, lease.inode};
+  const bool same_kernel = holder == config_.identity;
+  if (same_kernel && lock_.usable()) return lock_.take(slot) ? Standing::kTakeable : Standing::kBusy;
+  if (lease.state == LeaseState::kFree) return Standing::kClaimable;
+  const Watched& w = slots_[slot];
+  if (w.changes >= kBeatsOfTheLiving) return holder.boot_id == config_.identity.boot_id ? Standing::kBusy : Standing::kRefused;
+  return w.silent >= silence_limit(lease.state) ? Standing::kClaimable : Standing::kWatched;
+}
+
+SlotChoice SlotChooser::refuse(Slot slot, const Lease& lease) const {
+  return {.what = SlotChoice::What::kStop, .slot = slot, .name = lease.name, .wait = 0,
+          .why = fmt::format("host name \"{}\" is in use by another machine (boot id {}, slot {}, its beat changes); choose another with STP_HOST "
+                             "or --host",
+                             lease.name, hex(lease.boot_id), slot),
+          .error_code = EADDRINUSE};
+}
+
+SlotChoice SlotChooser::choose_free(const LeaseSweep& sweep, const std::string& name) {
+  for (Slot slot = 0; slot < slots_.size(); ++slot) {
+    if (!free_for_all(sweep.slots[slot]) || exhausted(slot)) continue;
+    if (lock_.usable() && !lock_.take(slot)) continue;  // another program of this kernel is at it
+    return {.what = SlotChoice::What::kClaim, .slot = slot, .name = name, .wait = join_, .why = {}, .error_code = 0};
+  }
+  return full(sweep, name);
+}
+
+SlotChoice SlotChooser::full(const LeaseSweep& sweep, const std::string& name) const {
+  return {.what = SlotChoice::What::kStop, .slot = kNoSlot, .name = name, .wait = 0,
+          .why = fmt::format("no slot is free for host \"{}\": all {} are held ({}); free the slot of a host that is gone with \"stp evict HOST\"", name,
+                             slots_.size(), lease_name_list(sweep)),
+          .error_code = ENOSPC};
+}
+
+bool SlotChooser::name_lost(const LeaseSweep& sweep, const std::string& name, Slot mine) const {
+  for (Slot slot = 0; slot < sweep.slots.size(); ++slot) {
+    const LeaseReading& reading = sweep.slots[slot];
+    if (slot == mine || !reading.good() || reading.lease().name != name || free_for_all(reading)) continue;
+    if (slots_[slot].silent >= silence_limit(reading.lease().state)) continue;
+    // Owners go before claims, the lower claim before the higher.
+    if (reading.lease().state == LeaseState::kOwned || (reading.lease().state == LeaseState::kClaim && slot < mine)) return true;
+  }
+  return false;
+}
+
+std::string lease_name_list(const LeaseSweep& sweep) {
+  std::string out;
+  for (Slot slot = 0; slot < sweep.slots.size(); ++slot) {
+    const LeaseReading& r = sweep.slots[slot];
+    if (!out.empty()) out += ", ";
+    if (!r.good())
+      out += fmt::format("{}: unreadable", slot);
+    else if (r.lease().state == LeaseState::kFree)
+      out += fmt::format("{}: kept for {}", slot, r.lease().name.empty() ? "nobody" : r.lease().name);
+    else
+      out += fmt::format("{}: {}", slot, r.lease().name);
+    if (out.size() > 600) return out + ", ...";
+  }
+  return out;
+}
+
+}  // namespace stp
