@@ -28,6 +28,7 @@ CLI::Option* add_host_option(CLI::App& command, Context& context);
 // "stp NAME: text" on standard error; returns kFailed.
 int complain(const CLI::App& command, const Error& error);
 
+void add_bench_command(CLI::App& app, Context& context);
 void add_format_command(CLI::App& app, Context& context);
 
 }  // namespace stp::tools
