@@ -148,7 +148,7 @@ Result<void> Formatter::plan() {
 
 Result<void> Formatter::refuse_if_occupied() {
   if (created_) return {};
-  auto found = examine_occupancy(*file_);
+  auto found = examine_occupancy(*file_, request_.clock);
   if (!found) return std::unexpected(found.error());
   found_ = std::move(*found);
   if (!found_.live.empty()) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "stp/lease_watch.h"
 #include "stp/superblock.h"
 
 namespace stp {
@@ -25,6 +26,7 @@ struct FormatRequest {
   // Called from the formatting thread. False stops: the path then holds no storage.
   std::function<bool(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;
   std::function<void(const std::string&)> warn;     // what --force overrode
+  WatchClock clock = WatchClock::real();            // by which the hosts of an old storage are watched
 };
 
 inline constexpr std::uint64_t kDefaultStorageBytes = std::uint64_t{1} << 30;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "stp/lease_watch.h"
 #include "stp/raw_file.h"
 #include "stp/superblock.h"
 
@@ -15,10 +16,10 @@ struct Occupancy {
   std::optional<Superblock> stg;            // the STG there
   std::uint64_t stg_copy_offset = 0;
   std::vector<std::string> slots;           // names of the hosts that hold slots there, dead ones too
-  std::vector<std::string> live;            // those whose beat changed while it was watched
+  std::vector<std::string> live;            // those that are alive: their slot lock is held, or their beat changed
 };
 
 // Takes a moment (a few beats) when an STG is there whose slots are held; else a few reads.
-Result<Occupancy> examine_occupancy(const RawFile& file);
+Result<Occupancy> examine_occupancy(const RawFile& file, const WatchClock& clock);
 
 }  // namespace stp

@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   app.failure_message([](const CLI::App*, const CLI::Error& error) { return fmt::format("stp: {}\nRun stp --help for more.\n", error.what()); });
   Context context;
   add_format_command(app, context);
+  add_list_commands(app, context);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
