@@ -187,8 +187,8 @@ void Membership::Impl::advance_member(Nanos now) {
                                                "comes back by itself",
                                                self_.identity.incarnation, self_.name));
   if (const auto slot = watch_.refuser())
-    return fence(Reason::kRefused, fmt::format("host \"{}\" (slot {}) called incarnation {} of \"{}\" dead; its connections are reset, and it comes "
-                                               "back by itself",
+    return fence(Reason::kRefused, fmt::format("host \"{}\" (slot {}) refuses incarnation {} of \"{}\", which it called dead; its connections are "
+                                               "reset, and it comes back by itself",
                                                watch_.peers()[*slot].name, *slot, self_.identity.incarnation, self_.name));
   keeper_->note_progress(board_.progress(), now);
   if (!keeper_->stopped()) keeper_->tick(watch_, now);

@@ -172,8 +172,13 @@ Slot PeerWatch::slots_in_use() const {
 }
 
 std::optional<Slot> PeerWatch::refuser() const {
-  for (Slot slot = 0; slot < records_.size(); ++slot)
-    if (records_[slot].state == PeerState::kAlive && describe(records_[slot], slot).refused_me) return slot;
+  for (Slot slot = 0; slot < records_.size(); ++slot) {
+    const Record& r = records_[slot];
+    if (r.state != PeerState::kAlive || slot == self_.slot || self_.slot >= r.lease.seen.size()) continue;
+    const Seen& me = r.lease.seen[self_.slot];
+    const bool mine = me.incarnation == self_.incarnation && me.nonce == self_.nonce;
+    if (mine ? (me.flags & Seen::kRefused) != 0 : me.incarnation >= self_.incarnation) return slot;
+  }
   return std::nullopt;
 }
 

@@ -49,7 +49,8 @@ class PeerWatch {
   std::vector<Seen> seen() const;  // for my own lease
   std::vector<Peer> peers() const;
   Slot slots_in_use() const;
-  // The slot of a living host whose lease says that it called my incarnation dead.
+  // The slot of a living host that will never accept my incarnation: its lease says that it called it dead, or that it knows a later
+  // one of my slot (a life before this one, whose lease an older write undid before I read it).
   std::optional<Slot> refuser() const;
   const PeerFaults& faults() const { return faults_; }
 

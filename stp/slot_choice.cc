@@ -52,6 +52,12 @@ void SlotChooser::observe(const LeaseSweep& sweep) {
   const bool any_read = sweep.any_read();
   for (Slot slot = 0; slot < slots_.size() && slot < sweep.slots.size(); ++slot)
     observe_slot(slots_[slot], sweep.slots[slot], any_read, sweep.submitted);
+  // What others have seen of a slot counts, too: an older write may have undone the lease of its last life.
+  for (const LeaseReading& reading : sweep.slots) {
+    if (!reading.good()) continue;
+    for (Slot slot = 0; slot < slots_.size() && slot < reading.lease().seen.size(); ++slot)
+      if (const auto seen = reading.lease().seen[slot].incarnation; seen <= kLastIncarnation) slots_[slot].highest = std::max(slots_[slot].highest, seen);
+  }
 }
 
 void SlotChooser::observe_slot(Watched& w, const LeaseReading& reading, bool any_read, Nanos submitted) {
@@ -112,6 +118,7 @@ SlotChoice SlotChooser::choose(const LeaseSweep& sweep, const OwnLease* previous
 std::optional<SlotChoice> SlotChooser::choose_previous(const LeaseSweep& sweep, const OwnLease& previous) {
   const Slot slot = previous.identity().slot;
   const LeaseReading& reading = sweep.slots[slot];
+  if (reading.error != 0) return std::nullopt;  // a bad block, not damage: I could not beat there
   const OwnJudgement judged = previous.judge(reading, false);
   const bool my_life = reading.good() && reading.lease().owner.incarnation == previous.identity().incarnation;
   if (judged.verdict == OwnVerdict::kStop) {

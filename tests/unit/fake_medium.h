@@ -2,6 +2,7 @@
 // gives each medium a `fate` to delay, fail, lose, or land late what it likes. Deterministic, one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -57,6 +58,7 @@ class FakeMedium : public Medium {
 
   std::function<FakeFate(const IoRequest&)> fate;
   std::uint64_t reads = 0, writes = 0;
+  Nanos last_landing = 0;  // of all writes so far
   std::size_t completions() const { return state_->done.size(); }
   std::size_t in_flight() const { return state_->in_flight; }
 
@@ -68,7 +70,9 @@ class FakeMedium : public Medium {
     r.op == IoRequest::Op::kRead ? ++reads : ++writes;
     if (r.op == IoRequest::Op::kWrite && !f.lost && (f.error == 0 || f.land_after >= 0)) {
       std::vector<std::byte> bytes(r.buffer, r.buffer + std::size_t{r.blocks} * disk_.block_size());
-      disk_.at(disk_.now() + (f.land_after >= 0 ? f.land_after : f.complete_after), [this_disk = &disk_, r, bytes = std::move(bytes)] {
+      const Nanos landing = disk_.now() + (f.land_after >= 0 ? f.land_after : f.complete_after);
+      last_landing = std::max(last_landing, landing);
+      disk_.at(landing, [this_disk = &disk_, r, bytes = std::move(bytes)] {
         std::memcpy(this_disk->block(r.block).data(), bytes.data(), bytes.size());
       });
     }

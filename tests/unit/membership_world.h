@@ -66,6 +66,7 @@ struct FakeHost {
       : config(std::move(c)), medium(disk), locks(table, locks_usable), random(seed), membership(config, medium, locks, random, board) {}
 
   MembershipConfig config;
+  unsigned machine = 0;
   FakeMedium medium;
   FakeLocks locks;
   SeededRandom random;
@@ -100,10 +101,16 @@ class World {
   FakeHost& add(MembershipConfig config, unsigned machine, bool locks_usable) {
     hosts.push_back(std::make_unique<FakeHost>(disk, std::move(config), tables[machine], locks_usable, seed++));
     hosts.back()->due = disk.now();
+    hosts.back()->machine = machine;
     return *hosts.back();
   }
-  // Dies without a word; what it submitted still lands.
+  // Dies without a word; what it submitted still lands, and its locks come free after that.
   void kill(FakeHost& host) {
+    for (auto& [slot, owner] : tables[host.machine]) {
+      if (owner != &host.locks || host.medium.last_landing <= disk.now()) continue;
+      owner = &disk;
+      disk.at(host.medium.last_landing, [&table = tables[host.machine], at = slot] { table.erase(at); });
+    }
     std::erase_if(hosts, [&host](const auto& h) { return h.get() == &host; });
   }
 
