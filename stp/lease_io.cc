@@ -50,7 +50,10 @@ void LeaseIo::sweep(Nanos now) {
   for (Slot first = 0; first < geometry_.hosts; first += sweep_stride_) {
     const std::uint32_t blocks = std::min(sweep_stride_, geometry_.hosts - first);
     ++sweep_pending_;
-    medium_.submit({.op = IoRequest::Op::kRead, .block = geometry_.lease(first), .blocks = blocks, .buffer = sweep_block(first).data(),
+    medium_.submit({.op = IoRequest::Op::kRead,
+                    .block = geometry_.lease(first),
+                    .blocks = blocks,
+                    .buffer = sweep_block(first).data(),
                     .token = kSweepToken + first});
   }
   unflushed_ = true;
@@ -70,7 +73,10 @@ void LeaseIo::write(const Lease& lease, Nanos now) {
   writing_ = true;
   write_ = {.submitted = now, .error = 0};
   encode_lease(write_buffer_.span().first(block_size_), lease, uuid_, geometry_);
-  medium_.submit({.op = IoRequest::Op::kWrite, .block = geometry_.lease(lease.owner.slot), .blocks = 1, .buffer = write_buffer_.data(),
+  medium_.submit({.op = IoRequest::Op::kWrite,
+                  .block = geometry_.lease(lease.owner.slot),
+                  .blocks = 1,
+                  .buffer = write_buffer_.data(),
                   .token = kWriteToken});
   unflushed_ = true;
 }

@@ -30,7 +30,8 @@ bool LeaseKeeper::engine_alive(Nanos now) const { return progress_ != progress_a
 bool LeaseKeeper::judge(const LeaseReading& reading, Nanos now) {
   if (planted(Plant::kIgnoreForeignOwner)) return true;
   OwnJudgement judged = lease_.judge(reading, lease_good(now));
-  if (judged.verdict == OwnVerdict::kRewrite && reading.error == 0) next_beat_ = std::min(next_beat_, now);  // do not leave that lying there
+  if (judged.verdict == OwnVerdict::kRewrite && reading.error == 0)
+    next_beat_ = std::min(next_beat_, now);  // do not leave that lying there
   if (judged.verdict != OwnVerdict::kStop) return true;
   stopped_ = std::move(judged.why);
   return false;

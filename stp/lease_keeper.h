@@ -48,11 +48,11 @@ class LeaseKeeper {
 
   Nanos good_until_;
   Nanos next_beat_;
-  Nanos written_;                     // when the last write was reaped: a look must be submitted after it
-  std::optional<Nanos> checked_;      // submit of a look at the own block that nothing of mine has followed
+  Nanos written_;                 // when the last write was reaped: a look must be submitted after it
+  std::optional<Nanos> checked_;  // submit of a look at the own block that nothing of mine has followed
   std::uint64_t progress_ = 0;
   std::uint64_t progress_at_beat_ = 0;
-  Nanos progressed_;                  // when progress was last seen to change
+  Nanos progressed_;  // when progress was last seen to change
   bool leaving_ = false;
   bool left_ = false;
   std::optional<std::string> stopped_;

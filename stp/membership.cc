@@ -23,7 +23,8 @@ constexpr Nanos kSilenceRefresh = kSecond;          // how often mere growth of 
 double seconds(Nanos t) { return static_cast<double>(t) / kSecond; }
 
 bool same(const Self& a, const Self& b) {
-  return a.state == b.state && a.identity == b.identity && a.name == b.name && a.reason == b.reason && a.why == b.why && a.error_code == b.error_code;
+  return a.state == b.state && a.identity == b.identity && a.name == b.name && a.reason == b.reason && a.why == b.why &&
+         a.error_code == b.error_code;
 }
 
 bool same(const Peer& a, const Peer& b) {
@@ -116,9 +117,10 @@ void Membership::Impl::begin(Nanos now) {
 void Membership::Impl::check_fence(Nanos now) {
   if (!living() || now < keeper_->good_until()) return;
   const Nanos age = now - keeper_->good_until() + fence_;
-  fence(Reason::kFenced, fmt::format("the lease of \"{}\" is {:.1f} s old, and good for {:.1f} s: the storage stalled, the program was stopped, or "
-                                     "this machine slept; its connections are reset, and it comes back by itself",
-                                     self_.name, seconds(age), seconds(fence_)));
+  fence(Reason::kFenced,
+        fmt::format("the lease of \"{}\" is {:.1f} s old, and good for {:.1f} s: the storage stalled, the program was stopped, or "
+                    "this machine slept; its connections are reset, and it comes back by itself",
+                    self_.name, seconds(age), seconds(fence_)));
 }
 
 void Membership::Impl::take_completions(Nanos now) {
@@ -168,8 +170,12 @@ void Membership::Impl::advance_joining(Nanos now) {
 void Membership::Impl::become_member(Nanos now) {
   keeper_.emplace(config_, io_, random_, claim_.lease(), claim_.owned_since(), now);
   keeper_->note_progress(board_.progress(), now);
-  self_ = {.state = MemberState::kMember, .identity = keeper_->lease().identity(), .name = keeper_->lease().name(), .reason = Reason::kNone,
-           .why = {}, .error_code = 0};
+  self_ = {.state = MemberState::kMember,
+           .identity = keeper_->lease().identity(),
+           .name = keeper_->lease().name(),
+           .reason = Reason::kNone,
+           .why = {},
+           .error_code = 0};
   watch_.set_self(self_.identity);
   board_.post_lease(keeper_->good_until());
   dirty_ = true;
@@ -183,13 +189,15 @@ void Membership::Impl::advance_member(Nanos now) {
     return;
   }
   if (board_.rebirth_wanted() == self_.identity.incarnation)
-    return fence(Reason::kRefused, fmt::format("a peer's gate refuses incarnation {} of \"{}\": it was called dead; its connections are reset, and it "
-                                               "comes back by itself",
-                                               self_.identity.incarnation, self_.name));
+    return fence(Reason::kRefused,
+                 fmt::format("a peer's gate refuses incarnation {} of \"{}\": it was called dead; its connections are reset, and it "
+                             "comes back by itself",
+                             self_.identity.incarnation, self_.name));
   if (const auto slot = watch_.refuser())
-    return fence(Reason::kRefused, fmt::format("host \"{}\" (slot {}) refuses incarnation {} of \"{}\", which it called dead; its connections are "
-                                               "reset, and it comes back by itself",
-                                               watch_.peers()[*slot].name, *slot, self_.identity.incarnation, self_.name));
+    return fence(Reason::kRefused,
+                 fmt::format("host \"{}\" (slot {}) refuses incarnation {} of \"{}\", which it called dead; its connections are "
+                             "reset, and it comes back by itself",
+                             watch_.peers()[*slot].name, *slot, self_.identity.incarnation, self_.name));
   keeper_->note_progress(board_.progress(), now);
   if (!keeper_->stopped()) keeper_->tick(watch_, now);
   if (keeper_->stopped()) return stop(*keeper_->stopped(), ESTALE);
@@ -280,12 +288,17 @@ Nanos Membership::Impl::deadline(Nanos now) const {
   if (!io_.sweeping()) at = std::min(at, look_now_ ? std::max(last_sweep_ + kNudgeSpacing, now) : next_sweep_);
   at = std::min(at, now + observe_);  // progress, nudges and wishes are looked at in time
   switch (self_.state) {
-    case MemberState::kJoining: return std::min(at, std::max(claim_.deadline(), now));
-    case MemberState::kMember: return std::min({at, keeper_->deadline(), keeper_->good_until()});
-    case MemberState::kLeaving: return std::min({at, keeper_->deadline(), keeper_->good_until(), leaving_since_ + fence_, now + kEnginePoll});
-    case MemberState::kFenced: return std::min(at, now + kEnginePoll);
+    case MemberState::kJoining:
+      return std::min(at, std::max(claim_.deadline(), now));
+    case MemberState::kMember:
+      return std::min({at, keeper_->deadline(), keeper_->good_until()});
+    case MemberState::kLeaving:
+      return std::min({at, keeper_->deadline(), keeper_->good_until(), leaving_since_ + fence_, now + kEnginePoll});
+    case MemberState::kFenced:
+      return std::min(at, now + kEnginePoll);
     case MemberState::kLeft:
-    case MemberState::kStopped: break;
+    case MemberState::kStopped:
+      break;
   }
   return at;
 }

@@ -36,7 +36,8 @@ Lease OwnLease::next(LeaseState state, Random& random, std::vector<Seen> seen) {
 }
 
 bool OwnLease::is_latest(const Lease& lease) const {
-  return lease.owner == latest_.owner && lease.state == latest_.state && lease.beat == latest_.beat && lease.randomness == latest_.randomness;
+  return lease.owner == latest_.owner && lease.state == latest_.state && lease.beat == latest_.beat &&
+         lease.randomness == latest_.randomness;
 }
 
 OwnJudgement OwnLease::judge(const LeaseReading& reading, bool lease_good) const {
@@ -53,8 +54,9 @@ OwnJudgement OwnLease::judge_other(const Lease& lease, bool lease_good) const {
   const auto incarnation = lease.owner.incarnation;
   if (incarnation < identity_.incarnation) return {OwnVerdict::kRewrite, {}};
   if (incarnation == identity_.incarnation)
-    return stop(fmt::format("another host writes there under my incarnation {} with another nonce (host \"{}\", pid {}); one of the two is a copy",
-                            incarnation, lease.name, lease.pid));
+    return stop(
+        fmt::format("another host writes there under my incarnation {} with another nonce (host \"{}\", pid {}); one of the two is a copy",
+                    incarnation, lease.name, lease.pid));
   switch (lease.state) {
     case LeaseState::kClaim:
       // The rival believes me dead. While that is wrong, it will read my lease back, and retire.
@@ -64,7 +66,8 @@ OwnJudgement OwnLease::judge_other(const Lease& lease, bool lease_good) const {
     case LeaseState::kOwned:
       return stop(fmt::format("host \"{}\" (pid {}) owns it now with incarnation {}, mine is {}", lease.name, lease.pid, incarnation,
                               identity_.incarnation));
-    case LeaseState::kFree: break;
+    case LeaseState::kFree:
+      break;
   }
   return stop(fmt::format("it was freed with incarnation {}, mine is {}: this host was evicted; start again to come back", incarnation,
                           identity_.incarnation));
@@ -72,16 +75,18 @@ OwnJudgement OwnLease::judge_other(const Lease& lease, bool lease_good) const {
 
 OwnJudgement OwnLease::judge_same(const Lease& lease) const {
   if (lease.beat > beat_)
-    return stop(fmt::format("beat {} of my own incarnation {} is there, and I have only written up to {}: this machine was cloned, or rolled back "
-                            "to a snapshot",
-                            lease.beat, identity_.incarnation, beat_));
+    return stop(
+        fmt::format("beat {} of my own incarnation {} is there, and I have only written up to {}: this machine was cloned, or rolled back "
+                    "to a snapshot",
+                    lease.beat, identity_.incarnation, beat_));
   const std::uint64_t back = beat_ - lease.beat;
   if (back >= randomness_.size()) return {OwnVerdict::kRewrite, {}};  // older than the history reaches: a very late write
   const std::uint64_t wrote = randomness_[randomness_.size() - 1 - back];
   if (load_le<std::uint64_t>(lease.randomness.data()) != wrote)
-    return stop(fmt::format("beat {} of my own incarnation {} is there with a value that I never wrote: this machine was cloned, or rolled back "
-                            "to a snapshot",
-                            lease.beat, identity_.incarnation));
+    return stop(
+        fmt::format("beat {} of my own incarnation {} is there with a value that I never wrote: this machine was cloned, or rolled back "
+                    "to a snapshot",
+                    lease.beat, identity_.incarnation));
   return {OwnVerdict::kMine, {}};
 }
 

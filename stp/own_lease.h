@@ -55,8 +55,8 @@ class OwnLease {
   Identity identity_;
   std::string name_;
   Lease latest_;
-  std::uint64_t beat_ = 0;               // highest submitted
-  std::deque<std::uint64_t> randomness_; // first 8 bytes of it, of the beats up to beat_
+  std::uint64_t beat_ = 0;                // highest submitted
+  std::deque<std::uint64_t> randomness_;  // first 8 bytes of it, of the beats up to beat_
 };
 
 }  // namespace stp

@@ -106,7 +106,8 @@ bool PeerWatch::probe(SlotLocks& locks, Nanos now) {
   if (!locks.usable()) return false;
   for (Slot slot = 0; slot < records_.size(); ++slot) {
     Record& r = records_[slot];
-    if (slot == self_.slot || !r.known || r.lease.state != LeaseState::kOwned || r.state == PeerState::kDead || !same_kernel(r.lease)) continue;
+    if (slot == self_.slot || !r.known || r.lease.state != LeaseState::kOwned || r.state == PeerState::kDead || !same_kernel(r.lease))
+      continue;
     switch (locks.probe(slot)) {
       case SlotLocks::State::kHeld:
         r.lock_free_since = kNever;
@@ -117,7 +118,8 @@ bool PeerWatch::probe(SlotLocks& locks, Nanos now) {
         r.lock_free_since = std::min(r.lock_free_since, now);
         came_free = true;
         break;
-      case SlotLocks::State::kUnknown: break;
+      case SlotLocks::State::kUnknown:
+        break;
     }
   }
   return came_free;
@@ -166,7 +168,8 @@ Slot PeerWatch::slots_in_use() const {
   Slot end = self_.slot == kNoSlot ? 0 : self_.slot + 1;
   for (Slot slot = 0; slot < records_.size(); ++slot) {
     const Record& r = records_[slot];
-    if (r.unreadable || r.claimed || (r.known && (r.lease.state == LeaseState::kOwned || !r.lease.name.empty()))) end = std::max(end, slot + 1);
+    if (r.unreadable || r.claimed || (r.known && (r.lease.state == LeaseState::kOwned || !r.lease.name.empty())))
+      end = std::max(end, slot + 1);
   }
   return end;
 }

@@ -30,9 +30,9 @@ class CoveredTime {
 };
 
 struct PeerFaults {
-  std::uint64_t unreadable = 0;       // reads that failed, or blocks that did not check
-  std::uint64_t foreign_nonces = 0;   // an incarnation that was there already, with another nonce
-  std::uint64_t foreign_beats = 0;    // a beat that was there already, with another randomness
+  std::uint64_t unreadable = 0;      // reads that failed, or blocks that did not check
+  std::uint64_t foreign_nonces = 0;  // an incarnation that was there already, with another nonce
+  std::uint64_t foreign_beats = 0;   // a beat that was there already, with another randomness
 };
 
 class PeerWatch {
@@ -63,7 +63,7 @@ class PeerWatch {
     Lease lease;              // the newest one accepted; never a CLAIM
     CoveredTime covered;
     Nanos silent = 0;
-    Nanos watched = 0;        // covered time since I am who I am, and it is who it is
+    Nanos watched = 0;  // covered time since I am who I am, and it is who it is
     Nanos lock_free_since = kNever;
   };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "stp/names.h"
 
@@ -43,6 +44,7 @@ SlotChooser::SlotChooser(const MembershipConfig& config, HeldLock& lock)
       dead_(config.superblock.timing.dead_ms * kMillisecond),
       join_(config.superblock.timing.join_ms * kMillisecond),
       fence_(config.superblock.timing.fence_ms * kMillisecond),
+      late_((Nanos{config.superblock.timing.late_ms} * (1000 + config.superblock.timing.rho_thousandths)) * kMicrosecond),
       slots_(config.superblock.geometry.hosts) {
   const Timing& t = config.superblock.timing;
   for (Watched& w : slots_) w.covered = CoveredTime((Nanos{t.observe_ms} + t.observe_io_ms) * kMillisecond);
@@ -50,13 +52,15 @@ SlotChooser::SlotChooser(const MembershipConfig& config, HeldLock& lock)
 
 void SlotChooser::observe(const LeaseSweep& sweep) {
   const bool any_read = sweep.any_read();
+  if (any_read && watching_since_ == kNever) watching_since_ = sweep.submitted;
   for (Slot slot = 0; slot < slots_.size() && slot < sweep.slots.size(); ++slot)
     observe_slot(slots_[slot], sweep.slots[slot], any_read, sweep.submitted);
   // What others have seen of a slot counts, too: an older write may have undone the lease of its last life.
   for (const LeaseReading& reading : sweep.slots) {
     if (!reading.good()) continue;
     for (Slot slot = 0; slot < slots_.size() && slot < reading.lease().seen.size(); ++slot)
-      if (const auto seen = reading.lease().seen[slot].incarnation; seen <= kLastIncarnation) slots_[slot].highest = std::max(slots_[slot].highest, seen);
+      if (const auto seen = reading.lease().seen[slot].incarnation; seen <= kLastIncarnation)
+        slots_[slot].highest = std::max(slots_[slot].highest, seen);
   }
 }
 
@@ -74,8 +78,9 @@ void SlotChooser::observe_slot(Watched& w, const LeaseReading& reading, bool any
   w.unreadable = 0;
   const Lease& l = reading.lease();
   w.highest = std::max(w.highest, l.owner.incarnation);
+  const Nanos read_before = std::exchange(w.read, submitted);
   if (l.owner == w.owner && l.beat > w.beat) {
-    ++w.changes;
+    if (read_before - watching_since_ >= late_) ++w.changes;
     w.silent = 0;
   } else if (l.owner != w.owner && (l.owner.incarnation >= w.owner.incarnation || w.state == LeaseState::kClaim)) {
     // A claim that lost does not outrank the owner who wrote over it, whatever its incarnation.
@@ -96,7 +101,10 @@ SlotChoice SlotChooser::choose(const LeaseSweep& sweep, const OwnLease* previous
   for (Slot slot = 0; slot < slots_.size(); ++slot) {
     // An unreadable block may be that of a living host with my name: it would write it anew within T_fence.
     if (!sweep.slots[slot].good() && slots_[slot].unreadable < fence_)
-      return {.what = SlotChoice::What::kWait, .slot = slot, .name = {}, .wait = 0,
+      return {.what = SlotChoice::What::kWait,
+              .slot = slot,
+              .name = {},
+              .wait = 0,
               .why = fmt::format("joining: waits up to {:.1f} s, because the lease of slot {} cannot be read ({})", seconds(fence_), slot,
                                  sweep.slots[slot].error != 0 ? "I/O error" : to_string(sweep.slots[slot].decoded.fault)),
               .error_code = 0};
@@ -110,8 +118,12 @@ SlotChoice SlotChooser::choose(const LeaseSweep& sweep, const OwnLease* previous
     if (auto choice = choose_named(sweep, name, exists)) return *choice;
     if (!exists) return choose_free(sweep, name);
   }
-  return {.what = SlotChoice::What::kStop, .slot = kNoSlot, .name = {}, .wait = 0,
-          .why = fmt::format("no instance name of \"{}\" is left on this machine: stop some of its programs, or use a shorter --host", config_.host),
+  return {.what = SlotChoice::What::kStop,
+          .slot = kNoSlot,
+          .name = {},
+          .wait = 0,
+          .why = fmt::format("no instance name of \"{}\" is left on this machine: stop some of its programs, or use a shorter --host",
+                             config_.host),
           .error_code = ENOSPC};
 }
 
@@ -148,13 +160,19 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
     if (!reading.good() || reading.lease().name != name || free_for_all(reading) || exhausted(slot)) continue;
     exists = true;
     switch (judge(slot, reading.lease())) {
-      case Standing::kRefused: return refuse(slot, reading.lease());
-      case Standing::kBusy: busy = true; break;
+      case Standing::kRefused:
+        return refuse(slot, reading.lease());
+      case Standing::kBusy:
+        busy = true;
+        break;
       case Standing::kWatched:
         if (!watched)
-          best = SlotChoice{.what = SlotChoice::What::kWait, .slot = slot, .name = name, .wait = 0,
-                            .why = fmt::format("joining: waits until the lease \"{}\" in slot {} has been silent for {:.1f} s, or beats", name, slot,
-                                               seconds(silence_limit(reading.lease().state))),
+          best = SlotChoice{.what = SlotChoice::What::kWait,
+                            .slot = slot,
+                            .name = name,
+                            .wait = 0,
+                            .why = fmt::format("joining: waits until the lease \"{}\" in slot {} has been silent for {:.1f} s, or beats",
+                                               name, slot, seconds(silence_limit(reading.lease().state))),
                             .error_code = 0};
         watched = true;
         break;
@@ -163,7 +181,8 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
           best = SlotChoice{.what = SlotChoice::What::kTake, .slot = slot, .name = name, .wait = 0, .why = {}, .error_code = 0};
         break;
       case Standing::kClaimable:
-        if (!best) best = SlotChoice{.what = SlotChoice::What::kClaim, .slot = slot, .name = name, .wait = dead_, .why = {}, .error_code = 0};
+        if (!best)
+          best = SlotChoice{.what = SlotChoice::What::kClaim, .slot = slot, .name = name, .wait = dead_, .why = {}, .error_code = 0};
         break;
     }
   }
@@ -185,10 +204,14 @@ SlotChooser::Standing SlotChooser::judge(Slot slot, const Lease& lease) {
 }
 
 SlotChoice SlotChooser::refuse(Slot slot, const Lease& lease) const {
-  return {.what = SlotChoice::What::kStop, .slot = slot, .name = lease.name, .wait = 0,
-          .why = fmt::format("host name \"{}\" is in use by another machine (boot id {}, slot {}, its beat changes); choose another with STP_HOST "
-                             "or --host",
-                             lease.name, hex(lease.boot_id), slot),
+  return {.what = SlotChoice::What::kStop,
+          .slot = slot,
+          .name = lease.name,
+          .wait = 0,
+          .why = fmt::format(
+              "host name \"{}\" is in use by another machine (boot id {}, slot {}, its beat changes); choose another with STP_HOST "
+              "or --host",
+              lease.name, hex(lease.boot_id), slot),
           .error_code = EADDRINUSE};
 }
 
@@ -202,9 +225,13 @@ SlotChoice SlotChooser::choose_free(const LeaseSweep& sweep, const std::string& 
 }
 
 SlotChoice SlotChooser::full(const LeaseSweep& sweep, const std::string& name) const {
-  return {.what = SlotChoice::What::kStop, .slot = kNoSlot, .name = name, .wait = 0,
-          .why = fmt::format("no slot is free for host \"{}\": all {} are held ({}); free the slot of a host that is gone with \"stp evict HOST\"", name,
-                             slots_.size(), lease_name_list(sweep)),
+  return {.what = SlotChoice::What::kStop,
+          .slot = kNoSlot,
+          .name = name,
+          .wait = 0,
+          .why = fmt::format(
+              "no slot is free for host \"{}\": all {} are held ({}); free the slot of a host that is gone with \"stp evict HOST\"", name,
+              slots_.size(), lease_name_list(sweep)),
           .error_code = ENOSPC};
 }
 

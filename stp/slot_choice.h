@@ -63,14 +63,15 @@ class SlotChooser {
   std::uint64_t highest_incarnation(Slot slot) const { return slots_[slot].highest; }
 
  private:
-  // A dead host may still have one beat in flight; whoever is seen to beat twice lives.
+  // A dead host's beats may land for a while yet (Q). Whoever is seen to beat twice after that lives.
   static constexpr int kBeatsOfTheLiving = 2;
   enum class Standing : std::uint8_t { kTakeable, kClaimable, kBusy, kWatched, kRefused };
   struct Watched {
     Identity owner;
     LeaseState state = LeaseState::kFree;
     std::uint64_t beat = 0;
-    int changes = 0;
+    int changes = 0;  // of the beat, since what landed late cannot be the cause
+    Nanos read = 0;   // submit of the last read that was sound
     CoveredTime covered;
     Nanos silent = 0;
     Nanos unreadable = 0;       // covered time for which the block did not check
@@ -92,7 +93,8 @@ class SlotChooser {
 
   const MembershipConfig& config_;
   HeldLock& lock_;
-  Nanos dead_, join_, fence_;
+  Nanos dead_, join_, fence_, late_;
+  Nanos watching_since_ = kNever;  // submit of the first sweep
   std::vector<Watched> slots_;
   std::optional<Lease> abandoned_;
 };

@@ -48,9 +48,7 @@ bool SlotClaim::wants_sweep(Nanos now) const {
   return phase_ == Phase::kReadBack && now >= until_ && swept_ == kNever;
 }
 
-Nanos SlotClaim::deadline() const {
-  return phase_ == Phase::kWaiting || (phase_ == Phase::kRetired && !io_.writing()) ? until_ : kNever;
-}
+Nanos SlotClaim::deadline() const { return phase_ == Phase::kWaiting || (phase_ == Phase::kRetired && !io_.writing()) ? until_ : kNever; }
 
 void SlotClaim::tick(Nanos now) {
   if (now < until_) return;
@@ -83,21 +81,27 @@ void SlotClaim::note_read_errors(const LeaseSweep& sweep, Nanos now) {
   const int error = sweep.slots.empty() ? EIO : sweep.slots.front().error;
   why_ = fmt::format("joining: the leases cannot be read (errno {}); tries again for {:.1f} s", error, seconds(dead_));
   if (now - unreadable_since_ >= dead_)
-    stop(EIO, fmt::format("cannot join storage group \"{}\": its leases could not be read for {:.1f} s (errno {}); check the disk and its path",
-                          config_.superblock.stg, seconds(now - unreadable_since_), error));
+    stop(EIO,
+         fmt::format("cannot join storage group \"{}\": its leases could not be read for {:.1f} s (errno {}); check the disk and its path",
+                     config_.superblock.stg, seconds(now - unreadable_since_), error));
 }
 
 void SlotClaim::choose(const LeaseSweep& sweep, const PeerWatch& watch, Nanos now) {
   SlotChoice choice = chooser_.choose(sweep, previous_);
   switch (choice.what) {
-    case SlotChoice::What::kWait: why_ = std::move(choice.why); return;
-    case SlotChoice::What::kStop: stop(choice.error_code, std::move(choice.why)); return;
+    case SlotChoice::What::kWait:
+      why_ = std::move(choice.why);
+      return;
+    case SlotChoice::What::kStop:
+      stop(choice.error_code, std::move(choice.why));
+      return;
     case SlotChoice::What::kTake:
       begin_life(sweep, choice);
       why_ = fmt::format("joining: takes slot {} as \"{}\"", choice.slot, choice.name);
       own(watch, now);
       return;
-    case SlotChoice::What::kClaim: break;
+    case SlotChoice::What::kClaim:
+      break;
   }
   begin_life(sweep, choice);
   seen_free_ = sweep.submitted;
@@ -105,7 +109,8 @@ void SlotClaim::choose(const LeaseSweep& sweep, const PeerWatch& watch, Nanos no
   phase_ = Phase::kClaiming;
   claim_ = lease_->next(LeaseState::kClaim, random_, watch.seen());
   io_.write(*claim_, now);
-  why_ = fmt::format("joining: claims slot {} as \"{}\", and waits {:.1f} s for the writes of rivals to land", choice.slot, choice.name, seconds(wait_));
+  why_ = fmt::format("joining: claims slot {} as \"{}\", and waits {:.1f} s for the writes of rivals to land", choice.slot, choice.name,
+                     seconds(wait_));
 }
 
 void SlotClaim::begin_life(const LeaseSweep& sweep, const SlotChoice& choice) {

@@ -58,12 +58,12 @@ class SlotClaim {
   Phase phase_ = Phase::kScan;
   const OwnLease* previous_ = nullptr;
   std::optional<OwnLease> lease_;
-  std::optional<Lease> claim_;    // as written
-  Nanos scan_from_ = 0;           // only sweeps submitted since then count
-  Nanos swept_ = kNever;          // submit of the latest sweep looked at
-  Nanos seen_free_ = 0;           // submit of the sweep that showed the slot free
-  Nanos wait_ = 0;                // of this claim
-  Nanos until_ = kNever;          // end of a wait
+  std::optional<Lease> claim_;  // as written
+  Nanos scan_from_ = 0;         // only sweeps submitted since then count
+  Nanos swept_ = kNever;        // submit of the latest sweep looked at
+  Nanos seen_free_ = 0;         // submit of the sweep that showed the slot free
+  Nanos wait_ = 0;              // of this claim
+  Nanos until_ = kNever;        // end of a wait
   Nanos owned_submitted_ = 0;
   Nanos unreadable_since_ = kNever;
   std::string why_;

@@ -90,8 +90,12 @@ class Chaos {
       return;
     }
     switch (random_.below(400)) {
-      case 0: h.frozen = true; break;
-      case 1: restart(i); break;
+      case 0:
+        h.frozen = true;
+        break;
+      case 1:
+        restart(i);
+        break;
       case 2:  // the machine reboots: another kernel
         machines_[i] = next_machine_++;
         restart(i);
@@ -100,8 +104,11 @@ class Chaos {
         h.board.want_leave();
         leaving_.insert(i);
         break;
-      case 4: h.board.nudge(); break;
-      default: break;
+      case 4:
+        h.board.nudge();
+        break;
+      default:
+        break;
     }
   }
 

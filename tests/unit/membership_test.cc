@@ -199,7 +199,9 @@ TEST(Membership, RivalsForOneSlotNeverBothOwnIt) {
     const bool one_name = random->below(2) == 0;
     for (unsigned i = 0; i < rivals; ++i) {
       FakeHost& h = w.add(one_name ? "alpha" : "host" + std::to_string(i), 1 + i);
-      h.medium.fate = [random](const IoRequest&) { return FakeFate{.complete_after = static_cast<Nanos>(random->below(150)) * kMillisecond}; };
+      h.medium.fate = [random](const IoRequest&) {
+        return FakeFate{.complete_after = static_cast<Nanos>(random->below(150)) * kMillisecond};
+      };
       h.due = static_cast<Nanos>(random->below(200)) * kMillisecond;
     }
     for (int tick = 0; tick < 3000; ++tick) {

@@ -73,9 +73,9 @@ struct FakeHost {
   MembershipBoard board;
   Membership membership;
   Nanos due = 0;
-  bool frozen = false;          // neither steps nor sees completions
-  bool engine_stuck = false;    // makes no progress
-  bool quiesces = true;         // its engine lets go at once when fenced or leaving
+  bool frozen = false;        // neither steps nor sees completions
+  bool engine_stuck = false;  // makes no progress
+  bool quiesces = true;       // its engine lets go at once when fenced or leaving
   std::set<std::uint64_t> incarnations;
   std::vector<MemberState> states;  // each change
 
@@ -95,7 +95,8 @@ class World {
 
   // machine: which kernel it runs on; locks of one machine meet.
   FakeHost& add(const std::string& name, unsigned machine, bool locks_usable = true) {
-    MembershipConfig c{.superblock = superblock, .host = name, .identity = {.boot_id = {std::byte(machine)}, .device = 1, .inode = 2}, .pid = 7};
+    MembershipConfig c{
+        .superblock = superblock, .host = name, .identity = {.boot_id = {std::byte(machine)}, .device = 1, .inode = 2}, .pid = 7};
     return add(std::move(c), machine, locks_usable);
   }
   FakeHost& add(MembershipConfig config, unsigned machine, bool locks_usable) {

@@ -42,7 +42,8 @@ TEST(PeerWatch, DeadPeerIsJudgedWithinTheDetectionBoundAndNotBefore) {
   p.w.run_for(p.w.dead() - 150 * kMillisecond);
   EXPECT_EQ(p.a->peer(1).state, PeerState::kAlive);
   EXPECT_TRUE(p.w.run_until([&] { return p.a->peer(1).state == PeerState::kDead; }, p.w.detection() - p.w.dead() + 150 * kMillisecond));
-  EXPECT_TRUE(p.w.run_until([&] { return p.w.lease(0).seen[1].flags == Seen::kRefused; }, 200 * kMillisecond)) << "the verdict is published";
+  EXPECT_TRUE(p.w.run_until([&] { return p.w.lease(0).seen[1].flags == Seen::kRefused; }, 200 * kMillisecond))
+      << "the verdict is published";
 }
 
 TEST(PeerWatch, PeerOfThisKernelWhoseLockIsFreeIsJudgedAtOnce) {
@@ -127,7 +128,8 @@ TEST(PeerWatch, RefusalInALeaseMakesTheRefusedHostComeBackAnew) {
   p.b->medium.fate = [](const IoRequest& r) { return FakeFate{.lost = r.op == IoRequest::Op::kWrite}; };
   ASSERT_TRUE(p.w.run_until([&] { return p.a->peer(1).state == PeerState::kDead; }, p.w.detection()));
   p.b->medium.fate = {};
-  ASSERT_TRUE(p.w.run_until([&] { return p.b->state() == MemberState::kMember && p.b->self().identity.incarnation > first.incarnation; }, kSecond));
+  ASSERT_TRUE(
+      p.w.run_until([&] { return p.b->state() == MemberState::kMember && p.b->self().identity.incarnation > first.incarnation; }, kSecond));
   EXPECT_TRUE(p.w.run_until([&] { return p.a->peer(1).state == PeerState::kAlive && p.a->peer(1).sees_me; }, kSecond));
 }
 
