@@ -4,11 +4,13 @@
 #include <cstring>
 
 #include "stp/checksum.h"
+#include "stp/plant.h"
 
 namespace stp {
 namespace {
 
 constexpr std::size_t kCrcOffset = 12;
+constexpr std::uint64_t kPlantedMagic = magic("STPPACKT");
 
 std::uint32_t block_crc(ConstBytes covered, const BlockHeader& h) {
   std::array<std::byte, 40> seed{};
@@ -68,7 +70,8 @@ OpenedBlock check(ConstBytes block, std::uint64_t want_magic, const Uuid* uuid, 
   if (writer != kNoSlot && h.writer.slot != writer) return refuse(BlockFault::kWriter);
   if (h.body_length > block.size() - kBlockHeaderSize) return refuse(BlockFault::kLength);
   const ConstBytes covered = block.first(kBlockHeaderSize + h.body_length);
-  if (block_crc(covered, h) != crc) return refuse(BlockFault::kChecksum);
+  const bool believe = planted(Plant::kSkipPacketCrc) && want_magic == kPlantedMagic;
+  if (block_crc(covered, h) != crc && !believe) return refuse(BlockFault::kChecksum);
   // Version and key come after the CRC: a damaged block must not pass for a newer one.
   if (h.version != 1) return refuse(BlockFault::kVersion);
   if (h.key_id != 0) return refuse(BlockFault::kEncrypted);

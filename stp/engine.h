@@ -120,7 +120,7 @@ class Engine {
   void set_inline_max(std::uint32_t bytes);
   void set_poll_max(Nanos period);
 
-  const EngineCounters& counters() const;
+  EngineCounters counters() const;
 
  private:
   class Impl;

@@ -10,7 +10,7 @@
 //       16    8  ack seen: highest ack of the receiver that the sender knows of (confirms the receiver's gate)
 //       24    8  refused incarnation of the receiver's slot, 0 = none: final, for good
 //       32    8  refused nonce
-//       40    4  flags: 1 = I poll your ring, no doorbell needed
+//       40    4  flags: 1 = I poll your ring, no doorbell needed; 2 = I miss an ack, write your gate again
 //       44    4  reserved
 #pragma once
 
@@ -23,6 +23,7 @@ inline constexpr std::uint64_t kGateMagic = magic("STPGATE ");
 
 struct Gate {
   static constexpr std::uint32_t kPolling = 1;
+  static constexpr std::uint32_t kWantAck = 2;
   Identity sender;
   Identity receiver;
   std::uint64_t sequence = 0;

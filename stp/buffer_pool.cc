@@ -1,0 +1,28 @@
+#include "stp/buffer_pool.h"
+
+#include <utility>
+
+namespace stp {
+
+std::size_t BufferPool::class_of(std::size_t size) {
+  std::size_t c = 0;
+  while ((kSmallest << c) < size && c + 1 < kClasses) ++c;
+  return c;
+}
+
+AlignedBuffer BufferPool::take(std::size_t size) {
+  const std::size_t c = class_of(size);
+  if (free_[c].empty()) return AlignedBuffer(kSmallest << c);
+  AlignedBuffer out = std::move(free_[c].back());
+  free_[c].pop_back();
+  cached_ -= out.size();
+  return out;
+}
+
+void BufferPool::give_back(AlignedBuffer buffer) {
+  if (!buffer || cached_ + buffer.size() > kMostCached) return;
+  cached_ += buffer.size();
+  free_[class_of(buffer.size())].push_back(std::move(buffer));
+}
+
+}  // namespace stp

@@ -1,0 +1,209 @@
+#include "stp/conduit.h"
+
+#include <algorithm>
+
+#include "stp/plant.h"
+
+namespace stp {
+
+Conduit::Conduit(Core& core, Slot peer, ConduitOwner& owner)
+    : core_(core), slot_(peer), owner_(owner), sender_(core, peer), receiver_(core, peer) {}
+
+void Conduit::start(const Identity& self, const Identity& peer) {
+  self_ = self;
+  peer_ = peer;
+  open_ = true;
+  answers_.clear();
+  sender_.start(self, peer);
+  receiver_.start(self, peer);
+  head_published_ = ack_published_ = 0;
+  ack_waits_since_ = 0;
+  ack_soon_ = want_ack_ = cooling_ = polling_published_ = false;
+  taken_unpublished_ = 0;
+  awaits_ack_ = false;
+  their_sequence_ = 0;
+  they_poll_ = false;
+  gate_dirty_ = true;  // says hello: the peer learns that I see it
+  gate_retry_at_ = 0;
+}
+
+void Conduit::end() {
+  open_ = false;
+  answers_.clear();
+  sender_.stop();
+  receiver_.stop();
+}
+
+void Conduit::refuse(const Identity& dead) {
+  refused_ = dead;
+  if (!open_) {
+    self_ = core_.self;
+    peer_ = dead;
+  }
+  gate_dirty_ = true;
+}
+
+void Conduit::warm() { receiver_.warm(); }
+
+void Conduit::answer(SessionId session, MessageBody body) {
+  if (!open_ || answers_.size() >= kMostAnswers) return;
+  answers_.emplace_back(session, std::move(body));
+}
+
+void Conduit::fill(PacketBuilder& packet, std::uint64_t sequence) {
+  while (!answers_.empty()) {
+    if (!packet.append(answers_.front().first, answers_.front().second)) return;
+    ++core_.counters.messages_sent;
+    answers_.pop_front();
+  }
+  owner_.fill(slot_, packet, sequence);
+}
+
+void Conduit::on_protocol_fault() {
+  ++core_.counters.protocol_faults;
+  owner_.on_peer_fault(slot_, Reason::kProtocol);
+}
+
+void Conduit::take_ack(std::uint64_t ack) {
+  const std::uint64_t before = sender_.acked();
+  if (!sender_.on_ack(ack)) {
+    on_protocol_fault();
+    return;
+  }
+  if (sender_.acked() == before) return;
+  want_ack_ = false;
+  if (sender_.all_acked()) awaits_ack_ = false;
+  owner_.on_acked(slot_, sender_.acked());
+}
+
+void Conduit::on_gate(const Gate& gate) {
+  if (!open_ || gate.sender != peer_ || gate.receiver != self_) return;
+  if (gate.sequence <= their_sequence_) return;  // seen, or an old write that landed late
+  their_sequence_ = gate.sequence;
+  they_poll_ = (gate.flags & Gate::kPolling) != 0;
+  receiver_.on_doorbell(gate.head);
+  if ((gate.flags & Gate::kWantAck) != 0 && gate.ack_seen < receiver_.taken() && !planted(Plant::kAckInsideRing)) gate_dirty_ = true;
+  take_ack(gate.ack);
+}
+
+bool Conduit::wants_gate() const {
+  if (!open_) return false;
+  if (sender_.half_full()) return true;
+  return !sender_.all_acked() && (want_ack_ || awaits_ack_);
+}
+
+std::uint64_t Conduit::ack_to_publish() const {
+  if (planted(Plant::kAckTooEarly) && receiver_.announced() > receiver_.taken()) return receiver_.taken() + 1;
+  return receiver_.taken();
+}
+
+bool Conduit::ack_due() const {
+  if (planted(Plant::kAckInsideRing) || unpublished() == 0) return false;
+  if (unpublished() >= core_.geometry().ring_blocks / 2 || ack_soon_) return true;
+  return ack_waits_since_ != 0 && core_.now - ack_waits_since_ >= kDelayedAck;
+}
+
+void Conduit::pump(bool streaming) {
+  if (!has_messages()) return;
+  // Announcements and credits of a stream can wait a moment for company; a program's own few bytes do not.
+  const bool urgent = !answers_.empty() || owner_.has_urgent_messages(slot_);
+  if (streaming && !urgent && core_.now - sender_.last_write() < kStreamPause) return;
+  if (!sender_.pump(*this, ack_to_publish())) return;
+  ack_published_ = std::max(ack_published_, receiver_.taken());
+  ack_waits_since_ = 0;
+  if (!streaming || !receiver_.hot()) receiver_.warm();  // most messages have an answer
+}
+
+void Conduit::decide_gate() {
+  if (unpublished() > 0 && ack_waits_since_ == 0) ack_waits_since_ = core_.now;
+  if (sender_.check_timeout()) {
+    want_ack_ = true;
+    gate_dirty_ = true;
+  }
+  const bool doorbell = !they_poll_ && sender_.head() > head_published_;
+  if (doorbell && !planted(Plant::kForgetDoorbell)) gate_dirty_ = true;
+  if (ack_due()) gate_dirty_ = true;
+  decide_polling();
+}
+
+// The flag costs a gate write each way, so it is raised only when packets keep coming, and a peer that was never
+// told that I poll need not be told that I stop: it rings anyway.
+void Conduit::decide_polling() {
+  if (!receiver_.hot() || cooling_) return;
+  if (receiver_.wants_to_cool()) {
+    if (!polling_published_) {
+      receiver_.cool();
+      return;
+    }
+    cooling_ = true;
+    gate_dirty_ = true;
+  } else if (!polling_published_ && receiver_.taken() - taken_unpublished_ >= kPacketsToPublish) {
+    gate_dirty_ = true;
+  }
+}
+
+// In a quiet session a look beside one's own packet write only slows that write down.
+bool Conduit::own_write_first(bool streaming) const {
+  return !streaming && sender_.writes_in_flight() > 0 && core_.now - sender_.last_write() < kOwnWriteFirst;
+}
+
+void Conduit::work(bool streaming) {
+  if (open_) {
+    pump(streaming);
+    decide_gate();
+    receiver_.poll(*this, own_write_first(streaming), streaming ? kStreamPause : 0);
+  }
+  if (gate_dirty_ && !gate_writing_ && core_.may_write && core_.now >= gate_retry_at_) write_gate();
+}
+
+void Conduit::write_gate() {
+  Gate gate;
+  gate.sender = self_;
+  gate.receiver = peer_;
+  gate.sequence = ++gate_sequence_;
+  if (open_) {
+    gate.head = planted(Plant::kForgetDoorbell) ? 0 : sender_.head();
+    gate.ack = planted(Plant::kAckInsideRing) ? 0 : ack_to_publish();
+    gate.ack_seen = sender_.acked();
+    if (receiver_.hot() && !cooling_) gate.flags |= Gate::kPolling;
+    polling_published_ = (gate.flags & Gate::kPolling) != 0;
+    taken_unpublished_ = receiver_.taken();
+    if (want_ack_) gate.flags |= Gate::kWantAck;
+  }
+  gate.refused_incarnation = refused_.incarnation;
+  gate.refused_nonce = refused_.nonce;
+  if (!gate_buffer_) gate_buffer_ = AlignedBuffer(core_.geometry().block_size);
+  encode_gate(gate_buffer_.span(), gate, core_.uuid(), core_.geometry());
+  head_published_ = gate.head;
+  ack_published_ = std::max(ack_published_, receiver_.taken());
+  ack_waits_since_ = 0;
+  ack_soon_ = false;
+  gate_dirty_ = false;
+  gate_writing_ = true;
+  ++core_.counters.gates_written;
+  core_.io.write(core_.geometry().gate(slot_, self_.slot), 1, gate_buffer_.data(), [this, cooled = cooling_](int error) {
+    gate_writing_ = false;
+    if (error != 0) {
+      gate_dirty_ = true;
+      gate_retry_at_ = core_.now + 50 * kMillisecond;
+      return;
+    }
+    if (cooled && cooling_) {
+      cooling_ = false;
+      receiver_.cool();
+    }
+  });
+}
+
+Nanos Conduit::next_deadline(bool streaming) const {
+  if (!open_) return gate_dirty_ && !gate_writing_ ? gate_retry_at_ : kNever;
+  Nanos at = sender_.next_deadline();
+  const Nanos look = receiver_.next_deadline();
+  at = std::min(at, own_write_first(streaming) ? std::max(look, sender_.last_write() + kOwnWriteFirst) : look);
+  if (unpublished() > 0 && ack_waits_since_ != 0) at = std::min(at, ack_waits_since_ + kDelayedAck);
+  if (gate_dirty_ && !gate_writing_) at = std::min(at, gate_retry_at_);
+  if (streaming && has_messages() && !sender_.full() && sender_.writes_in_flight() < 2) at = std::min(at, sender_.last_write() + kStreamPause);
+  return at;
+}
+
+}  // namespace stp

@@ -1,0 +1,350 @@
+#include "stp/engine.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "stp/conduit.h"
+#include "stp/core.h"
+#include "stp/gate_row.h"
+#include "stp/sockets.h"
+
+namespace stp {
+namespace {
+
+unsigned instance_number(std::string_view name) {
+  const auto mark = name.find('~');
+  unsigned number = 1;
+  if (mark != std::string_view::npos) {
+    number = 0;
+    for (const char c : name.substr(mark + 1)) number = number * 10 + static_cast<unsigned>(c - '0');
+  }
+  return number;
+}
+
+}  // namespace
+
+class Engine::Impl final : public ConduitOwner, public Peers {
+ public:
+  Impl(const EngineConfig& config, Medium& medium, MembershipBoard& board, Random& random, EngineEvents& events)
+      : core(config, medium, random),
+        sockets(core, *this, events),
+        board_(board),
+        gate_row_(core, [this](Slot sender, const Gate& gate) { on_gate(sender, gate); }),
+        conduits_(core.geometry().hosts),
+        given_up_(core.geometry().hosts) {
+    view_.peers.resize(core.geometry().hosts);
+  }
+
+  Nanos step(Nanos now);
+  bool drained() const;
+  bool expects_soon() const;
+  SocketError not_a_member() const;
+  bool member() const { return alive_; }
+  void shut_down() {
+    shutting_down_ = true;
+    sockets.abort_all();
+  }
+  bool shutting_down() const { return shutting_down_; }
+  EngineCounters counters() const;
+
+  // ConduitOwner
+  void on_message(Slot peer, const Message& message) override { sockets.on_message(peer, message); }
+  void on_acked(Slot peer, std::uint64_t sequence) override { sockets.on_acked(peer, sequence); }
+  void on_peer_fault(Slot peer, Reason reason) override { faults_.emplace_back(peer, reason); }
+  bool has_messages(Slot peer) const override { return sockets.has_messages(peer); }
+  bool has_urgent_messages(Slot peer) const override { return sockets.has_urgent_messages(peer); }
+  void fill(Slot peer, PacketBuilder& packet, std::uint64_t sequence) override { sockets.fill(peer, packet, sequence); }
+
+  // Peers
+  bool reachable(Slot peer) const override { return conduits_[peer] && conduits_[peer]->open(); }
+  const Identity& identity(Slot peer) const override { return conduits_[peer]->peer(); }
+  const std::string& name(Slot peer) const override { return peer == core.self.slot ? view_.self.name : view_.peers[peer].name; }
+  void answer(Slot peer, SessionId session, MessageBody body) override {
+    if (reachable(peer)) conduits_[peer]->answer(session, std::move(body));
+  }
+  void acknowledge_soon(Slot peer) override {
+    if (reachable(peer)) conduits_[peer]->acknowledge_soon();
+  }
+  void await_ack(Slot peer) override {
+    if (reachable(peer)) conduits_[peer]->await_ack();
+  }
+  void warm(Slot peer) override {
+    if (reachable(peer)) conduits_[peer]->warm();
+  }
+  SocketResult<std::vector<Slot>> find_host(const std::string& host) const override;
+  const std::string& my_name() const override { return view_.self.name; }
+
+  Core core;
+  Sockets sockets;
+
+ private:
+  void read_board();
+  void begin_life();
+  void end_life(Reason reason);
+  void update_peer(Slot slot);
+  void end_conduit(Slot slot, Reason reason);
+  void on_gate(Slot sender, const Gate& gate);
+  void take_faults();
+  void work();
+  Nanos next_deadline() const;
+
+  MembershipBoard& board_;
+  MembershipBoard::View view_;
+  GateRow gate_row_;
+  std::vector<std::unique_ptr<Conduit>> conduits_;
+  std::vector<Identity> given_up_;  // by slot: the incarnation that I will not talk to again
+  std::vector<std::pair<Slot, Reason>> faults_;
+  bool alive_ = false;      // this incarnation is a member
+  bool quiesced_ = true;
+  bool shutting_down_ = false;
+  std::uint64_t ended_incarnation_ = 0;
+};
+
+// -- Who is there
+
+void Engine::Impl::read_board() {
+  if (board_.version() == view_.version) return;
+  view_ = board_.view();
+  view_.peers.resize(core.geometry().hosts);
+  const Self& self = view_.self;
+  if (alive_ && (self.state != MemberState::kMember || self.identity != core.self)) end_life(self.reason);
+  if (!alive_ && quiesced_ && self.state == MemberState::kMember && self.identity.incarnation != ended_incarnation_) begin_life();
+  if (!alive_) return;
+  for (Slot slot = 0; slot < conduits_.size(); ++slot) update_peer(slot);
+}
+
+void Engine::Impl::begin_life() {
+  core.self = view_.self.identity;
+  alive_ = true;
+  gate_row_.look_now();
+  sockets.begin_life();
+}
+
+void Engine::Impl::end_life(Reason reason) {
+  alive_ = false;
+  quiesced_ = false;
+  ended_incarnation_ = core.self.incarnation;
+  core.may_write = false;
+  for (auto& conduit : conduits_)
+    if (conduit) conduit->end();
+  sockets.end_life(reason == Reason::kNone ? Reason::kFenced : reason);
+}
+
+void Engine::Impl::update_peer(Slot slot) {
+  const bool myself = slot == core.self.slot;
+  const Peer& peer = view_.peers[slot];
+  const bool wanted = myself || (peer.state == PeerState::kAlive && peer.identity != given_up_[slot]);
+  const Identity& identity = myself ? core.self : peer.identity;
+  auto& conduit = conduits_[slot];
+  if (conduit && conduit->open() && (!wanted || conduit->peer() != identity))
+    end_conduit(slot, peer.state == PeerState::kLeft ? Reason::kHostLeft : Reason::kHostDead);
+  if (!wanted) return;
+  if (!conduit) conduit = std::make_unique<Conduit>(core, slot, *this);
+  if (conduit->open() || !conduit->quiet()) return;
+  conduit->start(core.self, identity);
+  sockets.on_peer_up(slot);
+}
+
+void Engine::Impl::end_conduit(Slot slot, Reason reason) {
+  const Identity peer = conduits_[slot]->peer();
+  given_up_[slot] = peer;
+  conduits_[slot]->end();
+  if (reason != Reason::kHostLeft) conduits_[slot]->refuse(peer);
+  sockets.on_peer_down(slot, reason);
+}
+
+void Engine::Impl::on_gate(Slot sender, const Gate& gate) {
+  if (!alive_) return;
+  auto& conduit = conduits_[sender];
+  const bool known = conduit && conduit->open() && gate.sender == conduit->peer();
+  if (!known) {
+    // Somebody writes there whom I do not know (yet): have the leases read. An old gate makes no stir.
+    if (gate.receiver == core.self && gate.sender != given_up_[sender]) board_.nudge();
+    return;
+  }
+  if (gate.refused_incarnation == core.self.incarnation && gate.refused_nonce == core.self.nonce && sender != core.self.slot) {
+    board_.want_rebirth(core.self.incarnation);
+    end_conduit(sender, Reason::kRefused);
+    return;
+  }
+  conduit->on_gate(gate);
+}
+
+void Engine::Impl::take_faults() {
+  for (const auto& [slot, reason] : std::exchange(faults_, {}))
+    if (conduits_[slot] && conduits_[slot]->open()) end_conduit(slot, reason);
+}
+
+SocketResult<std::vector<Slot>> Engine::Impl::find_host(const std::string& host) const {
+  const auto none = [](int code, Reason reason) { return std::unexpected(SocketError{code, reason}); };
+  if (!alive_) return std::unexpected(not_a_member());
+  const std::string wanted = host.empty() ? std::string(base_name(view_.self.name)) : host;
+  const bool any_instance = wanted.find('~') == std::string::npos;
+  std::vector<Slot> found;
+  SocketError error{EHOSTUNREACH, Reason::kUnknownHost};
+  for (Slot slot = 0; slot < conduits_.size(); ++slot) {
+    const std::string& its_name = name(slot);
+    if (its_name.empty() || (any_instance ? base_name(its_name) : std::string_view(its_name)) != wanted) continue;
+    const Peer& peer = view_.peers[slot];
+    if (slot != core.self.slot && peer.one_way) {
+      if (error.code != EHOSTDOWN) error = {EHOSTUNREACH, Reason::kOneWay};
+    } else if (reachable(slot)) {
+      found.push_back(slot);
+    } else if (slot != core.self.slot && peer.state != PeerState::kUnknown) {
+      error = {EHOSTDOWN, peer.state == PeerState::kLeft ? Reason::kHostLeft : Reason::kHostDead};
+    }
+  }
+  if (found.empty()) return none(error.code, error.reason);
+  std::ranges::sort(found, {}, [this](Slot slot) { return instance_number(name(slot)); });
+  return found;
+}
+
+SocketError Engine::Impl::not_a_member() const {
+  const Reason reason = view_.self.reason == Reason::kNone ? Reason::kNotJoined : view_.self.reason;
+  return {view_.self.state == MemberState::kStopped && view_.self.error_code != 0 ? view_.self.error_code : ENETDOWN, reason};
+}
+
+// -- Work
+
+void Engine::Impl::work() {
+  const bool streaming = sockets.streaming();
+  bool eager = false;
+  for (Slot slot = 0; slot < conduits_.size(); ++slot) {
+    auto& conduit = conduits_[slot];
+    if (!conduit) continue;
+    if (!conduit->open() && conduit->quiet()) update_peer(slot);
+    conduit->work(streaming);
+    eager |= conduit->wants_gate();
+    const Nanos bound = 2 * static_cast<Nanos>(core.superblock().timing.detection_ms()) * kMillisecond;
+    if (conduit->open() && conduit->stuck_for() > bound) on_peer_fault(slot, Reason::kStuck);
+  }
+  take_faults();
+  sockets.work();
+  gate_row_.poll(view_.slots_in_use, eager);
+}
+
+Nanos Engine::Impl::step(Nanos now) {
+  constexpr int kMostRounds = 64;
+  core.now = now;
+  const auto activity = [this] { return core.io.reads + core.io.writes; };
+  const std::uint64_t before = activity();
+  bool reaped = false;
+  for (int round = 0; round < kMostRounds; ++round) {
+    const std::size_t completions = core.io.reap();
+    reaped |= completions > 0;
+    take_faults();
+    read_board();
+    core.may_write = alive_ && board_.lease_good(now);
+    core.timers.run(now);
+    if (alive_) work();
+    core.io.flush();
+    // A second look: some media complete at once.
+    if (completions == 0 && round > 0) break;
+  }
+  if (!alive_ && !quiesced_ && core.io.in_flight() == 0) {
+    quiesced_ = true;
+    board_.note_quiesced(ended_incarnation_);
+    view_.version = 0;  // a new life may already be on the board
+  }
+  board_.note_progress();
+  const Nanos deadline = next_deadline();
+  // Nothing was done and something claims to be due: it waits for what is in flight. Never a busy loop.
+  const bool idle = !reaped && activity() == before;
+  if (deadline > now || !idle) return std::max(deadline, now);
+  return now + 500 * kMicrosecond;
+}
+
+Nanos Engine::Impl::next_deadline() const {
+  constexpr Nanos kBoardPeriod = 20 * kMillisecond;
+  Nanos at = std::min(core.timers.next_deadline(), core.now + kBoardPeriod);
+  if (!alive_) return at;
+  const bool streaming = sockets.streaming();
+  at = std::min(at, gate_row_.next_deadline());
+  for (const auto& conduit : conduits_)
+    if (conduit) at = std::min(at, conduit->next_deadline(streaming));
+  at = std::min(at, sockets.next_deadline());
+  if (!core.may_write) at = std::max(at, core.now + 2 * kMillisecond);
+  return at;
+}
+
+bool Engine::Impl::drained() const {
+  if (!alive_) return core.io.in_flight() == 0;
+  const bool said = std::ranges::all_of(conduits_, [](const auto& conduit) { return !conduit || !conduit->open() || conduit->all_sent(); });
+  return said && sockets.drained() && core.io.writes_in_flight() == 0;
+}
+
+bool Engine::Impl::expects_soon() const {
+  if (!alive_) return false;
+  return std::ranges::any_of(conduits_, [](const auto& conduit) { return conduit && conduit->open() && conduit->expects_soon(); });
+}
+
+EngineCounters Engine::Impl::counters() const {
+  EngineCounters out = core.counters;
+  out.reads = core.io.reads;
+  out.writes = core.io.writes;
+  out.read_bytes = core.io.read_bytes;
+  out.write_bytes = core.io.write_bytes;
+  out.io_errors = core.io.errors;
+  return out;
+}
+
+// -- The public face
+
+Engine::Engine(const EngineConfig& config, Medium& medium, MembershipBoard& board, Random& random, EngineEvents& events)
+    : impl_(std::make_unique<Impl>(config, medium, board, random, events)) {}
+Engine::~Engine() = default;
+
+Nanos Engine::step(Nanos now) { return impl_->step(now); }
+bool Engine::drained() const { return impl_->drained(); }
+void Engine::shut_down(Nanos now) {
+  impl_->core.now = now;
+  impl_->shut_down();
+}
+bool Engine::expects_soon(Nanos now) const {
+  impl_->core.now = now;
+  return impl_->expects_soon();
+}
+
+SocketResult<SocketId> Engine::open(Nanos now) {
+  impl_->core.now = now;
+  if (!impl_->member() || impl_->shutting_down()) return std::unexpected(impl_->not_a_member());
+  return impl_->sockets.open();
+}
+SocketResult<std::uint16_t> Engine::bind(SocketId socket, std::uint16_t port) { return impl_->sockets.bind(socket, port); }
+SocketResult<void> Engine::listen(SocketId socket, std::uint32_t backlog) { return impl_->sockets.listen(socket, backlog); }
+SocketResult<SocketId> Engine::accept(SocketId listener, Nanos now) {
+  impl_->core.now = now;
+  return impl_->sockets.accept(listener);
+}
+SocketResult<void> Engine::connect(SocketId socket, const Address& peer, bool wait_for_accept, Nanos now) {
+  impl_->core.now = now;
+  return impl_->sockets.connect(socket, peer, wait_for_accept);
+}
+SocketResult<std::size_t> Engine::send(SocketId socket, ConstBytes data, Nanos now) {
+  impl_->core.now = now;
+  return impl_->sockets.send(socket, data);
+}
+SocketResult<std::size_t> Engine::receive(SocketId socket, Bytes into, bool peek, Nanos now) {
+  impl_->core.now = now;
+  return impl_->sockets.receive(socket, into, peek);
+}
+SocketResult<void> Engine::shut(SocketId socket, bool read, bool write, Nanos now) {
+  impl_->core.now = now;
+  return impl_->sockets.shut(socket, read, write);
+}
+void Engine::close(SocketId socket, bool abort, Nanos now) {
+  impl_->core.now = now;
+  impl_->sockets.close(socket, abort);
+}
+bool Engine::closing(SocketId socket) const { return impl_->sockets.closing(socket); }
+SocketResult<SocketInfo> Engine::info(SocketId socket) const { return impl_->sockets.info(socket); }
+SocketError Engine::take_error(SocketId socket) { return impl_->sockets.take_error(socket); }
+void Engine::set_send_buffer(SocketId socket, std::uint32_t bytes) { impl_->sockets.set_send_buffer(socket, bytes); }
+void Engine::set_receive_window(SocketId socket, std::uint32_t bytes) { impl_->sockets.set_receive_window(socket, bytes); }
+void Engine::set_inline_max(std::uint32_t bytes) {
+  impl_->core.config.inline_max_bytes = std::clamp<std::uint32_t>(bytes, kMinBlockSize, 64 * 1024);
+}
+void Engine::set_poll_max(Nanos period) { impl_->core.config.poll_max = std::clamp(period, kMillisecond, kSecond); }
+EngineCounters Engine::counters() const { return impl_->counters(); }
+
+}  // namespace stp

@@ -1,0 +1,36 @@
+// Looks at the gates that the others write for me: my row of the gate matrix, all slots in use in one read. Slowly when
+// nothing is awaited (the more slots, the slower: idle costs a bounded number of bytes), fast while somebody waits for an ack.
+#pragma once
+
+#include <functional>
+
+#include "stp/core.h"
+#include "stp/gate.h"
+
+namespace stp {
+
+class GateRow {
+ public:
+  using OnGate = std::function<void(Slot sender, const Gate& gate)>;
+  GateRow(Core& core, OnGate on_gate) : core_(core), on_gate_(std::move(on_gate)) {}
+
+  // Submits the next look when it is due. `eager`: some conduit waits for its peer's gate.
+  void poll(Slot slots_in_use, bool eager);
+  Nanos next_deadline() const { return reading_ ? kNever : next_look_; }
+  void look_now() { next_look_ = 0; }
+
+ private:
+  static constexpr Slot kSlotsAPeriod = 4;
+  void on_read(Slot first, Slot count, int error);
+
+  Core& core_;
+  OnGate on_gate_;
+  AlignedBuffer buffer_;
+  bool reading_ = false;
+  Slot next_first_ = 0;
+  Nanos next_look_ = 0;
+  Nanos last_look_ = 0;
+  Nanos eager_since_ = 0;
+};
+
+}  // namespace stp

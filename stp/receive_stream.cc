@@ -1,0 +1,240 @@
+#include "stp/receive_stream.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "stp/cache_region.h"
+#include "stp/checksum.h"
+#include "stp/plant.h"
+
+namespace stp {
+
+ReceiveStream::ReceiveStream(Core& core, MemoryBudget& budget, Slot peer, std::uint32_t most_window, Changed changed)
+    : core_(core), budget_(budget), peer_(peer), changed_(std::move(changed)), most_window_(std::max(most_window, kFloorWindow)) {
+  window_ = kFloorWindow;
+  budget_.take_always(window_);
+  const std::uint32_t first = std::min(kFirstWindow, most_window_);
+  if (first > window_ && budget_.take(first - window_)) window_ = first;
+}
+
+ReceiveStream::~ReceiveStream() { budget_.give_back(window_); }
+
+std::uint64_t ReceiveStream::limit_for_open() {
+  granted_ = limit();
+  return granted_;
+}
+
+bool ReceiveStream::on_data(std::uint64_t offset, ConstBytes bytes) {
+  if (offset != expected_ || fin_ || bytes.empty() || offset + bytes.size() > granted_) return false;
+  const bool nothing_missing = ready_ == expected_;
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const bool tail_takes = !pieces_.empty() && !pieces_.back()->extent && pieces_.back()->length < pieces_.back()->buffer.size();
+    if (!tail_takes) {
+      auto piece = std::make_shared<Piece>();
+      piece->offset = expected_;
+      piece->buffer = core_.buffers.take(pieces_.empty() ? bytes.size() - done : 16 * 1024);
+      pieces_.push_back(std::move(piece));
+    }
+    Piece& tail = *pieces_.back();
+    const std::size_t n = std::min(bytes.size() - done, tail.buffer.size() - tail.length);
+    std::memcpy(tail.buffer.data() + tail.length, bytes.data() + done, n);
+    tail.length += static_cast<std::uint32_t>(n);
+    expected_ += n;
+    done += n;
+  }
+  if (nothing_missing) ready_ = expected_;
+  if (discarding_) drop_ready();
+  return true;
+}
+
+bool ReceiveStream::on_extent(const ExtentMessage& m) {
+  if (m.length < kMinBlockSize || m.length > kExtentBytes) return false;
+  if (extent_of_block(core_.geometry(), peer_, m.place) == CacheRegion::kNone) return false;
+  if (m.offset < expected_) {
+    // Written again elsewhere, as asked.
+    for (const PiecePtr& piece : pieces_) {
+      if (piece->offset != m.offset || !piece->extent) continue;
+      if (piece->state != Piece::State::kNacked || piece->length != m.length || m.attempt != piece->attempt + 1) return false;
+      piece->state = Piece::State::kWaiting;
+      piece->place = m.place;
+      piece->hash = m.hash;
+      piece->attempt = m.attempt;
+      piece->reads = 0;
+      return true;
+    }
+    return false;
+  }
+  if (m.offset != expected_ || fin_ || m.offset + m.length > granted_) return false;
+  auto piece = std::make_shared<Piece>();
+  piece->offset = m.offset;
+  piece->length = m.length;
+  piece->state = Piece::State::kWaiting;
+  piece->extent = true;
+  piece->place = m.place;
+  piece->hash = m.hash;
+  piece->attempt = m.attempt;
+  pieces_.push_back(std::move(piece));
+  ++extents_waiting_;
+  expected_ += m.length;
+  return true;
+}
+
+bool ReceiveStream::on_fin(std::uint64_t total) {
+  if (fin_ || total != expected_) return false;
+  fin_ = total;
+  if (planted(Plant::kFinWithoutTotal)) fin_early_ = true;
+  return true;
+}
+
+ReceiveStream::PiecePtr ReceiveStream::next_piece() const {
+  if (extents_waiting_ == 0) return nullptr;
+  for (const PiecePtr& piece : pieces_)
+    if (piece->state == Piece::State::kWaiting) return piece;
+  return nullptr;
+}
+
+bool ReceiveStream::start_read(std::function<void()> done) {
+  const PiecePtr piece = next_piece();
+  if (piece == nullptr) return false;
+  const std::uint32_t block = core_.geometry().block_size;
+  const std::uint32_t blocks = (piece->length + block - 1) / block;
+  piece->state = Piece::State::kReading;
+  ++piece->reads;
+  if (!piece->buffer) piece->buffer = core_.buffers.take(static_cast<std::size_t>(blocks) * block);
+  core_.io.read(piece->place, blocks, piece->buffer.data(), [self = shared_from_this(), piece, done = std::move(done)](int error) {
+    done();
+    if (self->changed_ == nullptr) {
+      self->core_.buffers.give_back(std::move(piece->buffer));
+      return;
+    }
+    self->on_read(piece, error);
+    if (self->changed_) self->changed_();
+  });
+  return true;
+}
+
+void ReceiveStream::on_read(const PiecePtr& piece, int error) {
+  const bool good = error == 0 && (planted(Plant::kSkipExtentHash) || hash64(piece->offset, {piece->buffer.data(), piece->length}) == piece->hash);
+  if (good) {
+    piece->state = Piece::State::kReady;
+    --extents_waiting_;
+    ++core_.counters.extents_taken;
+    advance();
+    return;
+  }
+  if (error == 0) ++core_.counters.damaged_extents;
+  read_again(piece);
+}
+
+void ReceiveStream::read_again(const PiecePtr& piece) {
+  if (piece->reads < kMostReads) {
+    piece->state = Piece::State::kResting;
+    core_.timers.at(core_.now + (kFirstRest << (2 * piece->reads)), [self = shared_from_this(), piece] {
+      if (piece->state == Piece::State::kResting) piece->state = Piece::State::kWaiting;
+      if (self->changed_) self->changed_();
+    });
+    return;
+  }
+  if (piece->attempt + 1 >= kMostAttempts) {
+    failed_ = true;
+    return;
+  }
+  piece->state = Piece::State::kNacked;
+  nacks_.push_back({.offset = piece->offset, .length = piece->length, .attempt = piece->attempt});
+  // The peer may never answer: then the session ends, in bounded time.
+  const Nanos bound = static_cast<Nanos>(core_.superblock().timing.detection_ms()) * kMillisecond;
+  core_.timers.at(core_.now + bound, [self = shared_from_this(), piece, attempt = piece->attempt] {
+    if (piece->state != Piece::State::kNacked || piece->attempt != attempt || self->changed_ == nullptr) return;
+    self->failed_ = true;
+    self->changed_();
+  });
+}
+
+void ReceiveStream::advance() {
+  const std::uint64_t before = ready_;
+  bool extent = false;
+  for (const PiecePtr& piece : pieces_) {
+    if (piece->end() <= ready_) continue;
+    if (piece->state != Piece::State::kReady) break;
+    ready_ = piece->end();
+    extent |= piece->extent;
+  }
+  if (extent) consumed_due_ = true;
+  if (discarding_ && ready_ > before) drop_ready();
+}
+
+std::size_t ReceiveStream::read(Bytes into, bool peek) {
+  std::size_t done = 0;
+  std::uint64_t at = read_;
+  for (auto it = pieces_.begin(); it != pieces_.end() && done < into.size() && at < ready_; ++it) {
+    Piece& piece = **it;
+    if (piece.state != Piece::State::kReady) break;
+    const auto from = static_cast<std::uint32_t>(at - piece.offset);
+    const std::size_t n = std::min<std::size_t>(into.size() - done, piece.length - from);
+    std::memcpy(into.data() + done, piece.buffer.data() + from, n);
+    done += n;
+    at += n;
+  }
+  if (peek) return done;
+  read_ = at;
+  while (!pieces_.empty() && pieces_.front()->state == Piece::State::kReady && pieces_.front()->end() <= read_) {
+    core_.buffers.give_back(std::move(pieces_.front()->buffer));
+    pieces_.pop_front();
+  }
+  grow_window();
+  return done;
+}
+
+void ReceiveStream::discard() {
+  discarding_ = true;
+  drop_ready();
+}
+
+void ReceiveStream::drop_ready() {
+  dropped_ += ready_ - read_;
+  read_ = ready_;
+  while (!pieces_.empty() && pieces_.front()->state == Piece::State::kReady && pieces_.front()->end() <= read_) {
+    core_.buffers.give_back(std::move(pieces_.front()->buffer));
+    pieces_.pop_front();
+  }
+}
+
+void ReceiveStream::abandon() {
+  changed_ = nullptr;
+  for (const PiecePtr& piece : pieces_)
+    if (piece->state != Piece::State::kReading) core_.buffers.give_back(std::move(piece->buffer));
+  pieces_.clear();
+  extents_waiting_ = 0;
+}
+
+// A sender that uses up most of its credit while the program keeps reading gets more of it.
+void ReceiveStream::grow_window() {
+  if (window_ >= most_window_ || granted_ - expected_ > window_ / 4) return;
+  const std::uint32_t more = std::min(window_, most_window_ - window_);
+  if (budget_.take(more)) window_ += more;
+}
+
+bool ReceiveStream::credit_due() const {
+  if (fin_) return false;
+  return limit() >= granted_ + std::max(window_ / 4, 1u);
+}
+
+bool ReceiveStream::emit(PacketBuilder& packet, SessionId session) {
+  bool any = false;
+  if (consumed_due_ && packet.append(session, ConsumedMessage{ready_})) {
+    consumed_due_ = false;
+    any = true;
+  }
+  if (credit_due() && packet.append(session, CreditMessage{limit()})) {
+    granted_ = limit();
+    any = true;
+  }
+  while (!nacks_.empty() && packet.append(session, nacks_.front())) {
+    nacks_.pop_front();
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace stp

@@ -1,0 +1,127 @@
+#include "stp/ring_receiver.h"
+
+#include <algorithm>
+
+#include "stp/plant.h"
+
+namespace stp {
+
+void RingReceiver::start(const Identity& self, const Identity& peer) {
+  self_ = self;
+  peer_ = peer;
+  open_ = true;
+  hot_ = false;
+  last_look_ = false;
+  ++life_;
+  taken_ = 0;
+  announced_ = 0;
+  span_ = kLeastSpan;
+  missing_since_ = 0;
+}
+
+void RingReceiver::on_doorbell(std::uint64_t head) {
+  announced_ = std::max(announced_, head);
+  if (open_ && announced_ > taken_ && !hot_) warm();
+}
+
+void RingReceiver::warm() {
+  if (!open_) return;
+  hot_ = true;
+  last_look_ = false;
+  active_at_ = core_.now;
+  next_look_ = std::min(next_look_, core_.now);
+}
+
+bool RingReceiver::wants_to_cool() const {
+  return open_ && hot_ && !last_look_ && announced_ <= taken_ && core_.now - active_at_ >= kCoolAfter;
+}
+
+void RingReceiver::cool() {
+  if (!open_ || !hot_) return;
+  last_look_ = true;
+  next_look_ = core_.now;
+}
+
+Nanos RingReceiver::next_deadline() const {
+  if (!open_ || !hot_ || reading_) return kNever;
+  return next_look_;
+}
+
+void RingReceiver::poll(PacketHandler& handler, bool hold, Nanos slowest_when_busy) {
+  busy_pause_ = slowest_when_busy;
+  if (!open_ || !hot_ || reading_ || hold || core_.now < next_look_) return;
+  const Geometry& g = core_.geometry();
+  if (!buffer_) buffer_ = AlignedBuffer(static_cast<std::size_t>(kMostSpan) * g.block_size);
+  const auto at = static_cast<std::uint32_t>(taken_ % g.ring_blocks);
+  const std::uint32_t blocks = std::min(span_, g.ring_blocks - at);
+  reading_ = true;
+  core_.io.read(g.packet(peer_slot_, self_.slot, taken_ + 1), blocks, buffer_.data(),
+                [this, &handler, blocks, life = life_](int error) {
+                  reading_ = false;
+                  if (life == life_ && open_) on_read(handler, blocks, error);
+                });
+}
+
+void RingReceiver::on_read(PacketHandler& handler, std::uint32_t blocks, int error) {
+  std::uint32_t found = 0;
+  const std::size_t size = core_.geometry().block_size;
+  const std::uint64_t life = life_;
+  while (error == 0 && found < blocks && take(handler, {buffer_.data() + found * size, size})) {
+    ++found;
+    if (life != life_ || !open_) return;  // a message ended the pair
+  }
+  if (found > 0) {
+    active_at_ = core_.now;
+    missing_since_ = 0;
+    last_look_ = false;
+    span_ = found == blocks ? std::min(span_ * 2, kMostSpan) : std::max(span_ / 2, kLeastSpan);
+  } else {
+    span_ = kLeastSpan;
+    if (announced_ > taken_) {
+      if (missing_since_ == 0) missing_since_ = core_.now;
+      if (core_.now - missing_since_ > kMissingBound) {
+        ++core_.counters.damaged_packets;
+        missing_since_ = core_.now;
+      }
+    }
+    if (last_look_) {
+      hot_ = false;
+      last_look_ = false;
+    }
+  }
+  schedule(found > 0);
+}
+
+// Pauses grow with the time since the last packet: an eighth of it, so that a reply after t is seen within 1.13 t.
+void RingReceiver::schedule(bool found) {
+  if (found) {
+    next_look_ = core_.now + busy_pause_;
+    return;
+  }
+  const Nanos pause = std::clamp((core_.now - active_at_) / 8, std::max(busy_pause_, kShortestPause), kLongestPause);
+  next_look_ = core_.now + pause;
+}
+
+bool RingReceiver::take(PacketHandler& handler, ConstBytes block) {
+  const std::uint64_t sequence = taken_ + 1;
+  OpenedPacket packet = open_packet(block, core_.uuid(), core_.geometry(), peer_slot_, self_.slot, sequence);
+  if (packet.fault != BlockFault::kNone) return false;
+  // Exactly this pair of lives, exactly this sequence: everything else is an old write or somebody's past.
+  if (!planted(Plant::kSkipIncarnation) && (packet.writer != peer_ || packet.addressee != self_)) return false;
+  if (packet.sequence != sequence) return false;
+  taken_ = sequence;
+  ++core_.counters.packets_taken;
+  handler.on_ack_in_packet(packet.ack);
+  const std::uint64_t life = life_;
+  MessageReader reader(packet);
+  while (auto message = reader.next()) {
+    ++core_.counters.messages_taken;
+    handler.on_message(*message);
+    if (life != life_ || !open_) return true;
+  }
+  core_.counters.unknown_messages += reader.unknown();
+  if (reader.malformed()) handler.on_protocol_fault();
+  return true;
+}
+
+}  // namespace stp

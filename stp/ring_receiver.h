@@ -1,0 +1,76 @@
+// The receiving end of a conduit's ring: looks at the next place, checks what lies there, hands over its messages in
+// sequence, and looks less and less often when nothing comes.
+//
+// hot: the ring is polled directly. After kCoolAfter without a packet it wants to cool down: the conduit publishes
+// "I do not poll" in its gate, one last look follows, and from then on only a doorbell (the head in the peer's gate)
+// makes it hot again.
+#pragma once
+
+#include "stp/core.h"
+#include "stp/packet.h"
+
+namespace stp {
+
+class PacketHandler {
+ public:
+  virtual ~PacketHandler() = default;
+  virtual void on_ack_in_packet(std::uint64_t ack) = 0;
+  virtual void on_message(const Message& message) = 0;
+  virtual void on_protocol_fault() = 0;
+};
+
+class RingReceiver {
+ public:
+  RingReceiver(Core& core, Slot peer) : core_(core), peer_slot_(peer) {}
+
+  void start(const Identity& self, const Identity& peer);
+  void stop() { open_ = false; }
+  bool quiet() const { return !reading_; }
+
+  // The peer's gate says that packets up to `head` are there.
+  void on_doorbell(std::uint64_t head);
+  // An answer is expected: look often again.
+  void warm();
+  // Submits the next look when it is due; `hold` puts it off until something else completes.
+  void poll(PacketHandler& handler, bool hold, Nanos slowest_when_busy);
+  Nanos next_deadline() const;
+
+  std::uint64_t taken() const { return taken_; }  // highest sequence handed over
+  std::uint64_t announced() const { return announced_; }
+  bool hot() const { return open_ && hot_; }
+  bool wants_to_cool() const;
+  // The gate without the polling flag has landed.
+  void cool();
+  Nanos idle() const { return core_.now - active_at_; }
+
+ private:
+  static constexpr std::uint32_t kLeastSpan = 2;
+  static constexpr std::uint32_t kMostSpan = 32;
+  static constexpr Nanos kCoolAfter = 40 * kMillisecond;
+  static constexpr Nanos kShortestPause = 2 * kMicrosecond;
+  static constexpr Nanos kLongestPause = 5 * kMillisecond;
+  static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then
+
+  void on_read(PacketHandler& handler, std::uint32_t blocks, int error);
+  bool take(PacketHandler& handler, ConstBytes block);
+  void schedule(bool found);
+
+  Core& core_;
+  const Slot peer_slot_;
+  Identity self_, peer_;
+  bool open_ = false;
+  bool hot_ = false;
+  bool last_look_ = false;  // the one after cooling
+  bool reading_ = false;
+  std::uint64_t life_ = 0;  // counts start(): a read of an earlier pair is ignored
+  std::uint64_t taken_ = 0;
+  std::uint64_t announced_ = 0;
+  std::uint32_t span_ = kLeastSpan;
+  Nanos active_at_ = 0;
+  Nanos next_look_ = 0;
+  Nanos busy_pause_ = 0;
+  Nanos missing_since_ = 0;
+  AlignedBuffer buffer_;
+};
+
+}  // namespace stp

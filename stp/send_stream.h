@@ -1,0 +1,120 @@
+// The sending half of a session: bytes that the program gave, until they are in the peer host's memory.
+//
+// Small data leaves inside packets. Bulk goes to an extent of the cache region, is announced only after its write has
+// completed, and stays in memory too until CONSUMED, so that an extent that never verifies can be written again elsewhere.
+// Messages leave strictly in the order of their offsets. Kept alive by its writes in flight (shared_ptr).
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "stp/cache_region.h"
+#include "stp/core.h"
+#include "stp/memory_budget.h"
+#include "stp/packet.h"
+
+namespace stp {
+
+class SendStream : public std::enable_shared_from_this<SendStream> {
+ public:
+  using Changed = std::function<void()>;  // an extent landed: there may be messages, or more bulk to write
+  SendStream(Core& core, CacheRegion& cache, MemoryBudget& budget, Slot peer, std::uint32_t buffer_bytes, Changed changed);
+  ~SendStream();
+
+  // -- The program's side
+  std::size_t room() const;
+  std::size_t take(ConstBytes data);  // at most room() bytes of it
+  void finish() { finished_ = true; }
+  bool finished() const { return finished_; }
+  void set_buffer(std::uint32_t bytes) { buffer_bytes_ = bytes; }
+  std::uint64_t accepted() const { return accepted_; }
+  std::uint64_t acked() const;
+  // Everything accepted, and the end if there is one, is in the peer host's memory.
+  bool settled() const { return acked() == accepted_ && (!finished_ || fin_acked_); }
+  // Forgets everything; what is in flight is let go when it lands.
+  void abandon();
+
+  // -- The peer's side. False: the peer broke the protocol.
+  void set_limit(std::uint64_t limit) { limit_ = std::max(limit_, limit); }
+  bool on_consumed(std::uint64_t offset);
+  bool on_nack(std::uint64_t offset, std::uint32_t length, std::uint32_t attempt);
+  void on_packet_acked(std::uint64_t sequence);
+
+  // -- Messages
+  bool has_messages() const;
+  bool has_urgent_messages() const;  // the program's own bytes in packets, or the end of the stream
+  // Appends what fits and may go. True when something was appended.
+  bool emit(PacketBuilder& packet, SessionId session, std::uint64_t sequence);
+
+  // -- Bulk
+  bool wants_write() const;
+  // Starts one extent write; false when there is no extent to be had. `done` runs at its end.
+  bool start_write(std::function<void()> done);
+  bool streaming() const { return writing_ > 0 || !announced_.empty(); }
+  // An extent could not be written, wherever it was tried.
+  bool failed() const { return failed_; }
+  bool queued_for_write = false;  // the scheduler's mark
+
+ private:
+  static constexpr int kMostWriteErrors = 8;
+  static constexpr Nanos kFirstRest = 10 * kMillisecond;
+
+  struct Segment {
+    std::uint64_t offset = 0;
+    std::uint32_t filled = 0;
+    std::uint32_t sent = 0;  // inline bytes already in packets
+    std::uint32_t extent = CacheRegion::kNone;
+    std::uint32_t attempt = 0;
+    std::uint64_t hash = 0;
+    bool bulk = false;      // meant for an extent
+    bool writing = false;
+    bool landed = false;
+    bool doomed = false;    // let go when the write lands
+    bool resting = false;   // after an I/O error
+    int errors = 0;
+    AlignedBuffer buffer;
+    std::uint64_t end() const { return offset + filled; }
+  };
+  using SegmentPtr = std::shared_ptr<Segment>;
+
+  void add_segment(std::size_t more);
+  SegmentPtr next_bulk() const;
+  bool goes_inline(const Segment& segment) const;
+  bool inline_ready(const Segment& segment) const;
+  bool emit_inline(PacketBuilder& packet, SessionId session, std::uint64_t sequence);
+  bool emit_extent(PacketBuilder& packet, SessionId session);
+  bool emit_renewed(PacketBuilder& packet, SessionId session);
+  void write(const SegmentPtr& segment, std::function<void()> done);
+  void release(const SegmentPtr& segment);
+  void rest(const SegmentPtr& segment);
+  void note_emitted(std::uint64_t sequence);
+
+  Core& core_;
+  CacheRegion& cache_;
+  MemoryBudget& budget_;
+  const Slot peer_;
+  Changed changed_;
+  std::uint32_t buffer_bytes_;
+  std::uint64_t accepted_ = 0;
+  std::uint64_t emitted_ = 0;  // offsets below it are in packets, or announced
+  std::uint64_t limit_ = 0;    // the peer's credit
+  std::uint64_t consumed_ = 0;
+  std::uint64_t inline_acked_ = 0;
+  std::uint64_t budgeted_ = 0;  // bytes of the shared budget that this stream holds
+  std::deque<SegmentPtr> pending_;    // not yet (fully) emitted
+  std::deque<SegmentPtr> announced_;  // extents not yet consumed
+  std::deque<SegmentPtr> renewing_;   // announced, asked for again: to write, writing, or landed and to announce
+  struct Emitted {
+    std::uint64_t sequence = 0, end = 0;
+  };
+  std::deque<Emitted> unacked_packets_;
+  std::size_t writing_ = 0;
+  bool finished_ = false;
+  bool fin_emitted_ = false;
+  std::uint64_t fin_sequence_ = 0;
+  bool fin_acked_ = false;
+  bool failed_ = false;
+};
+
+}  // namespace stp

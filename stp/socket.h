@@ -1,0 +1,65 @@
+// One socket of this host, as the engine keeps it. Internal to Sockets.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "stp/engine.h"
+#include "stp/receive_stream.h"
+#include "stp/send_stream.h"
+
+namespace stp {
+
+struct Socket {
+  enum class Kind : std::uint8_t { kPlain, kListener, kSession };
+  enum class Phase : std::uint8_t {
+    kNone,
+    kOpening,      // OPEN is due or on its way
+    kEstablished,  // from the acceptor's side: since OPEN was taken
+    kOver,         // reset, refused, or the peer is gone: `error` says why
+  };
+
+  SocketId id = 0;
+  std::uint32_t scb = 0;
+  Kind kind = Kind::kPlain;
+  Phase phase = Phase::kNone;
+  std::uint16_t port = 0;
+  bool owns_port = false;    // accepted sockets share their listener's
+  bool closed = false;       // by its program; what was accepted still goes out
+  bool drained_told = false;
+  std::uint64_t made_ms = 0;
+
+  // Listener.
+  std::uint32_t backlog = 0;
+  std::deque<SocketId> queue;
+
+  // Session.
+  Slot peer = kNoSlot;
+  Identity peer_identity;
+  SessionId session;
+  std::string peer_name;
+  std::uint16_t peer_port = 0;
+  std::shared_ptr<SendStream> tx;
+  std::shared_ptr<ReceiveStream> rx;
+  SocketId listener = 0;      // in whose queue it waits, 0 = none
+  bool wait_for_accept = false;
+  bool tell_accepted = false;
+  bool open_due = false;
+  bool open_ack_due = false;
+  bool accepted = false;      // by its program (acceptor's side)
+  bool send_shut = false;
+  bool unread_at_close = false;
+  std::vector<Slot> instances;  // still to ask, when this one refuses
+  SocketError error;            // sticky
+  bool error_taken = false;
+
+  std::uint32_t send_buffer = 0;
+  std::uint32_t window = 0;
+  std::uint32_t ready = 0;     // as last told
+  bool talking = false;        // in its peer's list of talkers
+  Nanos scb_written = 0;
+};
+
+}  // namespace stp

@@ -1,0 +1,371 @@
+#include "stp/sockets.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace stp {
+namespace {
+
+constexpr std::uint32_t kMostBacklog = 4096;
+
+std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
+
+}  // namespace
+
+Sockets::Sockets(Core& core, Peers& peers, EngineEvents& events)
+    : core_(core),
+      peers_(peers),
+      events_(events),
+      table_(core),
+      ports_(core),
+      cache_(core),
+      bulk_(core),
+      receive_budget_(core.config.receive_budget_bytes),
+      send_budget_(core.config.send_budget_bytes),
+      talkers_(core.geometry().hosts),
+      emitted_(core.geometry().hosts) {}
+
+Socket* Sockets::find(SocketId id) const {
+  const auto it = sockets_.find(id);
+  return it == sockets_.end() ? nullptr : it->second.get();
+}
+
+SocketResult<SocketId> Sockets::open() {
+  const std::uint32_t scb = table_.take();
+  if (scb == SocketTable::kNone) return no(ENFILE, Reason::kNoSockets);
+  while (next_id_ == 0 || sockets_.contains(next_id_)) ++next_id_;
+  auto socket = std::make_unique<Socket>();
+  socket->id = next_id_++;
+  socket->scb = scb;
+  socket->send_buffer = core_.config.send_buffer_bytes;
+  socket->window = core_.config.window_bytes;
+  socket->made_ms = core_.config.wall_clock_ms + static_cast<std::uint64_t>(core_.now / kMillisecond);
+  const SocketId id = socket->id;
+  write_scb(*socket, true);
+  sockets_.emplace(id, std::move(socket));
+  return id;
+}
+
+SocketResult<void> Sockets::take_port(Socket& socket, std::uint16_t port) {
+  if (port == 0) port = ports_.find_free();
+  if (port == 0) return no(EADDRINUSE, Reason::kNoPorts);
+  if (ports_.taken(port)) return no(EADDRINUSE, Reason::kPortInUse);
+  socket.port = port;
+  socket.owns_port = true;
+  ports_.set(port, PortState::kBound, socket.scb);
+  return {};
+}
+
+SocketResult<std::uint16_t> Sockets::bind(SocketId id, std::uint16_t port) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed) return no(EBADF);
+  if (s->port != 0 || s->kind != Socket::Kind::kPlain) return no(EINVAL);
+  if (auto ok = take_port(*s, port); !ok) return std::unexpected(ok.error());
+  write_scb(*s, true);
+  return s->port;
+}
+
+SocketResult<void> Sockets::listen(SocketId id, std::uint32_t backlog) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed) return no(EBADF);
+  if (s->kind == Socket::Kind::kSession) return no(EINVAL);
+  if (s->port == 0)
+    if (auto ok = take_port(*s, 0); !ok) return ok;
+  s->backlog = std::clamp(backlog, 1u, kMostBacklog);
+  if (s->kind == Socket::Kind::kListener) return {};
+  s->kind = Socket::Kind::kListener;
+  listeners_[s->port] = id;
+  ports_.set(s->port, PortState::kListening, s->scb);
+  write_scb(*s, true);
+  return {};
+}
+
+SocketResult<SocketId> Sockets::accept(SocketId id) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed) return no(EBADF);
+  if (s->kind != Socket::Kind::kListener) return no(EINVAL);
+  if (s->queue.empty()) return no(EAGAIN);
+  const SocketId next = s->queue.front();
+  s->queue.pop_front();
+  s->ready = ready_bits(*s);
+  Socket& session = *find(next);
+  session.listener = 0;
+  session.accepted = true;
+  if (session.tell_accepted && session.phase == Socket::Phase::kEstablished) session.open_ack_due = true;
+  write_scb(session, true);
+  touch(session);
+  return next;
+}
+
+SocketResult<void> Sockets::connect(SocketId id, const Address& peer, bool wait_for_accept) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed) return no(EBADF);
+  if (s->kind == Socket::Kind::kListener) return no(EOPNOTSUPP);
+  if (s->phase == Socket::Phase::kEstablished) return no(EISCONN);
+  if (s->phase == Socket::Phase::kOpening) return no(EALREADY);
+  if (peer.port == 0) return no(ECONNREFUSED, Reason::kNoListener);
+  if (!peer.stg.empty() && peer.stg != core_.superblock().stg) return no(ENETUNREACH, Reason::kOtherStg);
+  auto instances = peers_.find_host(peer.host);
+  if (!instances) return std::unexpected(instances.error());
+  if (s->port == 0)
+    if (auto ok = take_port(*s, 0); !ok) return no(EADDRNOTAVAIL, ok.error().reason);
+  s->peer_port = peer.port;
+  s->wait_for_accept = wait_for_accept;
+  s->instances = std::move(*instances);
+  s->error = {};
+  s->error_taken = false;
+  open_next_instance(*s);
+  return no(EINPROGRESS);
+}
+
+SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed) return no(EBADF);
+  if (s->phase == Socket::Phase::kOver) {
+    if (s->error_taken || s->send_shut) return no(EPIPE, s->error.reason);
+    s->error_taken = true;
+    return no(s->error.code, s->error.reason);
+  }
+  if (s->phase == Socket::Phase::kOpening) return no(EAGAIN);
+  if (s->phase != Socket::Phase::kEstablished) return no(ENOTCONN);
+  if (s->send_shut) return no(EPIPE);
+  if (data.empty()) return std::size_t{0};
+  const std::size_t n = s->tx->take(data);
+  if (n == 0) return no(EAGAIN, Reason::kSendBufferFull);
+  if (s->tx->room() == 0) s->ready &= ~Ready::kWrite;
+  touch(*s);
+  return n;
+}
+
+SocketResult<std::size_t> Sockets::receive(SocketId id, Bytes into, bool peek) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed) return no(EBADF);
+  if (s->kind != Socket::Kind::kSession || s->rx == nullptr) {
+    if (s->phase == Socket::Phase::kOver && !s->error_taken) {
+      s->error_taken = true;
+      return no(s->error.code, s->error.reason);
+    }
+    return no(ENOTCONN);
+  }
+  if (s->phase == Socket::Phase::kOpening) return no(EAGAIN);
+  if (into.empty()) return std::size_t{0};
+  if (s->rx->readable() > 0 && !s->rx->discarding()) {
+    const std::size_t n = s->rx->read(into, peek);
+    if (!peek) {
+      s->ready = ready_bits(*s);
+      peers_.warm(s->peer);
+      touch(*s);
+    }
+    return n;
+  }
+  if (s->rx->at_end() || s->rx->discarding()) return std::size_t{0};
+  if (s->phase == Socket::Phase::kOver) {
+    s->error_taken = true;
+    return no(s->error.code, s->error.reason);
+  }
+  return no(EAGAIN);
+}
+
+SocketResult<void> Sockets::shut(SocketId id, bool read, bool write) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed) return no(EBADF);
+  if (s->phase != Socket::Phase::kEstablished && s->phase != Socket::Phase::kOver) return no(ENOTCONN);
+  if (read && s->rx) s->rx->discard();
+  if (write && !s->send_shut) {
+    s->send_shut = true;
+    if (s->phase == Socket::Phase::kEstablished) s->tx->finish();
+  }
+  write_scb(*s, true);
+  touch(*s);
+  return {};
+}
+
+void Sockets::close(SocketId id, bool abort) {
+  Socket* s = find(id);
+  if (s == nullptr || (s->closed && !abort)) return;
+  s->closed = true;
+  if (s->kind == Socket::Kind::kListener) {
+    listeners_.erase(s->port);
+    for (const SocketId queued : std::exchange(s->queue, {})) {
+      Socket& waiting = *find(queued);
+      waiting.listener = 0;
+      waiting.closed = true;
+      reset(waiting, ECONNABORTED, Reason::kListenerClosed, Reason::kListenerClosed);
+      destroy(waiting);
+    }
+    destroy(*s);
+    return;
+  }
+  if (s->phase == Socket::Phase::kOpening) reset(*s, ECONNABORTED, Reason::kAborted, Reason::kAborted);
+  if (s->phase != Socket::Phase::kEstablished) {
+    destroy(*s);
+    return;
+  }
+  if (abort) {
+    reset(*s, ECONNABORTED, Reason::kAborted, Reason::kAborted);
+    destroy(*s);
+    return;
+  }
+  s->rx->discard();
+  s->send_shut = true;
+  s->tx->finish();
+  write_scb(*s, true);
+  touch(*s);
+}
+
+bool Sockets::closing(SocketId id) const {
+  const Socket* s = find(id);
+  return s != nullptr && s->closed && !s->drained_told;
+}
+
+SocketResult<SocketInfo> Sockets::info(SocketId id) const {
+  const Socket* s = find(id);
+  if (s == nullptr) return no(EBADF);
+  SocketInfo out;
+  out.state = scb_state(*s);
+  out.scb = s->scb;
+  out.ready = ready_bits(*s);
+  out.local = {peers_.my_name(), core_.superblock().stg, s->port};
+  if (s->kind == Socket::Kind::kSession) out.peer = {s->peer_name, core_.superblock().stg, s->peer_port};
+  if (!s->error_taken) out.error = s->error;
+  if (s->rx) out.readable_bytes = s->rx->discarding() ? 0 : s->rx->readable();
+  if (s->tx) out.unacknowledged_bytes = s->tx->accepted() - s->tx->acked();
+  return out;
+}
+
+SocketError Sockets::take_error(SocketId id) {
+  Socket* s = find(id);
+  if (s == nullptr || s->error_taken) return {};
+  s->error_taken = s->error.code != 0;
+  return s->error;
+}
+
+void Sockets::set_send_buffer(SocketId id, std::uint32_t bytes) {
+  Socket* s = find(id);
+  if (s == nullptr) return;
+  s->send_buffer = std::clamp(bytes, 4096u, 64u << 20);
+  if (s->tx) s->tx->set_buffer(s->send_buffer);
+}
+
+void Sockets::set_receive_window(SocketId id, std::uint32_t bytes) {
+  Socket* s = find(id);
+  if (s == nullptr) return;
+  s->window = std::clamp(bytes, ReceiveStream::kFloorWindow, 64u << 20);
+  if (s->rx) s->rx->set_most_window(s->window);
+}
+
+std::uint32_t Sockets::ready_bits(const Socket& s) const {
+  std::uint32_t bits = 0;
+  if (s.kind == Socket::Kind::kListener) return s.queue.empty() ? 0 : Ready::kRead;
+  if (s.kind != Socket::Kind::kSession) return s.phase == Socket::Phase::kOver ? Ready::kConnect | Ready::kHangUp : 0;
+  const bool over = s.phase == Socket::Phase::kOver;
+  if (over || s.phase == Socket::Phase::kEstablished) bits |= Ready::kConnect;
+  if (over) bits |= Ready::kRead | Ready::kWrite | Ready::kHangUp;
+  if (s.phase != Socket::Phase::kEstablished) return bits;
+  if (s.rx->readable() > 0 || s.rx->at_end() || s.rx->discarding()) bits |= Ready::kRead;
+  if (s.send_shut || s.tx->room() > 0) bits |= Ready::kWrite;
+  if (s.send_shut && s.rx->at_end()) bits |= Ready::kHangUp;
+  return bits;
+}
+
+void Sockets::tell_ready(Socket& s, bool more_data) {
+  const std::uint32_t bits = ready_bits(s);
+  const std::uint32_t fresh = (bits & ~s.ready) | (more_data ? bits & Ready::kRead : 0);
+  s.ready = bits;
+  if (fresh != 0) events_.on_ready(s.id, fresh);
+}
+
+// After anything that may have changed what a socket wants to say, to move, or to tell its program.
+void Sockets::touch(Socket& s) {
+  if (s.kind == Socket::Kind::kSession && s.phase != Socket::Phase::kOver) {
+    note_talker(s);
+    if (s.phase == Socket::Phase::kEstablished) {
+      bulk_.note(s.tx);
+      bulk_.note(s.rx);
+    }
+    write_scb(s, false);
+  }
+  tell_ready(s, false);
+  if (s.closed) finish_closed(s);
+}
+
+void Sockets::destroy(Socket& s) {
+  if (s.drained_told) return;
+  s.drained_told = true;
+  s.closed = true;
+  if (s.phase == Socket::Phase::kOpening || s.phase == Socket::Phase::kEstablished) over(s, ECONNABORTED, Reason::kAborted);
+  if (s.rx) s.rx->abandon();
+  if (s.owns_port) ports_.release(s.port);
+  table_.give_back(s.scb);
+  dead_.push_back(s.id);
+  events_.on_ready(s.id, Ready::kDrained | Ready::kHangUp);
+}
+
+void Sockets::forget_dead() {
+  for (const SocketId id : dead_) sockets_.erase(id);
+  dead_.clear();
+}
+
+ScbState Sockets::scb_state(const Socket& s) const {
+  if (s.kind == Socket::Kind::kListener) return ScbState::kListening;
+  if (s.kind == Socket::Kind::kPlain) return s.port != 0 ? ScbState::kBound : ScbState::kUnbound;
+  switch (s.phase) {
+    case Socket::Phase::kOpening: return ScbState::kConnecting;
+    case Socket::Phase::kEstablished:
+      if (s.listener != 0) return ScbState::kQueued;
+      return s.send_shut || s.closed ? ScbState::kClosing : ScbState::kEstablished;
+    default: return ScbState::kClosed;
+  }
+}
+
+void Sockets::write_scb(Socket& s, bool now) {
+  if (s.drained_told) return;
+  if (!now && core_.now - s.scb_written < kSecond) return;
+  Scb scb;
+  scb.state = scb_state(s);
+  scb.index = s.scb;
+  scb.pid = core_.config.pid;
+  scb.local_port = s.port;
+  scb.made_ms = s.made_ms;
+  if (s.kind == Socket::Kind::kSession) {
+    scb.initiator = s.session.initiator;
+    scb.session = s.session.counter;
+    scb.peer_port = s.peer_port;
+    scb.peer_slot = s.peer;
+    scb.peer_incarnation = s.peer_identity.incarnation;
+    scb.peer_name = s.peer_name;
+    scb.sent = s.tx ? s.tx->accepted() : 0;
+    scb.received = s.rx ? s.rx->received() : 0;
+  }
+  s.scb_written = core_.now;
+  if (table_.get(s.scb) != scb) table_.set(scb);
+}
+
+void Sockets::work() {
+  bulk_.work();
+  table_.behind().work();
+  ports_.behind().work();
+  forget_dead();
+}
+
+Nanos Sockets::next_deadline() const {
+  return std::min({bulk_.next_deadline(), table_.behind().next_deadline(), ports_.behind().next_deadline()});
+}
+
+bool Sockets::drained() const {
+  return std::ranges::all_of(sockets_, [this](const auto& entry) {
+    const Socket& s = *entry.second;
+    if (s.kind != Socket::Kind::kSession || s.phase == Socket::Phase::kOver) return true;
+    if (s.phase == Socket::Phase::kOpening) return !s.closed;
+    return s.tx->acked() == s.tx->accepted() && !(s.closed && !s.tx->settled()) && !socket_has_messages(s);
+  });
+}
+
+void Sockets::abort_all() {
+  std::vector<SocketId> ids;
+  for (const auto& [id, socket] : sockets_) ids.push_back(id);
+  std::ranges::sort(ids);
+  for (const SocketId id : ids) close(id, true);
+}
+
+}  // namespace stp
