@@ -20,15 +20,17 @@ void BulkScheduler::work() {
 }
 
 void BulkScheduler::start_writes() {
-  // One turn for each: who finds no extent keeps his place for the next time.
-  for (std::size_t turns = write_queue_.size(); turns > 0 && writes_ < kDepth; --turns) {
+  // Who finds no extent keeps a place in the line for the next time; a whole line of those ends the round.
+  std::size_t fruitless = 0;
+  while (!write_queue_.empty() && writes_ < kDepth && fruitless < write_queue_.size()) {
     const auto stream = write_queue_.front();
     write_queue_.pop_front();
     stream->queued_for_write = false;
-    if (!stream->wants_write()) continue;
     if (stream->start_write([this] { --writes_; })) {
       ++writes_;
-      ++turns;
+      fruitless = 0;
+    } else {
+      ++fruitless;
     }
     note(stream);
   }

@@ -1,0 +1,211 @@
+#include "stp/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include "tests/unit/two_hosts.h"
+
+namespace stp {
+namespace {
+
+using test::Host;
+using test::MemoryMedium;
+using test::TwoHosts;
+
+ConstBytes bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+
+class EngineTest : public ::testing::Test {
+ protected:
+  // A connected pair: client on alpha, server on beta.
+  void connect_pair() {
+    listener = beta().open(net.now).value();
+    ASSERT_EQ(beta().bind(listener, 7).value(), 7);
+    ASSERT_TRUE(beta().listen(listener, 5));
+    client = alpha().open(net.now).value();
+    const auto pending = alpha().connect(client, {"beta", "", 7}, false, net.now);
+    ASSERT_EQ(pending.error().code, EINPROGRESS);
+    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
+    ASSERT_EQ(alpha().info(client)->error.code, 0);
+    server = beta().accept(listener, net.now).value();
+  }
+  Engine& alpha() { return *net.alpha.engine; }
+  Engine& beta() { return *net.beta.engine; }
+
+  std::string pattern(std::size_t size) {
+    std::string out(size, '\0');
+    for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<char>((i * 2654435761u) >> 13);
+    return out;
+  }
+  // Sends all of `text` from alpha and takes it at beta until the end of the stream.
+  std::string stream(const std::string& text) {
+    std::string got;
+    std::size_t sent = 0;
+    bool end = false;
+    net.run_until(
+        [&] {
+          if (sent < text.size()) {
+            const auto n = alpha().send(client, bytes(std::string_view(text).substr(sent)), net.now);
+            if (n) sent += *n;
+          } else if (!end) {
+            end = true;
+            EXPECT_TRUE(alpha().shut(client, false, true, net.now));
+          }
+          std::string part(64 * 1024, '\0');
+          const auto n = beta().receive(server, std::as_writable_bytes(std::span(part)), false, net.now);
+          if (n) got.append(part, 0, *n);
+          return n && *n == 0;
+        },
+        60 * kSecond);
+    return got;
+  }
+
+  TwoHosts net;
+  SocketId listener = 0, client = 0, server = 0;
+};
+
+TEST_F(EngineTest, ConnectsAndExchangesAFewBytes) {
+  connect_pair();
+  EXPECT_EQ(*alpha().send(client, bytes("hello"), net.now), 5u);
+  ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 5; }));
+  std::array<std::byte, 16> in{};
+  EXPECT_EQ(*beta().receive(server, in, true, net.now), 5u);
+  EXPECT_EQ(*beta().receive(server, in, false, net.now), 5u);
+  EXPECT_EQ(std::memcmp(in.data(), "hello", 5), 0);
+  EXPECT_EQ(beta().receive(server, in, false, net.now).error().code, EAGAIN);
+  EXPECT_EQ(beta().info(server)->peer, (Address{"alpha", "test", alpha().info(client)->local.port}));
+}
+
+TEST_F(EngineTest, StreamsBulkDataUnalteredToItsEnd) {
+  connect_pair();
+  const std::string text = pattern(5'000'001);
+  EXPECT_EQ(stream(text), text);
+  EXPECT_GT(alpha().counters().extents_sent, 10u);
+}
+
+TEST_F(EngineTest, ClosesWhenEverythingIsAcknowledged) {
+  connect_pair();
+  ASSERT_TRUE(alpha().send(client, bytes("last words"), net.now));
+  alpha().close(client, false, net.now);
+  EXPECT_TRUE(alpha().closing(client));
+  ASSERT_TRUE(net.run_until([&] { return !alpha().closing(client); }, 100 * kMillisecond));
+  std::array<std::byte, 16> in{};
+  EXPECT_EQ(*beta().receive(server, in, false, net.now), 10u);
+  EXPECT_EQ(*beta().receive(server, in, false, net.now), 0u);
+}
+
+TEST_F(EngineTest, RefusesWhereNobodyListensAndWhenTheQueueIsFull) {
+  const SocketId lonely = alpha().open(net.now).value();
+  alpha().connect(lonely, {"beta", "", 9}, false, net.now).error();
+  ASSERT_TRUE(net.run_until([&] { return (alpha().info(lonely)->ready & Ready::kConnect) != 0; }));
+  EXPECT_EQ(alpha().take_error(lonely).code, ECONNREFUSED);
+
+  const SocketId l = beta().open(net.now).value();
+  ASSERT_TRUE(beta().bind(l, 8));
+  ASSERT_TRUE(beta().listen(l, 2));
+  std::vector<SocketId> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(alpha().open(net.now).value());
+    alpha().connect(clients.back(), {"beta", "", 8}, false, net.now).error();
+    ASSERT_TRUE(net.run_until([&] { return (alpha().info(clients.back())->ready & Ready::kConnect) != 0; }));
+  }
+  EXPECT_EQ(alpha().info(clients[1])->error.code, 0);
+  EXPECT_EQ(alpha().info(clients[2])->error.code, ECONNREFUSED);
+  EXPECT_EQ(alpha().info(clients[2])->error.reason, Reason::kBacklogFull);
+}
+
+TEST_F(EngineTest, KnowsUnknownFromDeadHosts) {
+  const SocketId s = alpha().open(net.now).value();
+  EXPECT_EQ(alpha().connect(s, {"gamma", "", 9}, false, net.now).error().code, EHOSTUNREACH);
+  net.post(net.alpha, MemberState::kMember, PeerState::kDead);
+  net.run(kMillisecond);
+  EXPECT_EQ(alpha().connect(s, {"beta", "", 9}, false, net.now).error().code, EHOSTDOWN);
+}
+
+TEST_F(EngineTest, DeadPeerResetsButWhatHadArrivedIsDelivered) {
+  connect_pair();
+  ASSERT_TRUE(beta().send(server, bytes("abc"), net.now));
+  ASSERT_TRUE(net.run_until([&] { return alpha().info(client)->readable_bytes == 3; }));
+  net.post(net.alpha, MemberState::kMember, PeerState::kDead);
+  net.run(kMillisecond);
+  std::array<std::byte, 16> in{};
+  EXPECT_EQ(*alpha().receive(client, in, false, net.now), 3u);
+  EXPECT_EQ(alpha().receive(client, in, false, net.now).error().code, ECONNRESET);
+  EXPECT_EQ(alpha().send(client, bytes("x"), net.now).error().code, EPIPE);
+}
+
+TEST_F(EngineTest, LostPacketsAreWrittenAgain) {
+  connect_pair();
+  int lost = 0;
+  const Geometry& g = net.superblock.geometry;
+  net.alpha.medium.fault = [&](const IoRequest& r) {
+    const bool packet = r.op == IoRequest::Op::kWrite && r.block >= g.ring(0, 1) && r.block < g.ring(0, 1) + g.ring_blocks;
+    return packet && lost++ < 3 ? MemoryMedium::kSwallow : 0;
+  };
+  const std::string text = pattern(40'000);
+  EXPECT_EQ(stream(text), text);
+  EXPECT_GT(alpha().counters().packets_rewritten, 0u);
+}
+
+TEST_F(EngineTest, DamagedExtentsAreWrittenAgainElsewhere) {
+  connect_pair();
+  const Geometry& g = net.superblock.geometry;
+  int damaged = 0;
+  net.alpha.medium.fault = [&](const IoRequest& r) {
+    const bool extent = r.op == IoRequest::Op::kWrite && r.block >= g.extent(0, 0);
+    return extent && damaged++ < 2 ? MemoryMedium::kSwallow : 0;
+  };
+  const std::string text = pattern(3'000'000);
+  EXPECT_EQ(stream(text), text);
+  EXPECT_EQ(alpha().counters().extents_renewed, 2u);
+}
+
+TEST_F(EngineTest, AHostTalksToItself) {
+  const SocketId l = alpha().open(net.now).value();
+  ASSERT_TRUE(alpha().bind(l, 9));
+  ASSERT_TRUE(alpha().listen(l, 1));
+  const SocketId c = alpha().open(net.now).value();
+  alpha().connect(c, {"", "", 9}, false, net.now).error();
+  ASSERT_TRUE(net.run_until([&] { return (alpha().info(l)->ready & Ready::kRead) != 0; }));
+  const SocketId a = alpha().accept(l, net.now).value();
+  ASSERT_TRUE(net.run_until([&] { return alpha().send(c, bytes("me"), net.now).has_value(); }));
+  ASSERT_TRUE(net.run_until([&] { return alpha().info(a)->readable_bytes == 2; }));
+}
+
+TEST_F(EngineTest, FullRingsBothWaysDoNotDeadlock) {
+  connect_pair();
+  const std::string text = pattern(300'000);
+  std::size_t sent[2] = {0, 0}, got[2] = {0, 0};
+  std::string in(5000, '\0');
+  const auto pump = [&](Engine& e, SocketId s, int i) {
+    // Small sends, so that everything travels in packets.
+    for (int k = 0; k < 20 && sent[i] < text.size(); ++k) {
+      const auto n = e.send(s, bytes(std::string_view(text).substr(sent[i], 700)), net.now);
+      if (n) sent[i] += *n;
+    }
+    const auto n = e.receive(s, std::as_writable_bytes(std::span(in)), false, net.now);
+    if (!n) return;
+    ASSERT_EQ(in.substr(0, *n), text.substr(got[i], *n));
+    got[i] += *n;
+  };
+  EXPECT_TRUE(net.run_until(
+      [&] {
+        pump(alpha(), client, 0);
+        pump(beta(), server, 1);
+        return got[0] == text.size() && got[1] == text.size();
+      },
+      60 * kSecond));
+}
+
+TEST_F(EngineTest, IdleHostsLookAtTheStorageRarely) {
+  connect_pair();
+  net.run(kSecond);
+  const auto before = alpha().counters();
+  net.run(10 * kSecond);
+  const auto after = alpha().counters();
+  EXPECT_LE(after.reads - before.reads, 1000u);
+  EXPECT_EQ(after.writes, before.writes);
+}
+
+}  // namespace
+}  // namespace stp
