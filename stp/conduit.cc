@@ -80,6 +80,7 @@ void Conduit::on_gate(const Gate& gate) {
   if (!open_ || gate.sender != peer_ || gate.receiver != self_) return;
   if (gate.sequence <= their_sequence_) return;  // seen, or an old write that landed late
   their_sequence_ = gate.sequence;
+  if (gate.head > receiver_.taken() + core_.geometry().ring_blocks) return on_protocol_fault();  // more than a ring can hold
   they_poll_ = (gate.flags & Gate::kPolling) != 0;
   receiver_.on_doorbell(gate.head);
   if ((gate.flags & Gate::kWantAck) != 0 && gate.ack_seen < receiver_.taken() && !planted(Plant::kAckInsideRing)) gate_dirty_ = true;
@@ -142,9 +143,10 @@ void Conduit::decide_polling() {
   }
 }
 
-// In a quiet session a look beside one's own packet write only slows that write down.
+// In a quiet session a look beside one's own packet write only slows that write down. Never for long: taking input
+// must not wait for output.
 bool Conduit::own_write_first(bool streaming) const {
-  return !streaming && sender_.writes_in_flight() > 0 && core_.now - sender_.last_write() < kOwnWriteFirst;
+  return !streaming && sender_.writes_in_flight() > 0 && core_.now < own_write_until();
 }
 
 void Conduit::work(bool streaming) {
@@ -199,7 +201,7 @@ Nanos Conduit::next_deadline(bool streaming) const {
   if (!open_) return gate_dirty_ && !gate_writing_ ? gate_retry_at_ : kNever;
   Nanos at = sender_.next_deadline();
   const Nanos look = receiver_.next_deadline();
-  at = std::min(at, own_write_first(streaming) ? std::max(look, sender_.last_write() + kOwnWriteFirst) : look);
+  at = std::min(at, own_write_first(streaming) ? std::max(look, own_write_until()) : look);
   if (unpublished() > 0 && ack_waits_since_ != 0) at = std::min(at, ack_waits_since_ + kDelayedAck);
   if (gate_dirty_ && !gate_writing_) at = std::min(at, gate_retry_at_);
   if (streaming && has_messages() && !sender_.full() && sender_.writes_in_flight() < 2) at = std::min(at, sender_.last_write() + kStreamPause);

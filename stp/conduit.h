@@ -89,6 +89,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   void decide_gate();
   void decide_polling();
   bool own_write_first(bool streaming) const;
+  Nanos own_write_until() const { return receiver_.last_look() + kOwnWriteFirst; }
   void write_gate();
   bool ack_due() const;
   std::uint64_t ack_to_publish() const;

@@ -35,7 +35,7 @@ struct Ready {
   static constexpr std::uint32_t kWrite = 2;    // send would take at least one byte, or fail at once
   static constexpr std::uint32_t kConnect = 4;  // connect has ended, well or not
   static constexpr std::uint32_t kHangUp = 8;   // both directions are over, or an error is pending
-  static constexpr std::uint32_t kDrained = 16; // close() has ended: everything was acknowledged, or failed
+  static constexpr std::uint32_t kDrained = 16; // close() has ended; together with kHangUp: not everything was acknowledged
 };
 
 // Called from inside engine calls and step(); must not call back into the engine.

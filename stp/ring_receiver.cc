@@ -55,6 +55,7 @@ void RingReceiver::poll(PacketHandler& handler, bool hold, Nanos slowest_when_bu
   const auto at = static_cast<std::uint32_t>(taken_ % g.ring_blocks);
   const std::uint32_t blocks = std::min(span_, g.ring_blocks - at);
   reading_ = true;
+  last_looked_ = core_.now;
   core_.io.read(g.packet(peer_slot_, self_.slot, taken_ + 1), blocks, buffer_.data(),
                 [this, &handler, blocks, life = life_](int error) {
                   reading_ = false;

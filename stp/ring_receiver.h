@@ -41,6 +41,7 @@ class RingReceiver {
   bool wants_to_cool() const;
   // The gate without the polling flag has landed.
   void cool();
+  Nanos last_look() const { return last_looked_; }
   Nanos idle() const { return core_.now - active_at_; }
 
  private:
@@ -68,6 +69,7 @@ class RingReceiver {
   std::uint32_t span_ = kLeastSpan;
   Nanos active_at_ = 0;
   Nanos next_look_ = 0;
+  Nanos last_looked_ = 0;
   Nanos busy_pause_ = 0;
   Nanos missing_since_ = 0;
   AlignedBuffer buffer_;

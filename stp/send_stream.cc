@@ -100,7 +100,7 @@ bool SendStream::on_nack(std::uint64_t offset, std::uint32_t length, std::uint32
     if (segment->offset != offset) continue;
     if (segment->filled != length) return false;
     if (attempt < segment->attempt || segment->writing) return true;  // asked for before, under way
-    if (attempt > segment->attempt) return false;
+    if (attempt > segment->attempt || attempt >= kMostAttempts) return false;
     if (planted(Plant::kAnnounceTooEarly) || planted(Plant::kFreeExtentTooEarly)) return true;
     ++segment->attempt;
     segment->landed = false;

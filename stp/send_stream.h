@@ -57,6 +57,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   bool queued_for_write = false;  // the scheduler's mark
 
  private:
+  static constexpr std::uint32_t kMostAttempts = 16;  // a peer that asks more often wants to keep me busy
   static constexpr int kMostWriteErrors = 8;
   static constexpr Nanos kFirstRest = 10 * kMillisecond;
 

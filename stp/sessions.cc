@@ -115,6 +115,7 @@ void Sockets::on_refuse(Socket& s, const RefuseMessage& m) {
 void Sockets::over(Socket& s, int code, Reason reason) {
   sessions_.erase({s.peer, s.session});
   const bool all_settled = s.phase == Socket::Phase::kEstablished && s.tx->settled() && s.send_shut;
+  if (s.phase == Socket::Phase::kEstablished && !s.tx->settled()) s.lost = true;
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();
   s.open_due = s.open_ack_due = false;
@@ -144,7 +145,7 @@ void Sockets::on_reset(Socket& s, const ResetMessage& m) {
 // peer is told so: a sender that is still open must get the error.
 void Sockets::finish_closed(Socket& s) {
   if (s.drained_told || s.phase != Socket::Phase::kEstablished || !s.tx->settled()) return;
-  if (s.rx->dropped() > 0) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
+  if (s.tell_unread && s.rx->dropped() > s.dropped_before) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
   sessions_.erase({s.peer, s.session});
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();

@@ -50,7 +50,9 @@ struct Socket {
   bool open_ack_due = false;
   bool accepted = false;      // by its program (acceptor's side)
   bool send_shut = false;
-  bool unread_at_close = false;
+  bool tell_unread = false;   // closed with data unread, or more came: the peer must learn it
+  std::uint64_t dropped_before = 0;
+  bool lost = false;          // something accepted was never acknowledged
   std::vector<Slot> instances;  // still to ask, when this one refuses
   SocketError error;            // sticky
   bool error_taken = false;

@@ -206,6 +206,8 @@ void Sockets::close(SocketId id, bool abort) {
     destroy(*s);
     return;
   }
+  s->tell_unread = !s->rx->discarding();
+  s->dropped_before = s->rx->dropped();
   s->rx->discard();
   s->send_shut = true;
   s->tx->finish();
@@ -298,7 +300,7 @@ void Sockets::destroy(Socket& s) {
   if (s.owns_port) ports_.release(s.port);
   table_.give_back(s.scb);
   dead_.push_back(s.id);
-  events_.on_ready(s.id, Ready::kDrained | Ready::kHangUp);
+  events_.on_ready(s.id, Ready::kDrained | (s.lost ? Ready::kHangUp : 0));
 }
 
 void Sockets::forget_dead() {
