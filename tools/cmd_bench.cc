@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 
@@ -152,7 +153,15 @@ class Bench {
   RowSamples idle_cpu_{"idle CPU", "% of the machine"};
 };
 
+// Both hosts and the rivals each keep two cores busy at times: anything else that runs is in the figures.
+void warn_when_busy() {
+  double load = 0;
+  if (::getloadavg(&load, 1) == 1 && load > 0.5)
+    fmt::print(stderr, "stp bench: warning: this machine is busy (load {:.1f}); the figures will say so\n", load);
+}
+
 Result<std::vector<BenchRow>> run_bench(const std::string& stg, const BenchOptions& options) {
+  warn_when_busy();
   auto rivals = make_rivals(stg, milliseconds(options.round_ms));
   if (!rivals) return std::unexpected(rivals.error());
   fmt::print(stderr, "stp bench: hosts bench-a and bench-b join \"{}\"\n", stg);

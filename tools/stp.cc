@@ -30,6 +30,7 @@ int run(int argc, char** argv) {
   app.footer("Exit status: 0 done, 1 failed, 2 wrong use; `stp COMMAND --help` says what else a command returns.");
   app.failure_message([](const CLI::App*, const CLI::Error& error) { return fmt::format("stp: {}\nRun stp --help for more.\n", error.what()); });
   Context context;
+  add_bench_command(app, context);
   add_format_command(app, context);
   add_list_commands(app, context);
   try {
