@@ -109,6 +109,12 @@ void Engine::Impl::read_board() {
   const Self& self = view_.self;
   if (alive_ && (self.state != MemberState::kMember || self.identity != core.self)) end_life(self.reason);
   if (!alive_ && quiesced_ && self.state == MemberState::kMember && self.identity.incarnation != ended_incarnation_) begin_life();
+  // A life that ended before I ever saw it as a member: nothing of it is in flight.
+  const bool ending = self.state == MemberState::kFenced || self.state == MemberState::kLeaving;
+  if (!alive_ && quiesced_ && ending && self.identity.incarnation != ended_incarnation_) {
+    ended_incarnation_ = self.identity.incarnation;
+    board_.note_quiesced(ended_incarnation_);
+  }
   if (!alive_) return;
   for (Slot slot = 0; slot < conduits_.size(); ++slot) update_peer(slot);
 }

@@ -197,6 +197,13 @@ TEST_F(EngineTest, FullRingsBothWaysDoNotDeadlock) {
       60 * kSecond));
 }
 
+TEST_F(EngineTest, ALifeThatEndedUnseenIsQuiescedAtOnce) {
+  net.alpha.identity.incarnation += 5;
+  net.post(net.alpha, MemberState::kFenced, PeerState::kAlive);
+  net.run(kMillisecond);
+  EXPECT_EQ(net.alpha.board.quiesced_incarnation(), net.alpha.identity.incarnation);
+}
+
 TEST_F(EngineTest, IdleHostsLookAtTheStorageRarely) {
   connect_pair();
   net.run(kSecond);
