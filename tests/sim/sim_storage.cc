@@ -38,6 +38,7 @@ struct SimStorage::Io {
   Nanos latest = kNever;  // a write of the dead lands by then, stall or not
   int error = 0;
   bool done = false;
+  bool flipped = false;
   std::uint64_t place = 0;           // where it really lands
   std::vector<std::byte> data;       // what is written
   std::vector<Part> parts;
@@ -227,13 +228,12 @@ void SimStorage::land_now(Io& io, Part& part) {
   part.over = true;
   const std::size_t from = static_cast<std::size_t>(part.first) * block_size_;
   const std::size_t size = static_cast<std::size_t>(part.blocks) * block_size_;
-  if (io.medium != nullptr && !io.done && std::memcmp(io.request.buffer + from, io.data.data() + from, size) != 0)
+  if (io.medium != nullptr && !io.done && !io.flipped && std::memcmp(io.request.buffer + from, io.data.data() + from, size) != 0)
     return world_.fail("buffer changed in flight",
                        fmt::format("process {}, write of {} blocks at {}", io.process, io.request.blocks, io.request.block));
   if (random_.chance(faults_.flip_write_chance)) {
-    const std::size_t block = random_.below(part.blocks);
-    flip(io.data.data() + from + block * block_size_);
-    if (watcher_ != nullptr) watcher_->block_harmed(io.place + part.first + block);
+    io.flipped = true;
+    flip(io.data.data() + from + random_.below(part.blocks) * block_size_);
   }
   for (std::uint32_t i = 0; i < part.blocks; ++i)
     land_block(io.machine, io.place + part.first + i, io.data.data() + from + static_cast<std::size_t>(i) * block_size_, part.sectors);

@@ -95,6 +95,10 @@ class SimStorage {
   bool has_writes_under_way(ProcessId process) const { return orphans_.contains(process); }
 
   void stall(MachineId machine, Nanos until);
+  void end_stalls() {
+    stalls_.clear();
+    stall_all_ = 0;
+  }
   void see_other_view(MachineId machine, OtherView kind);
   void see_disk_again(MachineId machine) { views_.erase(machine); }
 

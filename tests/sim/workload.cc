@@ -1,0 +1,468 @@
+#include "tests/sim/workload.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "tests/sim/sim_checks.h"
+
+namespace stp::sim {
+namespace {
+
+constexpr std::uint16_t kFirstPort = 100;
+constexpr std::uint16_t kLazyPort = 103;  // accepts only when the end is near
+constexpr std::uint16_t kProbePort = 7;
+constexpr std::uint16_t kNobodysPort = 9999;
+constexpr std::size_t kMaxConns = 16;
+constexpr std::size_t kMaxChunk = 1 << 20;
+
+// Scratch for one call; nothing of it lives longer.
+Bytes scratch(std::size_t size) {
+  static thread_local std::vector<std::byte> memory(kMaxChunk);
+  return Bytes(memory).first(size);
+}
+
+}  // namespace
+
+Workload::Workload(SimContext context, SimProcess& process) : context_(context), process_(process), random_(process.random().split()) {}
+
+Stream* Workload::stream_of(const Conn& c) { return c.knows_stream ? context_.checks.streams().find(c.stream) : nullptr; }
+
+void Workload::start() {
+  context_.world.after(random_.between(0, kSecond), [this] { listen_everywhere(); });
+  if (!process_.hostile()) next_connect();
+}
+
+void Workload::process_gone() {
+  gone_ = true;
+  for (auto& [socket, c] : conns_) {
+    Stream* s = stream_of(c);
+    if (s == nullptr) continue;
+    s->flow(i_connected(c)).cut = true;
+    s->flow(!i_connected(c)).deaf = true;
+  }
+  conns_.clear();
+  closing_.clear();
+}
+
+void Workload::listen_everywhere() {
+  if (gone_ || (finishing_ && !process_.running())) return;
+  context_.world.after(700 * kMillisecond, [this] { listen_everywhere(); });
+  if (process_.frozen()) return;
+  Engine& engine = *process_.engine();
+  for (std::uint16_t port : {kProbePort, kFirstPort, static_cast<std::uint16_t>(kFirstPort + 1), static_cast<std::uint16_t>(kFirstPort + 2), kLazyPort}) {
+    const bool there = std::ranges::any_of(conns_, [port](const auto& e) { return e.second.kind == Kind::kListener && e.second.stream == port; });
+    if (there) continue;
+    auto socket = engine.open(process_.local_now());
+    if (!socket) continue;
+    auto bound = engine.bind(*socket, port);
+    const auto listening = bound ? engine.listen(*socket, port == kProbePort ? 32 : static_cast<std::uint32_t>(random_.between(1, 8)))
+                                 : SocketResult<void>(std::unexpected(bound.error()));
+    if (!listening) {
+      engine.close(*socket, true, process_.local_now());
+      continue;
+    }
+    conns_[*socket] = Conn{.socket = *socket, .kind = Kind::kListener, .stream = port};
+  }
+  process_.wake_engine();
+}
+
+void Workload::next_connect() {
+  const Nanos mean = context_.plan.connect_every;
+  context_.world.after(random_.between(mean / 4, mean * 2), [this] {
+    if (gone_ || finishing_) return;
+    if (!process_.frozen() && conns_.size() < kMaxConns) connect_somewhere();
+    next_connect();
+  });
+}
+
+void Workload::connect_somewhere() {
+  const auto& all = context_.checks.processes();
+  const SimProcess& target = *all[random_.below(all.size())];
+  Address to{.host = target.self().name.empty() ? target.name() : target.self().name, .stg = "", .port = 0};
+  to.port = static_cast<std::uint16_t>(kFirstPort + random_.below(4));
+  if (random_.chance(0.05)) to.host = process_.self().name;
+  if (random_.chance(0.03)) to.host = "nobody";
+  if (random_.chance(0.05)) to.port = kNobodysPort;
+  if (!to.host.empty()) connect(to, false);
+}
+
+bool Workload::connect(const Address& to, bool is_probe) {
+  Engine& engine = *process_.engine();
+  ++counters_.connects;
+  auto socket = engine.open(process_.local_now());
+  if (!socket) {
+    if (is_probe) context_.world.fail("service once faults stop", fmt::format("{} can not open a socket: errno {}", process_.label(), socket.error().code));
+    return false;
+  }
+  Stream& s = context_.checks.streams().make(random_.next());
+  s.from = process_.id();
+  s.from_socket = *socket;
+  Conn& c = conns_[*socket] = Conn{.socket = *socket, .kind = Kind::kConnecting, .stream = s.id, .probe = is_probe};
+  if (is_probe) ++probes_open_;
+  give_shape(c);
+  if (context_.world.verbose())
+    context_.world.say(fmt::format("{} connects socket {} to {}, stream {:x}, {} bytes", process_.label(), *socket, to_string(to), s.id, c.to_send));
+  c.waits_for_accept = random_.chance(0.2);
+  auto result = engine.connect(*socket, to, c.waits_for_accept, process_.local_now());
+  process_.wake_engine();
+  if (result) {
+    c.connect_over = true;
+  } else if (result.error().code != EINPROGRESS) {
+    failed(c, result.error(), "connect");
+    return true;
+  }
+  schedule(c, 0);
+  return true;
+}
+
+void Workload::give_shape(Conn& c) {
+  c.to_send = c.probe ? 1000 : random_.chance(0.1) ? 0 : random_.log_between(8, context_.plan.largest_stream);
+  c.reader = random_.chance(0.6) ? 0 : static_cast<std::uint32_t>(random_.between(1, 2));
+  c.half_first = c.kind == Kind::kAcceptor || c.probe || random_.chance(0.6);
+  if (!c.probe && random_.chance(0.08)) c.abort_at = random_.log_between(1, context_.plan.largest_stream);
+  if (finishing_ && !c.probe) {
+    c.to_send = 0;
+    c.reader = 0;
+    c.abort_at = -1;
+  }
+}
+
+void Workload::probe(SimProcess& to) {
+  probing_ = true;
+  connect({.host = to.self().name, .stg = "", .port = kProbePort}, true);
+}
+
+void Workload::ready(SocketId socket, std::uint32_t bits) {
+  if (gone_) return;
+  if (auto closing = closing_.find(socket); closing != closing_.end()) {
+    // Not from inside the engine's step.
+    if ((bits & Ready::kDrained) != 0) context_.world.after(0, [this, socket] { closed_one(socket); });
+    return;
+  }
+  auto at = conns_.find(socket);
+  if (at == conns_.end()) return;
+  Conn& c = at->second;
+  if ((bits & (Ready::kRead | Ready::kHangUp)) != 0) c.can_read = true;
+  if ((bits & (Ready::kWrite | Ready::kHangUp)) != 0) c.can_write = true;
+  if ((bits & (Ready::kConnect | Ready::kHangUp)) != 0) c.connect_over = true;
+  schedule(c, random_.chance(0.1) ? random_.log_between(kMicrosecond, 20 * kMillisecond) : random_.between(0, 50 * kMicrosecond));
+}
+
+void Workload::schedule(Conn& c, Nanos delay) {
+  if (c.act_scheduled) return;
+  c.act_scheduled = true;
+  context_.world.after(delay, [this, socket = c.socket] { act(socket); });
+}
+
+void Workload::act(SocketId socket) {
+  if (gone_) return;
+  auto at = conns_.find(socket);
+  if (at == conns_.end()) return;
+  Conn& c = at->second;
+  c.act_scheduled = false;
+  if (process_.frozen()) return schedule(c, 100 * kMillisecond);
+  context_.world.trace(process_.id(), 0x100000000ull + socket);
+  switch (c.kind) {
+    case Kind::kListener: act_listener(c); break;
+    case Kind::kConnecting: act_connecting(c); break;
+    default: act_stream(c); break;
+  }
+  if (!gone_) process_.wake_engine();
+}
+
+void Workload::act_listener(Conn& c) {
+  Engine& engine = *process_.engine();
+  const bool probes = c.stream == kProbePort;
+  if (c.stream == kLazyPort && !finishing_) return schedule(c, 500 * kMillisecond);
+  if (!c.can_read) return;
+  auto accepted = engine.accept(c.socket, process_.local_now());
+  if (!accepted) {
+    c.can_read = false;
+    if (accepted.error().code == EAGAIN) return;
+    // The listener went with the incarnation; another one follows.
+    const SocketId socket = c.socket;
+    engine.close(socket, true, process_.local_now());
+    conns_.erase(socket);
+    return;
+  }
+  ++counters_.accepted;
+  Conn& fresh = conns_[*accepted] = Conn{.socket = *accepted, .kind = Kind::kAcceptor, .knows_stream = false};
+  give_shape(fresh);
+  if (probes && probing_) fresh.to_send = 500;
+  fresh.can_read = fresh.can_write = true;
+  schedule(fresh, 0);
+  schedule(c, random_.chance(0.1) ? random_.log_between(kMicrosecond, 100 * kMillisecond) : 0);
+}
+
+void Workload::act_connecting(Conn& c) {
+  if (!c.connect_over) return;
+  Engine& engine = *process_.engine();
+  auto info = engine.info(c.socket);
+  if (!info) return context_.world.fail("sockets stay", fmt::format("{}: connecting socket {} is unknown", process_.label(), c.socket));
+  if (const SocketError error = engine.take_error(c.socket); error.code != 0) return failed(c, error, "connect");
+  c.connect_over = false;
+  if (info->state == ScbState::kConnecting) return;  // a spurious call
+  if (info->state == ScbState::kClosed) return failed(c, {.code = ECONNRESET, .reason = Reason::kNone}, "connect");
+  c.kind = Kind::kConnector;
+  c.can_read = c.can_write = true;
+  act_stream(c);
+}
+
+void Workload::act_stream(Conn& c) {
+  const SocketId socket = c.socket;
+  bool more = do_write(c);
+  if (!conns_.contains(socket)) return;
+  more = do_read(c) || more;
+  if (!conns_.contains(socket) || context_.world.failed()) return;
+  if (c.write_over && c.read_over) return close(c, false);
+  if (more) {
+    Nanos delay = random_.between(0, 200 * kMicrosecond);
+    if (c.reader == 1) delay = random_.log_between(kMillisecond, 50 * kMillisecond);
+    schedule(c, delay);
+  }
+}
+
+bool Workload::do_write(Conn& c) {
+  if (c.write_over) return false;
+  Stream* s = stream_of(c);
+  const bool forth = i_connected(c);
+  if (s == nullptr && (finishing_ || c.read_over)) c.to_send = 0;
+  if (s == nullptr && c.to_send > 0) return false;  // first we must know what to answer
+  const auto sent = static_cast<std::int64_t>(s == nullptr ? 0 : s->flow(forth).sent);
+  if (c.abort_at >= 0 && sent >= c.abort_at) {
+    close(c, true);
+    return false;
+  }
+  if (sent >= c.to_send) {
+    end_writing(c);
+    return conns_.contains(c.socket);
+  }
+  if (!c.can_write) return false;
+  const std::size_t chunk = static_cast<std::size_t>(std::min(c.to_send - sent, random_.log_between(1, kMaxChunk)));
+  const Bytes data = scratch(chunk);
+  fill_stream(s->id, forth, static_cast<std::uint64_t>(sent), data);
+  auto taken = process_.engine()->send(c.socket, data, process_.local_now());
+  if (!taken) {
+    c.can_write = false;
+    if (taken.error().code == EAGAIN) return false;
+    failed(c, taken.error(), "send");
+    return false;
+  }
+  if (*taken == 0 || *taken > chunk) {
+    context_.world.fail("send takes some", fmt::format("{} sent {} bytes of {}", process_.label(), *taken, chunk));
+    return false;
+  }
+  s->flow(forth).sent += *taken;
+  counters_.sent += *taken;
+  return true;
+}
+
+void Workload::end_writing(Conn& c) {
+  Stream* s = stream_of(c);
+  const bool forth = i_connected(c);
+  if (!c.half_first && !c.read_over && !finishing_ && random_.chance(0.5)) return close(c, false);  // whatever may still come
+  if (!c.half_first && !finishing_) {
+    c.half_first = true;  // first it reads to the end, and then closes
+    if (!c.read_over) return;
+  }
+  if (s != nullptr) s->flow(forth).ended = true;
+  c.write_over = true;
+  auto result = process_.engine()->shut(c.socket, false, true, process_.local_now());
+  if (!result) failed(c, result.error(), "shutdown");
+}
+
+bool Workload::do_read(Conn& c) {
+  if (c.read_over || !c.can_read) return false;
+  if (c.reader == 2 && !finishing_ && random_.chance(0.05)) {
+    schedule(c, random_.log_between(10 * kMillisecond, 3 * kSecond));
+    return false;
+  }
+  const Bytes into = scratch(static_cast<std::size_t>(random_.log_between(1, kMaxChunk)));
+  const bool peek = random_.chance(0.05);
+  auto got = process_.engine()->receive(c.socket, into, peek, process_.local_now());
+  if (!got) {
+    c.can_read = false;
+    if (got.error().code == EAGAIN) return false;
+    failed(c, got.error(), "receive");
+    return false;
+  }
+  if (*got > into.size()) {
+    context_.world.fail("receive keeps its bounds", fmt::format("{} got {} bytes into {}", process_.label(), *got, into.size()));
+    return false;
+  }
+  if (*got == 0) {
+    at_eof(c);
+    return conns_.contains(c.socket);
+  }
+  const ConstBytes data = into.first(*got);
+  if (peek) {
+    Stream* s = stream_of(c);
+    if (s != nullptr) {
+      const bool forth = !i_connected(c);
+      if (match_stream(s->id, forth, s->flow(forth).received, data) != data.size())
+        context_.world.fail("what is received was sent", fmt::format("{} peeks at wrong bytes of stream {:x}", process_.label(), s->id));
+    }
+    return true;
+  }
+  counters_.received += *got;
+  if (!check_bytes(c, data)) return false;
+  const Stream* s = stream_of(c);
+  if (c.abort_at >= 0 && s != nullptr && static_cast<std::int64_t>(i_connected(c) ? s->back.received : s->forth.received) >= c.abort_at) {
+    close(c, true);
+    return false;
+  }
+  return true;
+}
+
+bool Workload::check_bytes(Conn& c, ConstBytes got) {
+  if (!c.knows_stream) {
+    const std::size_t n = std::min(got.size(), kStreamHeader - c.header_got);
+    std::memcpy(c.header.data() + c.header_got, got.data(), n);
+    c.header_got += n;
+    got = got.subspan(n);
+    if (c.header_got < kStreamHeader) return true;
+    if (!learn_stream(c)) return false;
+  }
+  Stream* s = stream_of(c);
+  const bool forth = !i_connected(c);
+  Flow& flow = s->flow(forth);
+  const std::size_t good = match_stream(s->id, forth, flow.received, got);
+  if (good != got.size() || flow.received + got.size() > flow.sent) {
+    context_.world.fail("what is received was sent",
+                        fmt::format("{}, stream {:x} {}: byte {} of {} received is {} ({} were sent)", process_.label(), s->id, forth ? "forth" : "back",
+                                    flow.received + good, flow.received + got.size(), good == got.size() ? "never sent" : "wrong", flow.sent));
+    return false;
+  }
+  if (flow.eof) context_.world.fail("nothing follows the end", fmt::format("{}, stream {:x}", process_.label(), s->id));
+  flow.received += got.size();
+  return true;
+}
+
+bool Workload::learn_stream(Conn& c) {
+  auto info = process_.engine()->info(c.socket);
+  const std::string peer = info ? info->peer.host : "";
+  const std::uint64_t id = load_le<std::uint64_t>(c.header.data());
+  Stream* s = context_.checks.streams().find(id);
+  const bool foreign = std::ranges::any_of(context_.checks.processes(), [&](const SimProcess* p) { return p->hostile() && p->self().name == peer; });
+  if (foreign) {
+    close(c, true);
+    return false;
+  }
+  if (s == nullptr || s->to != 0 || context_.checks.process(s->from).self().name != peer) {
+    context_.world.fail("a connection is accepted once, from who made it",
+                        fmt::format("{} accepted stream {:x} from \"{}\": {}", process_.label(), id, peer,
+                                    s == nullptr ? "nobody sent that" : s->to != 0 ? "it was accepted before" : "somebody else made it"));
+    return false;
+  }
+  c.knows_stream = true;
+  c.stream = id;
+  s->to = process_.id();
+  s->to_socket = c.socket;
+  s->forth.received = kStreamHeader;
+  if (s->forth.sent < kStreamHeader) context_.world.fail("what is received was sent", fmt::format("{}, stream {:x}: not even its header was", process_.label(), id));
+  if (c.write_over) s->back.ended = true;
+  return true;
+}
+
+void Workload::at_eof(Conn& c) {
+  c.read_over = true;
+  Stream* s = stream_of(c);
+  if (s == nullptr) return;
+  const bool forth = !i_connected(c);
+  Flow& flow = s->flow(forth);
+  flow.eof = true;
+  if (context_.world.verbose()) context_.world.say(fmt::format("{} is at the end of stream {:x} {}: {} bytes", process_.label(), s->id, forth ? "forth" : "back", flow.received));
+  // Who accepted may have ended it before it could learn from the first bytes which stream this is.
+  if (!forth && s->to == 0 && flow.received == 0) return;
+  if (!flow.ended || flow.received != flow.sent)
+    context_.world.fail("the end is the true end", fmt::format("{}, stream {:x} {}: EOF after {} bytes, {} were sent{}", process_.label(), s->id,
+                                                               forth ? "forth" : "back", flow.received, flow.sent, flow.ended ? "" : " so far"));
+}
+
+void Workload::close(Conn& c, bool abort) {
+  const SocketId socket = c.socket;
+  Stream* s = stream_of(c);
+  if (s != nullptr) {
+    (abort ? s->flow(i_connected(c)).cut : s->flow(i_connected(c)).ended) = true;
+    s->flow(!i_connected(c)).deaf = true;
+  }
+  if (context_.world.verbose()) context_.world.say(fmt::format("{} {} socket {}, stream {:x}", process_.label(), abort ? "aborts" : "closes", socket, s == nullptr ? 0 : s->id));
+  if (c.probe) --probes_open_;
+  if (!abort && c.read_over) ++counters_.ended_well;
+  const std::uint64_t stream = s == nullptr ? 0 : s->id;
+  conns_.erase(socket);
+  closing_[socket] = stream;
+  process_.engine()->close(socket, abort, process_.local_now());
+  process_.wake_engine();
+  if (!process_.engine()->closing(socket)) closed_one(socket);
+}
+
+void Workload::closed_one(SocketId socket) {
+  if (gone_ || process_.engine()->closing(socket)) return;
+  if (closing_.erase(socket) != 0) ++counters_.drained;
+}
+
+void Workload::failed(Conn& c, const SocketError& error, const char* where) {
+  const bool connecting = c.kind == Kind::kConnecting;
+  bool to_be_expected = connecting && error.code == ECONNREFUSED;
+  if (connecting && (error.code == EHOSTUNREACH || error.code == EHOSTDOWN || error.code == ENETDOWN)) to_be_expected = true;
+  if (connecting && c.waits_for_accept && error.code == ETIMEDOUT) to_be_expected = true;
+  ++(connecting ? counters_.refused : counters_.failed);
+  Stream* s = stream_of(c);
+  if (c.probe)
+    context_.world.fail("service once faults stop", fmt::format("{}: {} gives errno {} ({})", process_.label(), where, error.code, describe(error.reason)));
+  if (!to_be_expected) context_.checks.stream_failed(process_, s, i_connected(c), error, where);
+  close(c, true);
+}
+
+void Workload::finish() {
+  finishing_ = true;
+  for (auto& [socket, c] : conns_) {
+    if (c.kind == Kind::kListener && !process_.running()) continue;
+    c.to_send = 0;
+    c.reader = 0;
+    c.abort_at = -1;
+    schedule(c, 0);
+  }
+  if (process_.running()) return;
+  for (auto at = conns_.begin(); at != conns_.end();) {
+    if (at->second.kind == Kind::kListener) {
+      process_.engine()->close(at->first, false, process_.local_now());
+      at = conns_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+}
+
+bool Workload::idle() const {
+  return closing_.empty() && std::ranges::all_of(conns_, [](const auto& e) { return e.second.kind == Kind::kListener; });
+}
+
+std::string Workload::describe_socket(SocketId socket) const {
+  const auto info = process_.engine() == nullptr ? SocketResult<SocketInfo>(std::unexpected(SocketError{})) : process_.engine()->info(socket);
+  if (!info) return " unknown to the engine";
+  return fmt::format(" {} to {}, ready {:x}, {} readable, {} unacknowledged", to_string(info->state), to_string(info->peer), info->ready,
+                     info->readable_bytes, info->unacknowledged_bytes);
+}
+
+std::string Workload::describe_open() const {
+  std::string out;
+  for (const auto& [socket, c] : conns_) {
+    if (c.kind == Kind::kListener) continue;
+    const Stream* s = c.knows_stream ? context_.checks.streams().find(c.stream) : nullptr;
+    out += fmt::format("{}socket {} ({}{}{}{}, stream {:x})", out.empty() ? "" : ", ", socket,
+                       c.kind == Kind::kConnecting ? "connecting" : c.kind == Kind::kConnector ? "connector" : "acceptor",
+                       c.write_over ? ", write over" : "", c.read_over ? ", read over" : "", c.can_read ? ", readable" : "", s == nullptr ? 0 : s->id);
+    out += describe_socket(socket);
+    if (s != nullptr) out += fmt::format(" forth {}/{}{} back {}/{}{}", s->forth.received, s->forth.sent, s->forth.ended ? " ended" : "", s->back.received, s->back.sent, s->back.ended ? " ended" : "");
+  }
+  for (const auto& [socket, stream] : closing_)
+    out += fmt::format("{}closing socket {} (stream {:x}){}", out.empty() ? "" : ", ", socket, stream, describe_socket(socket));
+  return out;
+}
+
+}  // namespace stp::sim
