@@ -129,7 +129,7 @@ void Membership::Impl::take_completions(Nanos now) {
     if (living() || self_.state == MemberState::kFenced)
       keeper_->on_write(*write, now);
     else if (self_.state == MemberState::kJoining)
-      claim_.on_write(*write, now);
+      claim_.on_write(*write, watch_, now);
   }
   if (const auto read = io_.take_read(); read && living()) keeper_->on_read(*read, now);
   if (const auto sweep = io_.take_sweep()) on_sweep(*sweep, now);
@@ -159,7 +159,7 @@ void Membership::Impl::advance_joining(Nanos now) {
     if (!io_.writing() || now >= leaving_since_ + fence_) leave();
     return;
   }
-  claim_.tick(watch_, now);
+  claim_.tick(now);
   if (claim_.phase() == SlotClaim::Phase::kDone) return become_member(now);
   if (claim_.phase() == SlotClaim::Phase::kStopped) return stop(claim_.why(), claim_.error_code());
   if (self_.why == claim_.why()) return;

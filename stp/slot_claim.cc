@@ -50,10 +50,9 @@ bool SlotClaim::wants_sweep(Nanos now) const {
 
 Nanos SlotClaim::deadline() const { return phase_ == Phase::kWaiting || (phase_ == Phase::kRetired && !io_.writing()) ? until_ : kNever; }
 
-void SlotClaim::tick(const PeerWatch& watch, Nanos now) {
+void SlotClaim::tick(Nanos now) {
   if (now < until_) return;
   if (phase_ == Phase::kWaiting) {
-    if (planted(Plant::kSkipReadBack)) return own(watch, now);
     phase_ = Phase::kReadBack;
     scan_from_ = now;
     swept_ = kNever;
@@ -129,13 +128,14 @@ void SlotClaim::begin_life(const LeaseSweep& sweep, const SlotChoice& choice) {
   claim_.reset();
 }
 
-void SlotClaim::on_write(const OwnWrite& write, Nanos now) {
+void SlotClaim::on_write(const OwnWrite& write, const PeerWatch& watch, Nanos now) {
   if (phase_ == Phase::kClaiming) {
     // A claim that took longer than X may land after a rival has read back: nothing can be built on it.
     if (write.error != 0) return retire(join_, fmt::format("the claim could not be written (errno {})", write.error), now);
     if (now - seen_free_ > claim_limit_) return retire(join_, "the claim took too long to land", now);
     phase_ = Phase::kWaiting;
     until_ = now + wait_;
+    if (planted(Plant::kSkipReadBack)) own(watch, now);
   } else if (phase_ == Phase::kOwning) {
     if (write.error != 0) return retire(join_, fmt::format("the first beat could not be written (errno {})", write.error), now);
     if (now >= write.submitted + fence_) return retire(0, "the first beat took longer than a lease lasts", now);

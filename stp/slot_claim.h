@@ -26,8 +26,8 @@ class SlotClaim {
   void start(const OwnLease* previous, Nanos now);
   void observe(const LeaseSweep& sweep);  // every sweep, also while nothing is wanted
   void on_sweep(const LeaseSweep& sweep, const PeerWatch& watch, Nanos now);
-  void on_write(const OwnWrite& write, Nanos now);
-  void tick(const PeerWatch& watch, Nanos now);
+  void on_write(const OwnWrite& write, const PeerWatch& watch, Nanos now);
+  void tick(Nanos now);
 
   Phase phase() const { return phase_; }
   // A sweep is wanted that is submitted from now on.

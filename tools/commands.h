@@ -31,5 +31,6 @@ int complain(const CLI::App& command, const Error& error);
 void add_bench_command(CLI::App& app, Context& context);
 void add_format_command(CLI::App& app, Context& context);
 void add_list_commands(CLI::App& app, Context& context);  // hosts, sockets, ports
+void add_pipe_command(CLI::App& app, Context& context);
 
 }  // namespace stp::tools

@@ -33,6 +33,7 @@ int run(int argc, char** argv) {
   add_bench_command(app, context);
   add_format_command(app, context);
   add_list_commands(app, context);
+  add_pipe_command(app, context);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
