@@ -19,9 +19,7 @@ std::optional<std::string> value_of(blkid_probe probe, const char* name) {
   return text;
 }
 
-std::string article(const std::string& noun) {
-  return (noun.find_first_of("aeioAEIO") == 0 ? "an " : "a ") + noun;
-}
+std::string article(const std::string& noun) { return (noun.find_first_of("aeioAEIO") == 0 ? "an " : "a ") + noun; }
 
 std::optional<std::string> describe(blkid_probe probe) {
   blkid_probe_enable_superblocks(probe, 1);

@@ -26,7 +26,8 @@ class Mapping {
 
   std::uint64_t size() const { return size_; }
   bool writable() const { return writable_; }
-  // `offset` and the length are multiples of 8 inside the mapping; copy_in needs a writable one. False after SIGBUS: some of it was copied, who knows how much.
+  // `offset` and the length are multiples of 8 inside the mapping; copy_in needs a writable one. False after SIGBUS: some of it was copied,
+  // who knows how much.
   bool copy_out(std::uint64_t offset, Bytes into) const;
   bool copy_in(std::uint64_t offset, ConstBytes from) const;
 

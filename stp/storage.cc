@@ -43,8 +43,8 @@ Result<Superblock> superblock_at(int fd, std::uint64_t at, Bytes buffer) {
 
 std::string no_storage(const std::string& path) {
   if (const auto content = foreign_content(path))
-    return fmt::format("\"{}\" holds no STP storage, it holds {}; `stp format --force {}` would make it one and destroy that", path, *content,
-                       path);
+    return fmt::format("\"{}\" holds no STP storage, it holds {}; `stp format --force {}` would make it one and destroy that", path,
+                       *content, path);
   return fmt::format("\"{}\" holds no STP storage; `stp format {}` makes it one and destroys what it holds", path, path);
 }
 
@@ -63,37 +63,43 @@ Result<FoundSuperblock> find_superblock(int fd, const StorageFacts& facts, const
       return FoundSuperblock{.superblock = *copy, .is_copy = true};
   }
   if (first.error().code != EINVAL) return fail(first.error().code, fmt::format("\"{}\": {}", path, first.error().text));
-  if (fault == BlockFault::kEmpty || fault == BlockFault::kMagic || fault == BlockFault::kLength) return fail(EMEDIUMTYPE, no_storage(path));
-  return fail(EUCLEAN, fmt::format("\"{}\" can not be used: {}, and there is no good copy of it at the end; if the size of the file or device "
-                                   "has changed, give it back its old one, else it must be formatted anew",
-                                   path, first.error().text));
+  if (fault == BlockFault::kEmpty || fault == BlockFault::kMagic || fault == BlockFault::kLength)
+    return fail(EMEDIUMTYPE, no_storage(path));
+  return fail(EUCLEAN,
+              fmt::format("\"{}\" can not be used: {}, and there is no good copy of it at the end; if the size of the file or device "
+                          "has changed, give it back its old one, else it must be formatted anew",
+                          path, first.error().text));
 }
 
 Result<void> check_fit(const Superblock& superblock, const StorageFacts& facts, const std::string& path) {
   const Geometry& g = superblock.geometry;
   if (facts.size_bytes < g.total_bytes())
-    return fail(EUCLEAN, fmt::format("\"{}\" was formatted with {} bytes and has only {} now; give it back its size, or format it anew", path,
-                                     g.total_bytes(), facts.size_bytes));
+    return fail(EUCLEAN, fmt::format("\"{}\" was formatted with {} bytes and has only {} now; give it back its size, or format it anew",
+                                     path, g.total_bytes(), facts.size_bytes));
   if (superblock.medium == MediumKind::kMapped) {
     if (facts.block_device)
-      return fail(EOPNOTSUPP, fmt::format("\"{}\" is a block device, and its storage was formatted for memory mapping: two hosts would not see each "
-                                          "other's writes; format it with --medium direct",
-                                          path));
+      return fail(EOPNOTSUPP,
+                  fmt::format("\"{}\" is a block device, and its storage was formatted for memory mapping: two hosts would not see each "
+                              "other's writes; format it with --medium direct",
+                              path));
     if (facts.network_file_system)
-      return fail(EOPNOTSUPP, fmt::format("\"{}\" lies on {}, which other machines may share or which is not known to be local, and its storage was "
-                                          "formatted for memory mapping: hosts would not see each other's writes; use --medium direct, or a local "
-                                          "file system",
-                                          path, facts.file_system));
+      return fail(EOPNOTSUPP,
+                  fmt::format("\"{}\" lies on {}, which other machines may share or which is not known to be local, and its storage was "
+                              "formatted for memory mapping: hosts would not see each other's writes; use --medium direct, or a local "
+                              "file system",
+                              path, facts.file_system));
     return {};
   }
   if (!facts.direct_io)
-    return fail(EOPNOTSUPP, fmt::format("\"{}\" lies on {}, which does not allow direct I/O (O_DIRECT), and its storage needs that; move it to "
-                                        "another file system, or format it with --medium mapped if all its hosts run on this machine",
-                                        path, facts.file_system));
+    return fail(EOPNOTSUPP,
+                fmt::format("\"{}\" lies on {}, which does not allow direct I/O (O_DIRECT), and its storage needs that; move it to "
+                            "another file system, or format it with --medium mapped if all its hosts run on this machine",
+                            path, facts.file_system));
   if (g.block_size % facts.logical_block_bytes != 0)
-    return fail(EOPNOTSUPP, fmt::format("\"{}\" has logical blocks of {} bytes, and its storage was formatted with blocks of {}; format it anew "
-                                        "with --block-size {}",
-                                        path, facts.logical_block_bytes, g.block_size, facts.logical_block_bytes));
+    return fail(EOPNOTSUPP,
+                fmt::format("\"{}\" has logical blocks of {} bytes, and its storage was formatted with blocks of {}; format it anew "
+                            "with --block-size {}",
+                            path, facts.logical_block_bytes, g.block_size, facts.logical_block_bytes));
   return {};
 }
 
@@ -184,7 +190,8 @@ Result<std::unique_ptr<Medium>> OpenStorage::make_medium() {
       ring = std::unexpected(medium.error());
     }
     if (*wanted == DirectIo::kUring)
-      return fail(ring.error().code, fmt::format("STP_IO=uring, but {}; allow it (containers often forbid it), or unset STP_IO", ring.error().text));
+      return fail(ring.error().code,
+                  fmt::format("STP_IO=uring, but {}; allow it (containers often forbid it), or unset STP_IO", ring.error().text));
     threads_used_ = true;
   }
   return ThreadMedium::create(file, block_size(), total_blocks());
@@ -237,7 +244,8 @@ Result<void> OpenStorage::write(std::uint64_t block, ConstBytes from) {
   while (!from.empty()) {
     const std::size_t size = std::min(from.size(), kMaxRequestBytes);
     std::memcpy(bounce.data(), from.data(), size);
-    if (const int error = move_piece(IoRequest::Op::kWrite, block, bounce.data(), size); error != 0) return io_failed("write", block, error);
+    if (const int error = move_piece(IoRequest::Op::kWrite, block, bounce.data(), size); error != 0)
+      return io_failed("write", block, error);
     from = from.subspan(size);
     block += size / block_size();
   }

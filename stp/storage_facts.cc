@@ -37,7 +37,8 @@ void set_if_known(std::uint32_t& fact, std::uint32_t number) {
 }
 
 std::string cannot_open(const std::string& path, bool writable, int error) {
-  std::string text = fmt::format("can not open \"{}\" for {}: {}", path, writable ? "reading and writing" : "reading", std::strerror(error));
+  std::string text =
+      fmt::format("can not open \"{}\" for {}: {}", path, writable ? "reading and writing" : "reading", std::strerror(error));
   if (error == EACCES || error == EPERM) text += "; its owner or root must give this user access";
   if (error == ENOENT) text += "; check the path, or make a storage there with `stp format`";
   return text;
@@ -49,7 +50,8 @@ Result<OpenedPath> open_path(const std::string& path, bool writable) {
   struct stat st {};
   if (::stat(path.c_str(), &st) != 0) return fail(errno, cannot_open(path, writable, errno));
   if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-    return fail(ENOTBLK, fmt::format("\"{}\" is neither a regular file nor a block device; a data storage system must be one of them", path));
+    return fail(ENOTBLK,
+                fmt::format("\"{}\" is neither a regular file nor a block device; a data storage system must be one of them", path));
   // Never O_NONBLOCK: io_uring would give up on every request that has to wait.
   const int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC;
   OpenedPath opened{.fd = ::open(path.c_str(), flags | O_DIRECT), .direct_io = true};

@@ -57,7 +57,7 @@ class UringMedium final : public Medium {
   void arm_wake();
   void take_wake();
   bool finish(std::uint32_t id, int result, IoCompletion& out);  // false: it goes round again
-  bool ready();                      // something to reap, or woken
+  bool ready();                                                  // something to reap, or woken
   void drain();
 
   std::shared_ptr<StorageFile> file_;
@@ -69,13 +69,13 @@ class UringMedium final : public Medium {
   bool ring_made_ = false;
   bool wake_armed_ = false;
 
-  std::vector<Request> requests_;          // by id, which is the request's user_data
+  std::vector<Request> requests_;  // by id, which is the request's user_data
   std::vector<std::uint32_t> free_ids_;
-  std::deque<std::uint32_t> backlog_;      // ids that the submission ring has not seen yet
-  std::uint32_t in_ring_ = 0;              // ids between submission ring and completion
-  std::deque<IoCompletion> refused_;       // completed without the kernel
+  std::deque<std::uint32_t> backlog_;  // ids that the submission ring has not seen yet
+  std::uint32_t in_ring_ = 0;          // ids between submission ring and completion
+  std::deque<IoCompletion> refused_;   // completed without the kernel
   std::atomic<std::size_t> refused_count_{0};
-  std::atomic<bool> unsettled_{false};     // something could not be handed to the kernel: nobody may sleep long
+  std::atomic<bool> unsettled_{false};  // something could not be handed to the kernel: nobody may sleep long
   std::atomic<bool> woken_{false};
   std::atomic<bool> sleeping_{false};
 };

@@ -114,7 +114,11 @@ TEST_P(MediumContract, completes_every_request_exactly_once_however_many_are_in_
   constexpr std::uint32_t kPlaces = 256;
   const AlignedBuffer buffers(kPlaces * kBlock);
   for (std::uint32_t i = 0; i < kMany; ++i)
-    medium_->submit({.op = IoRequest::Op::kRead, .block = kFirst + i % kPlaces, .blocks = 1, .buffer = buffers.data() + i % kPlaces * kBlock, .token = i});
+    medium_->submit({.op = IoRequest::Op::kRead,
+                     .block = kFirst + i % kPlaces,
+                     .blocks = 1,
+                     .buffer = buffers.data() + i % kPlaces * kBlock,
+                     .token = i});
   medium_->flush();
   std::vector<int> seen(kMany, 0);
   for (const IoCompletion& done : collect(kMany)) {
