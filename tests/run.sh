@@ -35,23 +35,41 @@ began=$SECONDS
 heading() { printf '\n== %s (%d s since the start)\n' "$*" $((SECONDS - began)); }
 record() { printf '%s\t%s\t%s\n' "$1" "$2" "${3:-}" >>"$results"; }
 
-# build DIR LABEL [meson options...]: sets up and builds everything in DIR.
+# set_up DIR LABEL [meson options...]
+set_up() {
+  local dir=$1 label=$2
+  shift 2
+  [ -f "$dir/build.ninja" ] && return
+  if ! meson setup "$dir" "$@" >"$dir.log" 2>&1; then
+    tail -n 30 "$dir.log"
+    record FAIL "build: $label" "meson setup failed, see $dir.log"
+    return 1
+  fi
+  rm -f "$dir.log"
+}
+
+# build DIR LABEL [targets...]: builds these, or everything.
 build() {
   local dir=$1 label=$2
   shift 2
   heading "build: $label"
-  if [ ! -f "$dir/build.ninja" ] && ! meson setup "$dir" "$@" >"$dir.log" 2>&1; then
-    tail -n 30 "$dir.log"
-    record FAIL "build: $label" 'meson setup failed'
-    return 1
-  fi
-  rm -f "$dir.log"
-  if ! ninja -C "$dir" -j "$jobs" >"$dir/build.log" 2>&1; then
+  if ! ninja -C "$dir" -j "$jobs" "$@" >"$dir/build.log" 2>&1; then
     grep -E -A 8 'error|FAILED' "$dir/build.log" | head -n 60
     record FAIL "build: $label" "see $dir/build.log"
     return 1
   fi
   tail -n 1 "$dir/build.log"
+}
+
+# programs DIR SUITE: the test programs of a suite, as targets.
+programs() {
+  meson introspect "$1" --tests | python3 -c '
+import json, os, sys
+build = os.path.realpath(sys.argv[1])
+for test in json.load(sys.stdin):
+    program = os.path.realpath(test["cmd"][0])
+    if any(name.split(":")[-1] == sys.argv[2] for name in test["suite"]) and program.startswith(build + os.sep):
+        print(os.path.relpath(program, build))' "$1" "$2" | sort -u
 }
 
 # meson_tests DIR LABEL [meson test options...]: runs and counts them.
@@ -67,7 +85,7 @@ meson_tests() {
   fi
 }
 
-# simulate DIR LABEL FIRST LAST: the simulator over these seeds, one process a core.
+# simulate DIR LABEL FIRST LAST: the simulator over these seeds.
 simulate() {
   local dir=$1 label=$2 first=$3 last=$4
   local program=$dir/tests/sim/stp-sim
@@ -76,18 +94,12 @@ simulate() {
     return
   fi
   heading "simulation: $label, seeds $first-$last"
-  local share=$(((last - first + jobs) / jobs)) at=$first pids=() log=0 failed=0
-  while [ "$at" -le "$last" ]; do
-    local end=$((at + share - 1 > last ? last : at + share - 1))
-    "$program" --seeds "$at-$end" >"$dir/simulation-$log.log" 2>&1 &
-    pids+=("$!")
-    at=$((end + 1)) log=$((log + 1))
-  done
-  for log in "${!pids[@]}"; do
-    wait "${pids[$log]}" || { failed=1; tail -n 40 "$dir/simulation-$log.log"; }
-  done
-  [ $failed = 0 ] && tail -qn 1 "$dir"/simulation-*.log
-  if [ $failed = 0 ]; then record PASS "simulation: $label"; else record FAIL "simulation: $label" "see $dir/simulation-*.log"; fi
+  if "$program" --jobs "$jobs" --seeds "$first-$last" >"$dir/simulation.log" 2>&1; then
+    record PASS "simulation: $label"
+  else
+    record FAIL "simulation: $label" "see $dir/simulation.log"
+  fi
+  tail -n 20 "$dir/simulation.log"
 }
 
 if [ $install = yes ]; then
@@ -96,7 +108,7 @@ if [ $install = yes ]; then
   tools/install-dependencies.sh "${flags[@]}" || exit 1
 fi
 
-if build build 'default compiler'; then
+if set_up build 'default compiler' && build build 'default compiler'; then
   meson_tests build 'default compiler'
   simulate build 'default compiler' 1 "$seeds"
 fi
@@ -115,13 +127,17 @@ if [ $quick = no ]; then
   few=$((seeds / 10 > 0 ? seeds / 10 : 1))
   sanitized=(-Db_lundef=false -Doptimization=1)
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
-  if build build-asan "$compiler, ASan and UBSan" -Db_sanitize=address,undefined "${sanitized[@]}"; then
-    meson_tests build-asan 'ASan and UBSan' --suite unit --timeout-multiplier 5
-    simulate build-asan 'ASan and UBSan' 1 "$few"
+  # Everything once with clang, warnings being errors; under TSan only what runs there.
+  label='ASan and UBSan'
+  if set_up build-asan "$compiler, $label" -Db_sanitize=address,undefined "${sanitized[@]}" && build build-asan "$compiler, $label"; then
+    meson_tests build-asan "$label" --suite unit --timeout-multiplier 5
+    simulate build-asan "$label" 1 "$few"
   fi
-  if build build-tsan "$compiler, TSan" -Db_sanitize=thread "${sanitized[@]}"; then
-    meson_tests build-tsan 'TSan' --suite unit --timeout-multiplier 5
-    simulate build-tsan 'TSan' 1 "$few"
+  label='TSan'
+  if set_up build-tsan "$compiler, $label" -Db_sanitize=thread "${sanitized[@]}" &&
+    build build-tsan "$compiler, $label" $(programs build-tsan unit) $([ -d tests/sim ] && grep -q stp-sim tests/sim/meson.build && echo tests/sim/stp-sim); then
+    meson_tests build-tsan "$label" --suite unit --timeout-multiplier 5
+    simulate build-tsan "$label" 1 "$few"
   fi
 fi
 
