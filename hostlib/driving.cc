@@ -74,7 +74,8 @@ void Driving::dismiss(Waiter& waiter, Socket* socket) {
 
 // Whether there is a reason to return to the caller.
 bool Driving::news(const Waiter& waiter) const {
-  return waiter.signalled || parked_ || (waiter.socket != nullptr && waiter.socket->closed && (waiter.bits & Ready::kDrained) == 0);
+  const bool parks = parked_ && ender_ != std::this_thread::get_id();  // who ends the process goes on driving
+  return waiter.signalled || parks || (waiter.socket != nullptr && waiter.socket->closed && (waiter.bits & Ready::kDrained) == 0);
 }
 
 void Driving::signal(Waiter& waiter) {
