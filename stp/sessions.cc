@@ -145,7 +145,10 @@ void Sockets::on_reset(Socket& s, const ResetMessage& m) {
 // peer is told so: a sender that is still open must get the error.
 void Sockets::finish_closed(Socket& s) {
   if (s.drained_told || s.phase != Socket::Phase::kEstablished || !s.tx->settled()) return;
-  if (s.tell_unread && s.rx->dropped() > s.dropped_before) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
+  if (s.rx->owes_consumed()) return;  // the peer waits for it
+  const bool unread = s.tell_unread && s.rx->dropped() > s.dropped_before;
+  // Announced extents that were not fetched yet would be waited for at the other end, for ever.
+  if (unread || s.rx->fetching()) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
   sessions_.erase({s.peer, s.session});
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();
@@ -247,6 +250,7 @@ void Sockets::fill(Slot peer, PacketBuilder& packet, std::uint64_t sequence) {
     s->talking = false;
     emit(*s, packet, sequence);
     note_talker(*s);  // to the end of the line
+    if (s->closed) finish_closed(*s);
     if (s->talking && packet.data_room() < 64) return;
   }
 }
