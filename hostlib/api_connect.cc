@@ -53,7 +53,8 @@ int connect_socket(Call& call, Address peer) {
   if (socket.connect_pending) {  // began by an earlier call: how did it end?
     call.driving().step(now);
     const auto info = call.engine().info(socket.id);
-    if (info && (info->ready & Ready::kConnect) == 0) return socket.nonblocking ? call.fail_quietly(EALREADY) : wait_for_connection(call, peer);
+    const bool goes_on = info && (info->ready & Ready::kConnect) == 0;
+    if (goes_on) return socket.nonblocking ? call.fail_quietly(EALREADY) : wait_for_connection(call, peer);
     socket.connect_pending = false;
     if (const SocketError error = call.engine().take_error(socket.id); error.code != 0) return call.fail(error, &peer);
     return call.fail(EISCONN);

@@ -143,7 +143,9 @@ int close_socket(Call& call) {
     error = call.engine().take_error(socket->id);
   }
   runtime.forget(*socket);
-  if (!ours) return call.fail(EBADF, Reason::kNone, fmt::format("close socket {}: its descriptor was closed by other means", call.number()));
+  if (!ours) {
+    return call.fail(EBADF, Reason::kNone, fmt::format("close socket {}: its descriptor was closed by other means than STPclose", call.number()));
+  }
   const Address* peer = before && !before->peer.host.empty() ? &before->peer : nullptr;
   if (error.code != 0) return call.fail(error, peer);
   if (code == ETIMEDOUT) return call.fail({ETIMEDOUT, Reason::kSilent}, peer);

@@ -70,6 +70,7 @@ int take_error_code(Call& call) {
 int get_socket_option(Call& call, int option, void* value, socklen_t* length) {
   const Socket& socket = call.socket();
   const EngineConfig defaults;
+  const auto or_default = [](int bytes, std::uint32_t otherwise) { return bytes != 0 ? bytes : static_cast<int>(otherwise); };
   switch (option) {
     case SO_ERROR:
       if (value == nullptr || length == nullptr) return call.fail(EFAULT);
@@ -78,10 +79,8 @@ int get_socket_option(Call& call, int option, void* value, socklen_t* length) {
     case SO_DOMAIN: return store(call, static_cast<int>(AF_STP), value, length);
     case SO_PROTOCOL: return store(call, static_cast<int>(PF_STP), value, length);
     case SO_ACCEPTCONN: return store(call, socket.listening ? 1 : 0, value, length);
-    case SO_SNDBUF:
-      return store(call, socket.send_buffer_bytes != 0 ? socket.send_buffer_bytes : static_cast<int>(defaults.send_buffer_bytes), value, length);
-    case SO_RCVBUF:
-      return store(call, socket.receive_buffer_bytes != 0 ? socket.receive_buffer_bytes : static_cast<int>(defaults.window_bytes), value, length);
+    case SO_SNDBUF: return store(call, or_default(socket.send_buffer_bytes, defaults.send_buffer_bytes), value, length);
+    case SO_RCVBUF: return store(call, or_default(socket.receive_buffer_bytes, defaults.window_bytes), value, length);
     case SO_SNDTIMEO: return store(call, to_timeval(socket.send_timeout), value, length);
     case SO_RCVTIMEO: return store(call, to_timeval(socket.receive_timeout), value, length);
     case SO_LINGER: {

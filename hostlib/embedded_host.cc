@@ -17,7 +17,8 @@ constexpr Nanos kSpeakAfter = kSecond;
 
 Result<void> check_settings(const HostSettings& settings) {
   if (settings.path.empty()) {
-    return fail(ENETDOWN, "no data storage system was given: set STP_STG to the path of one (a file or block device made by \"stp format\")");
+    return fail(ENETDOWN,
+                "no data storage system was given: set STP_STG to the path of one (a file or block device made by \"stp format\")");
   }
   if (!valid_host_name(settings.name)) {
     return fail(EINVAL, fmt::format("\"{}\" can not be a host name (a-z, 0-9 and -, at most {} characters): set STP_HOST to one that can",

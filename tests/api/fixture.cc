@@ -1,0 +1,156 @@
+#include "tests/api/fixture.h"
+
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+
+#include "stp/formatter.h"
+#include "stp/storage.h"
+
+namespace stp::test {
+namespace {
+
+constexpr std::uint64_t kStorageBytes = 192 << 20;
+constexpr long kTmpfsMagic = 0x01021994;
+
+std::string& path() {
+  static std::string made;
+  return made;
+}
+
+int skip(const std::string& why) {
+  std::printf("SKIPPED: %s\n", why.c_str());
+  return 77;
+}
+
+}  // namespace
+
+const std::string& storage_path() { return path(); }
+
+int make_storage() {
+  const char* wanted = std::getenv("STP_TEST_MEDIUM");
+  const bool mapped = wanted == nullptr || std::string_view(wanted) == "mapped";
+  const char* directory = std::getenv("STP_TEST_DIR");
+  const std::string where = mapped ? "/dev/shm" : (directory != nullptr ? directory : ".");
+  struct statfs facts = {};
+  if (mapped && (::statfs(where.c_str(), &facts) != 0 || facts.f_type != kTmpfsMagic)) return skip("no tmpfs on /dev/shm for a mapped storage");
+  path() = where + "/stp-api-test-" + std::to_string(::getpid());
+  FormatRequest request;
+  request.path = path();
+  request.stg = "apitest";
+  request.size_bytes = kStorageBytes;
+  request.hosts = 6;
+  request.sockets = 4096;
+  request.medium = mapped ? MediumKind::kMapped : MediumKind::kDirect;
+  request.timing = "fast";
+  const auto made = format_storage(request);
+  if (!made) {
+    std::fprintf(stderr, "can not make a storage for the test: %s\n", made.error().text.c_str());
+    return 1;
+  }
+  if (!mapped) {
+    const auto probed = probe_storage(path());
+    if (!probed || !probed->direct_io) {
+      remove_storage();
+      return skip("no O_DIRECT on the file system of " + where);
+    }
+  }
+  ::setenv("STP_STG", path().c_str(), 1);
+  ::setenv("STP_HOST", kMyHost, 1);
+  return 0;
+}
+
+void remove_storage() { (void)::unlink(path().c_str()); }
+
+sockaddr_stp address_of(std::string_view host, std::uint16_t port) {
+  sockaddr_stp address = {};
+  address.stp_family = AF_STP;
+  address.stp_port = htons(port);
+  std::memcpy(address.stp_system, host.data(), std::min(host.size(), sizeof address.stp_system - 1));
+  return address;
+}
+
+Owned open_socket(int flags) {
+  Owned s(STPsocket(AF_STP, SOCK_STREAM | flags, 0));
+  EXPECT_GE(s.get(), 0) << STPstrerror(-1);
+  return s;
+}
+
+std::uint16_t port_of(int s) {
+  sockaddr_stp address = {};
+  socklen_t length = sizeof address;
+  EXPECT_EQ(STPgetsockname(s, raw(address), &length), 0) << STPstrerror(s);
+  return ntohs(address.stp_port);
+}
+
+Owned listening_socket(int backlog) {
+  Owned s = open_socket();
+  const sockaddr_stp any = address_of("", 0);
+  EXPECT_EQ(STPbind(s, raw(any), sizeof any), 0) << STPstrerror(s);
+  EXPECT_EQ(STPlisten(s, backlog), 0) << STPstrerror(s);
+  return s;
+}
+
+int connect_to(int s, std::string_view host, std::uint16_t port) {
+  const sockaddr_stp peer = address_of(host, port);
+  return STPconnect(s, raw(peer), sizeof peer);
+}
+
+Pair connected_pair() {
+  Pair pair;
+  const Owned listener = listening_socket();
+  pair.client = open_socket();
+  EXPECT_EQ(connect_to(pair.client, "", port_of(listener)), 0) << STPstrerror(pair.client);
+  pair.server = Owned(STPaccept(listener, nullptr, nullptr));
+  EXPECT_GE(pair.server.get(), 0) << STPstrerror(listener);
+  return pair;
+}
+
+std::vector<std::byte> pattern(std::size_t size, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<std::byte> out(size);
+  for (std::size_t at = 0; at < size; at += sizeof(std::uint64_t)) {
+    const std::uint64_t value = random();
+    std::memcpy(out.data() + at, &value, std::min(sizeof value, size - at));
+  }
+  return out;
+}
+
+bool send_all(int s, const std::vector<std::byte>& data) {
+  std::size_t done = 0;
+  while (done < data.size()) {
+    const ssize_t sent = STPsend(s, data.data() + done, data.size() - done, MSG_NOSIGNAL);
+    if (sent <= 0) return false;
+    done += static_cast<std::size_t>(sent);
+  }
+  return true;
+}
+
+std::vector<std::byte> receive_exactly(int s, std::size_t size) {
+  std::vector<std::byte> out(size);
+  std::size_t done = 0;
+  while (done < size) {
+    const ssize_t got = STPrecv(s, out.data() + done, size - done, 0);
+    if (got <= 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  out.resize(done);
+  return out;
+}
+
+std::vector<std::byte> receive_to_end(int s) {
+  std::vector<std::byte> out;
+  std::vector<std::byte> part(64 * 1024);
+  for (;;) {
+    const ssize_t got = STPrecv(s, part.data(), part.size(), 0);
+    if (got == 0) errno = 0;
+    if (got <= 0) return out;
+    out.insert(out.end(), part.begin(), part.begin() + got);
+  }
+}
+
+}  // namespace stp::test

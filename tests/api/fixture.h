@@ -1,0 +1,77 @@
+// What the tests of the C API share: a storage of their own, sockets that close themselves, connected pairs.
+//
+// The executable runs once for each kind of storage: STP_TEST_MEDIUM says mapped (on a tmpfs) or direct (on a file in
+// STP_TEST_DIR). The test process is the host "alpha"; other hosts are further processes of this executable (peer_process.h).
+#pragma once
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "hostlib/stp.h"
+
+namespace stp::test {
+
+inline constexpr const char* kMyHost = "alpha";
+
+// Made by main() before the first test; its path is in STP_STG.
+int make_storage();      // 0, 77 (skip: said why), or 1
+void remove_storage();
+const std::string& storage_path();
+
+class Owned {
+ public:
+  Owned() = default;
+  explicit Owned(int s) : s_(s) {}
+  Owned(Owned&& other) noexcept : s_(std::exchange(other.s_, -1)) {}
+  Owned& operator=(Owned&& other) noexcept {
+    std::swap(s_, other.s_);
+    return *this;
+  }
+  ~Owned() { (void)close(); }
+  int get() const { return s_; }
+  operator int() const { return s_; }  // NOLINT: as handy as the number itself
+  int release() { return std::exchange(s_, -1); }
+  int close() { return s_ >= 0 ? STPclose(std::exchange(s_, -1)) : 0; }
+
+ private:
+  int s_ = -1;
+};
+
+sockaddr_stp address_of(std::string_view host, std::uint16_t port);
+inline const sockaddr* raw(const sockaddr_stp& address) { return reinterpret_cast<const sockaddr*>(&address); }
+inline sockaddr* raw(sockaddr_stp& address) { return reinterpret_cast<sockaddr*>(&address); }
+
+Owned open_socket(int flags = 0);
+std::uint16_t port_of(int s);
+// Listens on a free port.
+Owned listening_socket(int backlog = 16);
+int connect_to(int s, std::string_view host, std::uint16_t port);
+
+struct Pair {
+  Owned client, server;
+};
+// Two ends of a connection of this host with itself.
+Pair connected_pair();
+
+// Bytes that differ everywhere, so that loss, repetition and exchange show.
+std::vector<std::byte> pattern(std::size_t size, std::uint64_t seed = 1);
+bool send_all(int s, const std::vector<std::byte>& data);
+std::vector<std::byte> receive_exactly(int s, std::size_t size);
+// Until EOF. An error ends it too; it is in errno, which is 0 at EOF.
+std::vector<std::byte> receive_to_end(int s);
+
+#define EXPECT_FAILS(call, code)           \
+  do {                                     \
+    errno = 0;                             \
+    EXPECT_EQ((call), -1) << #call;        \
+    EXPECT_EQ(errno, code) << STPstrerror(-1); \
+  } while (0)
+
+}  // namespace stp::test

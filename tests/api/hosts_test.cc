@@ -1,0 +1,200 @@
+// Two programs, two hosts, one storage.
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <sstream>
+#include <thread>
+
+#include "tests/api/fixture.h"
+#include "tests/api/peer_process.h"
+
+namespace stp::test {
+namespace {
+
+struct Announced {
+  std::uint16_t port = 0;
+  std::string name;
+};
+
+Announced announcement(PeerProcess& peer) {
+  std::istringstream line(peer.read_line());
+  std::string word;
+  Announced out;
+  line >> word >> out.port >> out.name;
+  EXPECT_EQ(word, "port") << line.str();
+  return out;
+}
+
+// A new host is known to the others when they have read its lease: within an observation period.
+int connect_when_known(int s, const std::string& host, std::uint16_t port) {
+  for (int tries = 0;; ++tries) {
+    if (connect_to(s, host, port) == 0) return 0;
+    if (errno != EHOSTUNREACH || tries == 5000) return -1;
+    ::poll(nullptr, 0, 1);
+  }
+}
+
+}  // namespace
+
+TEST(Hosts, ExchangeDataAndSeeEachOthersEnd) {
+  PeerProcess peer("beta", "echo");
+  const Announced there = announcement(peer);
+  EXPECT_EQ(there.name, "beta");
+  Owned s = open_socket();
+  ASSERT_EQ(connect_when_known(s, "beta", there.port), 0) << STPstrerror(s);
+  const auto data = pattern(3 << 20);
+  std::thread sender([&] {
+    EXPECT_TRUE(send_all(s, data)) << STPstrerror(s);
+    EXPECT_EQ(STPshutdown(s, SHUT_WR), 0);
+  });
+  EXPECT_EQ(receive_to_end(s), data);
+  EXPECT_EQ(errno, 0);
+  sender.join();
+  EXPECT_EQ(s.close(), 0);
+  const hostent* found = STPgethostbyname("beta");
+  ASSERT_NE(found, nullptr);
+  peer.tell("end");
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST(Hosts, ManySmallExchangesKeepTheirOrder) {
+  PeerProcess peer("beta", "echo");
+  const Announced there = announcement(peer);
+  const Owned s = open_socket();
+  ASSERT_EQ(connect_when_known(s, "beta", there.port), 0) << STPstrerror(s);
+  for (std::uint64_t round = 0; round < 500; ++round) {
+    const auto data = pattern(64, round);
+    ASSERT_TRUE(send_all(s, data));
+    ASSERT_EQ(receive_exactly(s, data.size()), data) << round;
+  }
+}
+
+TEST(Exit, DeliversWhatWasSentBeforeMainReturned) {
+  for (const char* role : {"send-and-exit", "send-nonblocking-close-and-exit"}) {
+    const Owned listener = listening_socket();
+    PeerProcess peer("beta", role, {kMyHost, std::to_string(port_of(listener)), std::to_string(1 << 20)});
+    const Owned s(STPaccept(listener, nullptr, nullptr));
+    ASSERT_GE(s.get(), 0);
+    EXPECT_EQ(receive_to_end(s), pattern(1 << 20)) << role;
+    EXPECT_EQ(errno, 0) << "the end of file, not an error";
+    EXPECT_EQ(peer.wait(), 0) << peer.read_line();
+  }
+}
+
+TEST(Exit, WithAThreadBlockedInACallIsClean) {
+  PeerProcess peer("beta", "exit-with-blocked-thread");
+  (void)announcement(peer);
+  peer.tell("end");
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST(Exit, ResetsNobodyWhoHasReadEverything) {
+  PeerProcess peer("beta", "hold");
+  const Announced there = announcement(peer);
+  const Owned s = open_socket();
+  ASSERT_EQ(connect_when_known(s, "beta", there.port), 0) << STPstrerror(s);
+  EXPECT_EQ(peer.read_line(), "accepted");
+  peer.tell("end");
+  EXPECT_TRUE(receive_to_end(s).empty());
+  EXPECT_EQ(errno, 0);
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST(Death, OfThePeerResetsItsConnectionsAndIsSaidInWords) {
+  PeerProcess peer("beta", "hold");
+  const Announced there = announcement(peer);
+  const Owned s = open_socket();
+  ASSERT_EQ(connect_when_known(s, "beta", there.port), 0) << STPstrerror(s);
+  EXPECT_EQ(peer.read_line(), "accepted");
+  peer.kill();
+  char byte = 0;
+  EXPECT_FAILS(STPrecv(s, &byte, 1, 0), ECONNRESET);
+  EXPECT_EQ(STPerror(s), STP_EHOSTDEAD);
+  EXPECT_NE(std::string(STPstrerror(s)).find("beta"), std::string::npos) << STPstrerror(s);
+  const Owned next = open_socket();
+  EXPECT_FAILS(connect_to(next, "beta", there.port), EHOSTDOWN);
+  EXPECT_EQ(STPerror(next), STP_EHOSTDEAD);
+}
+
+TEST(Death, IsFollowedByARestartUnderTheSameName) {
+  {
+    PeerProcess first("beta", "echo");
+    (void)announcement(first);
+    first.kill();
+  }
+  PeerProcess second("beta", "echo");
+  const Announced there = announcement(second);
+  EXPECT_EQ(there.name, "beta");
+  const Owned s = open_socket();
+  int result = -1;
+  for (int tries = 0; tries < 5000 && result != 0; ++tries) {
+    result = connect_to(s, "beta", there.port);
+    if (result != 0 && errno != EHOSTDOWN && errno != EHOSTUNREACH) break;
+    ::poll(nullptr, 0, 1);
+  }
+  ASSERT_EQ(result, 0) << STPstrerror(s);
+  ASSERT_TRUE(send_all(s, pattern(1000)));
+  EXPECT_EQ(receive_exactly(s, 1000), pattern(1000));
+}
+
+TEST(Programs, OfOneHostStandSideBySideAndAreFoundByPort) {
+  PeerProcess first("beta", "echo");
+  const Announced one = announcement(first);
+  PeerProcess second("beta", "echo");
+  const Announced two = announcement(second);
+  EXPECT_EQ(one.name, "beta");
+  EXPECT_EQ(two.name, "beta~2");
+  for (const Announced& there : {one, two}) {
+    const Owned s = open_socket();
+    ASSERT_EQ(connect_when_known(s, there.name, there.port), 0) << STPstrerror(s);
+    ASSERT_TRUE(send_all(s, pattern(100)));
+    EXPECT_EQ(receive_exactly(s, 100), pattern(100));
+  }
+  if (one.port != two.port) {
+    const Owned s = open_socket();
+    ASSERT_EQ(connect_when_known(s, "beta", two.port), 0) << STPstrerror(s);
+  }
+}
+
+TEST(Joining, WithoutAStorageSaysWhatToSet) {
+  PeerProcess peer("beta", "only-socket", {}, {{"STP_STG", ""}});
+  const std::string line = peer.read_line();
+  std::istringstream words(line);
+  std::string error;
+  int code = 0, reason = 0;
+  words >> error >> code >> reason;
+  EXPECT_EQ(code, ENETDOWN) << line;
+  EXPECT_EQ(reason, STP_ENOTJOINED);
+  EXPECT_NE(line.find("STP_STG"), std::string::npos) << line;
+}
+
+TEST(Joining, UnderAnImpossibleNameSaysSo) {
+  PeerProcess peer("no_such name", "only-socket");
+  const std::string line = peer.read_line();
+  EXPECT_NE(line.find("STP_HOST"), std::string::npos) << line;
+  EXPECT_NE(line.find("no_such name"), std::string::npos) << line;
+}
+
+TEST(Joining, AFileThatIsNoStorageSaysSo) {
+  PeerProcess peer("beta", "only-socket", {}, {{"STP_STG", "/proc/self/exe"}});
+  const std::string line = peer.read_line();
+  EXPECT_EQ(line.rfind("error ", 0), 0u) << line;
+  EXPECT_NE(line.find("/proc/self/exe"), std::string::npos) << line;
+}
+
+TEST(Descriptors, MayBeMoreThanAThousand) {
+  PeerProcess peer("beta", "many-sockets", {"1500"});
+  const std::string line = peer.read_line();
+  if (line == "limit") GTEST_SKIP() << "this process may not have 1500 descriptors";
+  EXPECT_EQ(line.rfind("works at 15", 0), 0u) << line;
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST(Descriptors, RunningOutIsEmfile) {
+  PeerProcess peer("beta", "no-descriptors");
+  const std::string line = peer.read_line();
+  EXPECT_EQ(line.rfind("error " + std::to_string(EMFILE), 0), 0u) << line;
+}
+
+}  // namespace stp::test

@@ -1,0 +1,118 @@
+// Many threads on many sockets, and on one; the child of a fork.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "tests/api/fixture.h"
+
+namespace stp::test {
+
+TEST(Threads, EachWithItsConnectionGetWhatIsTheirs) {
+  constexpr int kThreads = 6;
+  constexpr int kRounds = 60;
+  const Owned listener = listening_socket(kThreads);
+  const std::uint16_t port = port_of(listener);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&listener] {
+      const Owned s(STPaccept(listener, nullptr, nullptr));
+      ASSERT_GE(s.get(), 0);
+      for (;;) {
+        const auto size = receive_exactly(s, sizeof(std::uint32_t));
+        if (size.empty()) return;
+        std::uint32_t count = 0;
+        std::memcpy(&count, size.data(), sizeof count);
+        ASSERT_TRUE(send_all(s, receive_exactly(s, count)));
+      }
+    });
+    threads.emplace_back([port, i] {
+      const Owned s = open_socket();
+      ASSERT_EQ(connect_to(s, "", port), 0) << STPstrerror(s);
+      for (std::uint32_t round = 1; round <= kRounds; ++round) {
+        const std::uint32_t count = round * 97 * static_cast<std::uint32_t>(i + 1);
+        const auto data = pattern(count, count);
+        ASSERT_EQ(STPsend(s, &count, sizeof count, 0), static_cast<ssize_t>(sizeof count));
+        ASSERT_TRUE(send_all(s, data));
+        ASSERT_EQ(receive_exactly(s, count), data);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(Threads, ReadingOneSocketLoseNothingAndGetNothingTwice) {
+  const Pair pair = connected_pair();
+  constexpr std::size_t kBytes = 600'000;
+  std::atomic<std::size_t> total{0};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 4; ++i) {
+    readers.emplace_back([&] {
+      std::vector<std::byte> part(1000);
+      ssize_t got = 0;
+      while ((got = STPrecv(pair.server, part.data(), part.size(), 0)) > 0) total += static_cast<std::size_t>(got);
+      EXPECT_EQ(got, 0) << STPstrerror(pair.server);
+    });
+  }
+  ASSERT_TRUE(send_all(pair.client, pattern(kBytes)));
+  ASSERT_EQ(STPshutdown(pair.client, SHUT_WR), 0);
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(total, kBytes);
+}
+
+TEST(Threads, AcceptingOnOneListenerEachGetConnections) {
+  const Owned listener = listening_socket();
+  std::vector<std::thread> acceptors;
+  for (int i = 0; i < 4; ++i) {
+    acceptors.emplace_back([&listener] {
+      const Owned s(STPaccept(listener, nullptr, nullptr));
+      EXPECT_GE(s.get(), 0);
+      EXPECT_TRUE(send_all(s, pattern(10)));
+    });
+  }
+  std::vector<Owned> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(open_socket());
+    ASSERT_EQ(connect_to(clients.back(), "", port_of(listener)), 0);
+  }
+  for (const Owned& client : clients) EXPECT_EQ(receive_exactly(client, 10), pattern(10));
+  for (std::thread& acceptor : acceptors) acceptor.join();
+}
+
+TEST(Threads, MayComeAndGo) {
+  for (int round = 0; round < 20; ++round) {
+    std::thread([] {
+      const Pair pair = connected_pair();
+      ASSERT_TRUE(send_all(pair.client, pattern(5000)));
+      EXPECT_EQ(receive_exactly(pair.server, 5000), pattern(5000));
+    }).join();
+  }
+}
+
+TEST(Fork, TheChildsCallsFailByNameAndItsExitWaitsForNothing) {
+  const Pair pair = connected_pair();
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    char byte = 0;
+    int wrong = 0;
+    wrong += !(STPsend(pair.client, "x", 1, 0) == -1 && errno == ENOTSUP && STPerror(pair.client) == STP_EFORKED);
+    wrong += !(STPrecv(pair.server, &byte, 1, 0) == -1 && errno == ENOTSUP);
+    wrong += !(STPsocket(AF_STP, SOCK_STREAM, 0) == -1 && errno == ENOTSUP);
+    wrong += !(STPgethostbyname("alpha") == nullptr);
+    wrong += !(STPclose(pair.client) == -1 && errno == ENOTSUP);
+    wrong += !(std::strstr(STPstrerror(-1), "fork") != nullptr);
+    std::exit(wrong);  // runs the exit handlers, and the destructors of statics
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  // The parent goes on as if nothing had been.
+  ASSERT_TRUE(send_all(pair.client, pattern(100'000)));
+  EXPECT_EQ(receive_exactly(pair.server, 100'000), pattern(100'000));
+}
+
+}  // namespace stp::test
