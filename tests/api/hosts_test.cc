@@ -185,8 +185,9 @@ TEST(Joining, AFileThatIsNoStorageSaysSo) {
 
 TEST(Descriptors, MayBeMoreThanAThousand) {
   PeerProcess peer("beta", "many-sockets", {"1500"});
-  const std::string line = peer.read_line();
+  std::string line = peer.read_line();
   if (line == "limit") GTEST_SKIP() << "this process may not have 1500 descriptors";
+  line = peer.read_line();  // after its announcement
   EXPECT_EQ(line.rfind("works at 15", 0), 0u) << line;
   EXPECT_EQ(peer.wait(), 0);
 }
