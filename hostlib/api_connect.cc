@@ -11,6 +11,10 @@
 namespace stp::host {
 namespace {
 
+constexpr Nanos kShortestLook = 100 * kMillisecond;
+constexpr Nanos kLongestLook = kSecond;
+constexpr Nanos kLookAgain = 10 * kMillisecond;
+
 // Gives up a connect that the program's own timeout ended: the engine's socket is exchanged for a fresh one on the same port.
 int give_up(Call& call, const Address& peer) {
   Socket& socket = call.socket();
@@ -28,43 +32,84 @@ int give_up(Call& call, const Address& peer) {
   return call.fail({ETIMEDOUT, Reason::kSilent}, &peer);
 }
 
-int wait_for_connection(Call& call, const Address& peer) {
+// Until the connect that is under way has ended. How it ended is in `error` (0: well). False when the call ended before
+// that: `result` is what it gives.
+bool wait_for_end(Call& call, const Address& peer, SocketError& error, int& result) {
   Socket& socket = call.socket();
   const Nanos now = boottime_now();
   const Nanos mine = socket.connect_timeout_ms != 0 ? after(now, socket.connect_timeout_ms * kMillisecond) : kNever;
   const Nanos sending = socket.send_timeout != 0 ? after(now, socket.send_timeout) : kNever;
   for (;;) {
     const auto info = call.engine().info(socket.id);
-    if (!info) return call.fail(info.error(), &peer);
-    if ((info->ready & Ready::kConnect) != 0) break;
+    if (!info || (info->ready & Ready::kConnect) != 0) break;
     const int code = call.wait(Ready::kConnect, std::min(mine, sending));
-    if (code == EAGAIN) return mine <= sending ? give_up(call, peer) : call.fail_quietly(EINPROGRESS);
-    if (code != 0) return call.fail(code);  // EINTR: it goes on by itself
+    if (code == 0) continue;
+    if (code == EAGAIN)
+      result = mine <= sending ? give_up(call, peer) : call.fail_quietly(EINPROGRESS);
+    else
+      result = call.fail(code);  // EINTR: it goes on by itself
+    return false;
   }
   socket.connect_pending = false;
-  const SocketError error = call.engine().take_error(socket.id);
-  return error.code != 0 ? call.fail(error, &peer) : 0;
+  error = call.engine().take_error(socket.id);
+  return true;
+}
+
+bool may_just_have_come(const SocketError& error) {
+  return error.reason == Reason::kUnknownHost || error.reason == Reason::kHostDead || error.reason == Reason::kHostLeft;
+}
+
+// A blocking connect. Leases are read once in an observation period; whoever starts a server, or starts it again, and connects
+// to it does not want to know: where the host seems not to be there, has the leases read now, and tries until one such period is over.
+int connect_and_wait(Call& call, const Address& peer) {
+  const auto period = static_cast<Nanos>(call.host().superblock().timing.observe_ms) * kMillisecond;
+  const Nanos deadline = after(boottime_now(), std::clamp(period, kShortestLook, kLongestLook));
+  for (;;) {
+    Socket& socket = call.socket();
+    const auto connected = call.engine().connect(socket.id, peer, socket.connect_waits_accept, boottime_now());
+    call.driving().step(boottime_now());
+    SocketError error = connected ? SocketError{} : connected.error();
+    if (error.code == EINPROGRESS) {
+      socket.connect_pending = true;
+      int result = 0;
+      if (!wait_for_end(call, peer, error, result)) return result;
+    }
+    if (error.code == 0) return 0;
+    if (!may_just_have_come(error) || boottime_now() >= deadline) return call.fail(error, &peer);
+    call.host().look_at_leases_now();
+    (void)call.driving().wait(call.lock(), nullptr, 0, after(boottime_now(), kLookAgain));
+    if (socket.closed) return call.fail(EBADF);
+  }
+}
+
+// What became of a connect that an earlier call began.
+int ask_again(Call& call, const Address& peer) {
+  Socket& socket = call.socket();
+  call.driving().step(boottime_now());
+  const auto info = call.engine().info(socket.id);
+  SocketError error;
+  if (info && (info->ready & Ready::kConnect) == 0) {
+    if (socket.nonblocking) return call.fail_quietly(EALREADY);
+    int result = 0;
+    if (!wait_for_end(call, peer, error, result)) return result;
+    return error.code != 0 ? call.fail(error, &peer) : 0;
+  }
+  socket.connect_pending = false;
+  error = call.engine().take_error(socket.id);
+  return error.code != 0 ? call.fail(error, &peer) : call.fail(EISCONN);
 }
 
 int connect_socket(Call& call, Address peer) {
   if (const SocketError error = complete_peer(peer, call.host()); error.code != 0) return call.fail(error, &peer);
   Socket& socket = call.socket();
-  const Nanos now = boottime_now();
-  if (socket.connect_pending) {  // began by an earlier call: how did it end?
-    call.driving().step(now);
-    const auto info = call.engine().info(socket.id);
-    const bool goes_on = info && (info->ready & Ready::kConnect) == 0;
-    if (goes_on) return socket.nonblocking ? call.fail_quietly(EALREADY) : wait_for_connection(call, peer);
-    socket.connect_pending = false;
-    if (const SocketError error = call.engine().take_error(socket.id); error.code != 0) return call.fail(error, &peer);
-    return call.fail(EISCONN);
-  }
-  const auto connected = call.engine().connect(socket.id, peer, socket.connect_waits_accept, now);
-  call.driving().step(now);
+  if (socket.connect_pending) return ask_again(call, peer);
+  if (!socket.nonblocking) return connect_and_wait(call, peer);
+  const auto connected = call.engine().connect(socket.id, peer, socket.connect_waits_accept, boottime_now());
+  call.driving().step(boottime_now());
   if (connected) return 0;
   if (connected.error().code != EINPROGRESS) return call.fail(connected.error(), &peer);
   socket.connect_pending = true;
-  return socket.nonblocking ? call.fail_quietly(EINPROGRESS) : wait_for_connection(call, peer);
+  return call.fail_quietly(EINPROGRESS);
 }
 
 }  // namespace

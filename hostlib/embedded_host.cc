@@ -104,6 +104,7 @@ Result<void> EmbeddedHost::wait_until_member(std::unique_lock<std::mutex>& lock,
       }
       debug("joined as {} (slot {}, incarnation {}) after {} ms", self.name, self.identity.slot, self.identity.incarnation,
             (boottime_now() - began) / kMillisecond);
+      driving_->step(boottime_now());  // so that the engine knows it too
       return {};
     }
     if (boottime_now() - began >= kSpeakAfter && self.why != said) {

@@ -35,6 +35,12 @@ class EmbeddedHost {
   // because threads of the program may still be inside it, parked.
   void leave(std::unique_lock<std::mutex>& lock, Nanos linger);
 
+  // Has membership read the leases as soon as it can.
+  void look_at_leases_now() {
+    board_.nudge();
+    membership_medium_->wake();
+  }
+
   Engine& engine() { return *engine_; }
   Driving& driving() { return *driving_; }
   MembershipBoard& board() { return board_; }

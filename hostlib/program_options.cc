@@ -7,6 +7,8 @@ namespace stp::host {
 namespace {
 
 constexpr int kLongestPollUs = 1'000'000;
+constexpr int kShortestPollUs = 1000;
+constexpr int kSmallestInline = 4096;
 constexpr int kLargestInline = 64 * 1024;
 constexpr int kLongestSpinUs = 100'000;
 
@@ -18,7 +20,7 @@ int ProgramOptions::get(int option) const {
 }
 
 bool ProgramOptions::set(int option, int value) {
-  const int least = option == STP_OPT_POLL_MAX_US ? 100 : 0;
+  const int least = option == STP_OPT_POLL_MAX_US ? kShortestPollUs : option == STP_OPT_INLINE_MAX ? kSmallestInline : 0;
   const int most = option == STP_OPT_POLL_MAX_US ? kLongestPollUs : option == STP_OPT_INLINE_MAX ? kLargestInline : kLongestSpinUs;
   if (value < least || value > most) return false;
   (option == STP_OPT_POLL_MAX_US ? poll_max_us_ : option == STP_OPT_INLINE_MAX ? inline_max_bytes_ : spin_us_) = value;

@@ -235,7 +235,10 @@ TEST(Shutdown, WakesAThreadThatReads) {
   reader.join();
 }
 
-TEST(Shutdown, ChecksHow) { EXPECT_FAILS(STPshutdown(connected_pair().client, 3), EINVAL); }
+TEST(Shutdown, ChecksHow) {
+  const Pair pair = connected_pair();
+  EXPECT_FAILS(STPshutdown(pair.client, 3), EINVAL);
+}
 
 TEST(Signals, EpipeRaisesSigpipeUnlessToldNotTo) {
   handle(SIGPIPE, 0);

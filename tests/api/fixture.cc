@@ -92,6 +92,8 @@ Owned listening_socket(int backlog) {
   const sockaddr_stp any = address_of("", 0);
   EXPECT_EQ(STPbind(s, raw(any), sizeof any), 0) << STPstrerror(s);
   EXPECT_EQ(STPlisten(s, backlog), 0) << STPstrerror(s);
+  const timeval limit = {.tv_sec = 60, .tv_usec = 0};  // a test that fails should not hang; accepted sockets inherit it
+  EXPECT_EQ(STPsetsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
   return s;
 }
 
