@@ -43,7 +43,7 @@ int make_storage() {
   request.path = path();
   request.stg = "apitest";
   request.size_bytes = kStorageBytes;
-  request.hosts = 6;
+  request.hosts = 8;
   request.sockets = 4096;
   request.medium = mapped ? MediumKind::kMapped : MediumKind::kDirect;
   request.timing = "fast";

@@ -124,12 +124,12 @@ TEST(Death, IsFollowedByARestartUnderTheSameName) {
 }
 
 TEST(Programs, OfOneHostStandSideBySideAndAreFoundByPort) {
-  PeerProcess first("beta", "echo");
+  PeerProcess first("gamma", "echo");
   const Announced one = announcement(first);
-  PeerProcess second("beta", "echo");
+  PeerProcess second("gamma", "echo");
   const Announced two = announcement(second);
-  EXPECT_EQ(one.name, "beta");
-  EXPECT_EQ(two.name, "beta~2");
+  EXPECT_EQ(one.name, "gamma");
+  EXPECT_EQ(two.name, "gamma~2");
   for (const Announced& there : {one, two}) {
     const Owned s = open_socket();
     ASSERT_EQ(connect_to(s, there.name, there.port), 0) << STPstrerror(s);
@@ -138,7 +138,7 @@ TEST(Programs, OfOneHostStandSideBySideAndAreFoundByPort) {
   }
   if (one.port != two.port) {
     const Owned s = open_socket();
-    ASSERT_EQ(connect_to(s, "beta", two.port), 0) << STPstrerror(s);
+    ASSERT_EQ(connect_to(s, "gamma", two.port), 0) << STPstrerror(s);
   }
 }
 
