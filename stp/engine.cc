@@ -31,7 +31,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
         board_(board),
         gate_row_(core, [this](Slot sender, const Gate& gate) { on_gate(sender, gate); }),
         conduits_(core.geometry().hosts),
-        given_up_(core.geometry().hosts) {
+        given_up_(core.geometry().hosts),
+        refused_me_(core.geometry().hosts) {
     view_.peers.resize(core.geometry().hosts);
   }
 
@@ -92,7 +93,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   MembershipBoard::View view_;
   GateRow gate_row_;
   std::vector<std::unique_ptr<Conduit>> conduits_;
-  std::vector<Identity> given_up_;  // by slot: the incarnation that I will not talk to again
+  std::vector<Identity> given_up_;    // by slot: the incarnation that I will not talk to again
+  std::vector<Identity> refused_me_;  // by slot: the incarnation that will not talk to this life of mine
   std::vector<std::pair<Slot, Reason>> faults_;
   bool alive_ = false;      // this incarnation is a member
   bool quiesced_ = true;
@@ -122,6 +124,7 @@ void Engine::Impl::read_board() {
 void Engine::Impl::begin_life() {
   core.self = view_.self.identity;
   alive_ = true;
+  std::ranges::fill(refused_me_, Identity{});
   gate_row_.look_now();
   sockets.begin_life();
 }
@@ -139,7 +142,7 @@ void Engine::Impl::end_life(Reason reason) {
 void Engine::Impl::update_peer(Slot slot) {
   const bool myself = slot == core.self.slot;
   const Peer& peer = view_.peers[slot];
-  const bool wanted = myself || (peer.state == PeerState::kAlive && peer.identity != given_up_[slot]);
+  const bool wanted = myself || (peer.state == PeerState::kAlive && peer.identity != given_up_[slot] && peer.identity != refused_me_[slot]);
   const Identity& identity = myself ? core.self : peer.identity;
   auto& conduit = conduits_[slot];
   if (conduit && conduit->open() && (!wanted || conduit->peer() != identity))
@@ -153,9 +156,13 @@ void Engine::Impl::update_peer(Slot slot) {
 
 void Engine::Impl::end_conduit(Slot slot, Reason reason) {
   const Identity peer = conduits_[slot]->peer();
-  given_up_[slot] = peer;
   conduits_[slot]->end();
-  if (reason != Reason::kHostLeft) conduits_[slot]->refuse(peer);
+  if (reason == Reason::kRefused) {
+    refused_me_[slot] = peer;  // its verdict, on this life of mine; my next one makes another pair
+  } else {
+    given_up_[slot] = peer;
+    if (reason != Reason::kHostLeft) conduits_[slot]->refuse(peer);
+  }
   sockets.on_peer_down(slot, reason);
 }
 

@@ -29,6 +29,11 @@ class EngineTest : public ::testing::Test {
     ASSERT_EQ(alpha().info(client)->error.code, 0);
     server = beta().accept(listener, net.now).value();
   }
+  void connect_again() {
+    client = alpha().open(net.now).value();
+    ASSERT_EQ(alpha().connect(client, {"beta", "", 7}, false, net.now).error().code, EINPROGRESS);
+    ASSERT_TRUE(net.run_until([&] { return (beta().info(listener)->ready & Ready::kRead) != 0; }));
+  }
   Engine& alpha() { return *net.alpha.engine; }
   Engine& beta() { return *net.beta.engine; }
 
@@ -195,6 +200,18 @@ TEST_F(EngineTest, FullRingsBothWaysDoNotDeadlock) {
         return got[0] == text.size() && got[1] == text.size();
       },
       60 * kSecond));
+}
+
+TEST_F(EngineTest, ARefusedHostTalksToTheSamePeerInItsNextLife) {
+  connect_pair();
+  net.post(net.beta, MemberState::kMember, PeerState::kDead);  // beta's verdict on alpha reaches alpha by the gate
+  ASSERT_TRUE(net.run_until([&] { return net.alpha.board.rebirth_wanted() == net.alpha.identity.incarnation; }));
+  net.post(net.alpha, MemberState::kFenced, PeerState::kAlive);
+  net.run(kMillisecond);
+  net.alpha.identity.incarnation += 5;
+  net.introduce();
+  net.run(50 * kMillisecond);
+  connect_again();
 }
 
 TEST_F(EngineTest, ALifeThatEndedUnseenIsQuiescedAtOnce) {
