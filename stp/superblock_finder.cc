@@ -16,11 +16,12 @@ FoundSuperblock read_superblock_at(const RawFile& file, std::uint64_t offset) {
   auto superblock = decode_superblock(buffer.span());
   if (!superblock) {
     found.fault = superblock.error().text;
+    if (found.fault.starts_with("superblock: ")) found.fault.erase(0, 12);
     return found;
   }
   const std::uint64_t place = open_any_block(buffer.span(), kSuperblockMagic).header.place;
   if (place * superblock->geometry.block_size != offset)
-    found.fault = "superblock: belongs to another place (misdirected or copied)";
+    found.fault = to_string(BlockFault::kPlace);
   else
     found.superblock = *superblock;
   return found;

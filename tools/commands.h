@@ -29,8 +29,11 @@ CLI::Option* add_host_option(CLI::App& command, Context& context);
 int complain(const CLI::App& command, const Error& error);
 
 void add_bench_command(CLI::App& app, Context& context);
+void add_check_command(CLI::App& app, Context& context);
+void add_evict_command(CLI::App& app, Context& context);
 void add_format_command(CLI::App& app, Context& context);
 void add_list_commands(CLI::App& app, Context& context);  // hosts, sockets, ports
 void add_pipe_command(CLI::App& app, Context& context);
+void add_repair_command(CLI::App& app, Context& context);
 
 }  // namespace stp::tools

@@ -32,6 +32,9 @@ int run(int argc, char** argv) {
   Context context;
   add_bench_command(app, context);
   add_format_command(app, context);
+  add_check_command(app, context);
+  add_repair_command(app, context);
+  add_evict_command(app, context);
   add_list_commands(app, context);
   add_pipe_command(app, context);
   try {
