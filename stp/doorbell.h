@@ -2,13 +2,10 @@
 // ringers. A futex inside, and no system call while nobody sleeps.
 #pragma once
 
-#include <sched.h>
-
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
-#include "stp/system.h"
+#include "stp/spin.h"
 
 namespace stp {
 
@@ -24,14 +21,7 @@ class Doorbell {
   template <class IsReady>
   void wait(Nanos deadline, Nanos spin, IsReady ready) {
     if (ready() || taken()) return;
-    if (spin > 0) {
-      const Nanos start = boottime_now();
-      const Nanos end = std::min(deadline, start + std::min(spin, kSecond));
-      for (Nanos now = start; now < end; now = boottime_now()) {
-        ::sched_yield();
-        if (ready() || taken()) return;
-      }
-    }
+    if (spin_.run(deadline, spin, [&] { return ready() || taken(); })) return;
     std::uint32_t quiet = kQuiet;
     if (!state_.compare_exchange_strong(quiet, kAsleep)) {
       state_.store(kQuiet);
@@ -47,6 +37,7 @@ class Doorbell {
   bool taken() { return state_.load() == kRung && state_.exchange(kQuiet) == kRung; }
   void sleep(Nanos deadline);
   std::atomic<std::uint32_t> state_{kQuiet};
+  Spin spin_;
 };
 
 // The longest sleep at a stretch: timers of the kernel stand still while the machine is suspended, deadlines do not.

@@ -38,7 +38,7 @@ class MappedMedium final : public Medium {
   std::deque<IoCompletion> done_;
   std::atomic<std::size_t> done_count_{0};
   Doorbell bell_;
-  Nanos yielded_at_ = 0;  // of the waiter
+  std::atomic<Nanos> yielded_at_{0};
 };
 
 }  // namespace stp

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <linux/time_types.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -237,15 +236,13 @@ bool UringMedium::ready() {
 
 void UringMedium::wait(Nanos deadline, Nanos spin) {
   if (ready()) return;
-  Nanos now = boottime_now();
-  const Nanos spin_end = std::min(deadline, now + std::clamp(spin, Nanos{0}, kSecond));
-  while (now < spin_end) {
+  // One system call a look: entering also runs what the kernel has queued for this thread.
+  const auto look = [this] {
     enter_and_look(ring_.ring_fd);
-    if (ready()) return;
-    ::sched_yield();
-    if (ready()) return;
-    now = boottime_now();
-  }
+    return ready();
+  };
+  if (spin_.run(deadline, spin, look)) return;
+  const Nanos now = boottime_now();
   if (now >= deadline) return;
   // The mark first, then the last look: wake() does it the other way round, so one of the two sees the other.
   sleeping_.store(true);

@@ -6,8 +6,7 @@
 //
 // Set-up flags. IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN, the fastest for one thread, bind a ring to one task; here every
 // thread of the program may submit. COOP_TASKRUN would leave completions unseen while their submitter computes and another
-// thread waits. So the ring has neither, and the spin in wait() enters the kernel instead of only looking: a submitter that
-// never leaves user mode is interrupted for its completions, which costs more than fetching them.
+// thread waits. So the ring has none of them, and completions are fetched in the spin of wait() by entering the kernel.
 //
 // Requests that the kernel gives back unstarted (EAGAIN; ECANCELED or EFAULT when the thread that had submitted them
 // has ended) are submitted again, kMaxAttempts times; their owner never sees that.
@@ -23,6 +22,7 @@
 
 #include "stp/error.h"
 #include "stp/medium.h"
+#include "stp/spin.h"
 #include "stp/storage_file.h"
 
 namespace stp {
@@ -78,6 +78,7 @@ class UringMedium final : public Medium {
   std::atomic<bool> unsettled_{false};  // something could not be handed to the kernel: nobody may sleep long
   std::atomic<bool> woken_{false};
   std::atomic<bool> sleeping_{false};
+  Spin spin_;
 };
 
 }  // namespace stp
