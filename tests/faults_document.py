@@ -12,11 +12,10 @@ tests = {f"{suite}.{case}" for suite, case in re.findall(r"^TEST(?:_F|_P)?\((\w+
 troubles = set(re.findall(r'"([a-z-]+)"', (root / "tests/sim/sim_plan.cc").read_text(encoding="utf-8")))
 plants = set(re.findall(r'"([a-z-]+)"', (root / "stp/plant.h").read_text(encoding="utf-8")))
 
-missing = [name for name in re.findall(r"`([A-Z]\w+\.\w+)`", text) if name not in tests]
+missing = [name for name in re.findall(r"`([A-Z]\w+\.\w+)`", text) if name not in tests and name != "Suite.Test"]
 missing += [f"sim:{name}" for name in re.findall(r"`sim:([a-z-]+)`", text) if name not in troubles]
 missing += [f"plant:{name}" for name in re.findall(r"`plant:([a-z-]+)`", text) if name not in plants]
 missing += [f"plant:{name} (in no line)" for name in sorted(plants) if f"`plant:{name}`" not in text]
-missing = [name for name in missing if name not in ("FORMAT.md", "FAULTS.md")]
 for name in missing:
     print(f"FAULTS.md: {name} does not exist")
 sys.exit(1 if missing else 0)

@@ -41,7 +41,7 @@ say '1. Build'
 if [ $install = yes ]; then tools/install-dependencies.sh; fi
 if [ ! -f build/build.ninja ]; then meson setup build >build.log 2>&1 || { tail -n 20 build.log; die 'meson setup failed'; }; fi
 rm -f build.log
-ninja -C build 2>&1 | tail -n 1
+ninja -C build tools/stp tools/stp-ftp tools/stp-ftpd 2>&1 | tail -n 1
 for program in stp stp-ftp stp-ftpd; do [ -x "build/tools/$program" ] || die "build/tools/$program was not built"; done
 PATH=$PWD/build/tools:$PATH
 
@@ -92,14 +92,14 @@ client=$!
 
 # Meanwhile, from outside. What sockets there are is written to the storage within a second, so look until they are seen.
 seen=
+hosts=
 while kill -0 $client 2>/dev/null; do
   now=$(stp sockets 2>/dev/null || true)
   if grep -q ESTAB <<<"$now"; then
-    seen=$now
-    hosts=$(stp hosts)
-    break
+    seen=$now  # the last look counts: it has seen the most
+    [ -n "$hosts" ] || hosts=$(stp hosts)
   fi
-  sleep 0.05
+  sleep 0.1
 done
 wait $client || { cat "$work/ftp.log" >&2; die 'stp-ftp failed'; }
 client=
