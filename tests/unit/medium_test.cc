@@ -112,13 +112,10 @@ TEST_P(MediumContract, moves_the_largest_request) {
 TEST_P(MediumContract, completes_every_request_exactly_once_however_many_are_in_flight) {
   constexpr std::uint32_t kMany = 3000;  // more than any ring holds
   constexpr std::uint32_t kPlaces = 256;
-  const AlignedBuffer buffers(kPlaces * kBlock);
+  const AlignedBuffer buffers(kMany * kBlock);
   for (std::uint32_t i = 0; i < kMany; ++i)
-    medium_->submit({.op = IoRequest::Op::kRead,
-                     .block = kFirst + i % kPlaces,
-                     .blocks = 1,
-                     .buffer = buffers.data() + i % kPlaces * kBlock,
-                     .token = i});
+    medium_->submit(
+        {.op = IoRequest::Op::kRead, .block = kFirst + i % kPlaces, .blocks = 1, .buffer = buffers.data() + i * kBlock, .token = i});
   medium_->flush();
   std::vector<int> seen(kMany, 0);
   for (const IoCompletion& done : collect(kMany)) {
