@@ -11,7 +11,7 @@ namespace stp {
 struct PlanRequest {
   std::uint64_t bytes = 0;
   std::uint32_t block_size = 4096;
-  std::optional<std::uint32_t> hosts, sockets;  // as the user said; never shrunk
+  std::optional<std::uint32_t> hosts = {}, sockets = {};  // as the user said; never shrunk
 };
 
 // Default: 8 hosts up to 2 GiB, 16 above; 16,384 sockets a host; rings of 256 packets; what remains is cache region, in equal

@@ -1,0 +1,268 @@
+#include "stp/checker.h"
+
+#include <algorithm>
+#include <random>
+
+#include "tests/unit/memory_storage.h"
+
+namespace stp {
+namespace {
+
+using Severity = Finding::Severity;
+
+struct Check : ::testing::Test {
+  testing::MemoryStorage storage;
+  testing::ManualClock clock;
+  std::vector<Finding> findings;
+  const Geometry& g = storage.geometry();
+  const Uuid uuid = golden::uuid();
+
+  CheckSummary check() {
+    findings.clear();
+    CheckRequest request;
+    request.clock = clock.clock();
+    request.report = [&](const Finding& f) { findings.push_back(f); };
+    const auto sum = check_storage(storage, request);
+    EXPECT_TRUE(sum);
+    EXPECT_EQ(storage.writes, 0) << "check must never write";
+    return sum ? *sum : CheckSummary{};
+  }
+  void expect_one(Severity severity, std::uint64_t block, std::string_view region, std::string_view words) {
+    ASSERT_EQ(findings.size(), 1u);
+    EXPECT_EQ(findings[0].severity, severity);
+    EXPECT_EQ(findings[0].block, block);
+    EXPECT_EQ(findings[0].region, region);
+    EXPECT_NE(findings[0].what.find(words), std::string::npos) << findings[0].what;
+    EXPECT_FALSE(findings[0].advice.empty());
+  }
+  void join(Slot slot, const char* name, bool alive, std::uint64_t incarnation = 7) {
+    storage.put_lease(storage.host(slot, name, incarnation, true));
+    if (alive) storage.fake_locks.held.insert(slot);
+  }
+  void put_gate(const Identity& sender, Slot receiver) {
+    encode_gate(storage.block(g.gate(receiver, sender.slot)), {.sender = sender, .receiver = {.slot = receiver, .incarnation = 1, .nonce = 1}, .sequence = 1},
+                uuid, g);
+  }
+  void put_packet(const Identity& sender, Slot receiver, std::uint64_t sequence) {
+    const Bytes block = storage.block(g.packet(sender.slot, receiver, sequence));
+    PacketBuilder builder(block);
+    builder.append({1, true}, CreditMessage{5});
+    builder.seal(sender, {.slot = receiver, .incarnation = 1, .nonce = 1}, sequence, 0, uuid, g);
+  }
+};
+
+TEST_F(Check, AFreshStorageIsClean) {
+  const CheckSummary sum = check();
+  EXPECT_EQ(sum.faults + sum.warnings, 0u);
+  EXPECT_EQ(sum.blocks, 2 + g.hosts + g.hosts * g.hosts + g.hosts * (g.scb_blocks + g.port_blocks + g.hosts * g.ring_blocks));
+  EXPECT_EQ(sum.empty, sum.blocks - 2 - g.hosts);
+}
+
+TEST_F(Check, AStorageInUseIsClean) {
+  join(1, "alpha", true);
+  const Identity alpha = storage.lease(1).owner;
+  put_gate(alpha, 2);
+  for (std::uint64_t n = 1; n <= 2 * g.ring_blocks + 3; ++n) put_packet(alpha, 2, n);
+  ScbBlock scbs = golden::scb_block();
+  scbs.owner = alpha;
+  storage.put_scbs(scbs);
+  PortBlock ports = golden::port_block();
+  ports.owner = alpha;
+  storage.put_ports(ports);
+  const CheckSummary sum = check();
+  EXPECT_EQ(sum.faults + sum.warnings, 0u);
+  EXPECT_EQ(sum.stale, 0u);
+}
+
+TEST_F(Check, BlocksOfAnEarlierLifeAreStaleAndFine) {
+  join(1, "alpha", true, 8);
+  Identity earlier = storage.lease(1).owner;
+  earlier.incarnation = 7;
+  put_gate(earlier, 2);
+  put_packet(earlier, 2, 1);
+  const CheckSummary sum = check();
+  EXPECT_EQ(sum.faults + sum.warnings, 0u);
+  EXPECT_EQ(sum.stale, 2u);
+}
+
+TEST_F(Check, NamesADamagedSuperblockAndItsCopy) {
+  storage.block(0)[140] ^= std::byte{1};
+  EXPECT_EQ(check().faults, 1u);
+  expect_one(Severity::kFault, 0, "superblock", "checksum");
+  storage.block(0)[140] ^= std::byte{1};
+  std::ranges::fill(storage.block(g.superblock_copy()), std::byte{0});
+  EXPECT_EQ(check().faults, 1u);
+  expect_one(Severity::kFault, g.superblock_copy(), "superblock", "never written");
+}
+
+TEST_F(Check, NamesACopyOfAnotherStorage) {
+  Superblock other = storage.superblock();
+  other.uuid = golden::other_uuid();
+  encode_superblock(storage.block(g.superblock_copy()), other, g.superblock_copy());
+  check();
+  expect_one(Severity::kFault, g.superblock_copy(), "superblock", "says something else");
+}
+
+TEST_F(Check, NamesADamagedLease) {
+  storage.block(g.lease(2))[130] ^= std::byte{1};
+  check();
+  expect_one(Severity::kFault, g.lease(2), "lease", "checksum");
+  EXPECT_EQ(findings[0].slot, 2u);
+  EXPECT_NE(findings[0].advice.find("slot:2"), std::string::npos);
+}
+
+TEST_F(Check, AnEmptyLeaseIsAFault) {
+  std::ranges::fill(storage.block(g.lease(3)), std::byte{0});
+  check();
+  expect_one(Severity::kFault, g.lease(3), "lease", "never written");
+}
+
+TEST_F(Check, ALeaseWhoseListIsTornIsSaid) {
+  join(1, "alpha", true);
+  storage.block(g.lease(1))[530] ^= std::byte{1};
+  check();
+  expect_one(Severity::kFault, g.lease(1), "lease", "list of what this host sees");
+}
+
+TEST_F(Check, TwoOwnersOfOneNameAreAFault) {
+  join(0, "alpha", true);
+  join(2, "alpha", false);
+  check();
+  expect_one(Severity::kFault, g.lease(2), "lease", "both carry the name \"alpha\"");
+}
+
+TEST_F(Check, DamageOfALivingHostIsAFaultWithItsName) {
+  join(1, "alpha", true);
+  const Identity alpha = storage.lease(1).owner;
+  put_packet(alpha, 2, 5);
+  storage.block(g.packet(1, 2, 5))[200] ^= std::byte{1};
+  storage.block(g.packet(1, 2, 5))[130] ^= std::byte{1};
+  check();
+  expect_one(Severity::kFault, g.packet(1, 2, 5), "ring", "checksum");
+  EXPECT_EQ(findings[0].host, "alpha");
+}
+
+TEST_F(Check, ATornBlockOfADeadHostIsAWarning) {
+  join(1, "alpha", false);
+  put_packet(storage.lease(1).owner, 2, 5);
+  storage.block(g.packet(1, 2, 5))[130] ^= std::byte{1};
+  const CheckSummary sum = check();
+  EXPECT_EQ(sum.faults, 0u);
+  expect_one(Severity::kWarning, g.packet(1, 2, 5), "ring", "torn by a crash");
+}
+
+TEST_F(Check, ABlockWithoutItsFirstSectorIsTorn) {
+  join(1, "alpha", false);
+  ScbBlock scbs = golden::scb_block();
+  scbs.owner = storage.lease(1).owner;
+  scbs.scbs.resize(31, scbs.scbs[0]);
+  for (std::uint32_t i = 0; i < 31; ++i) scbs.scbs[i].index = 31 + i;
+  storage.put_scbs(scbs);
+  std::ranges::fill(storage.block(g.scb_block(1, 1)).first(512), std::byte{0});
+  check();
+  expect_one(Severity::kWarning, g.scb_block(1, 1), "socket table", "torn");
+}
+
+TEST_F(Check, GarbageIsAFaultEvenOfADeadHost) {
+  std::mt19937 random(1);
+  for (std::byte& b : storage.block(g.port_block(3, 7))) b = static_cast<std::byte>(random());
+  check();
+  expect_one(Severity::kFault, g.port_block(3, 7), "port file", "not the kind of block");
+  EXPECT_EQ(findings[0].host, "slot 3");
+}
+
+TEST_F(Check, ABlockThatALivingHostIsJustWritingIsReadAgain) {
+  join(1, "alpha", true);
+  put_gate(storage.lease(1).owner, 2);
+  storage.block(g.gate(2, 1))[130] ^= std::byte{1};
+  clock.on_sleep = [&] { put_gate(storage.lease(1).owner, 2); };
+  EXPECT_EQ(check().faults, 0u);
+}
+
+TEST_F(Check, SwappedBlocksAreFaults) {
+  join(1, "alpha", true);
+  put_packet(storage.lease(1).owner, 2, 1);
+  put_packet(storage.lease(1).owner, 2, 2);
+  std::ranges::swap_ranges(storage.block(g.packet(1, 2, 1)), storage.block(g.packet(1, 2, 2)));
+  EXPECT_EQ(check().faults, 2u);
+  EXPECT_NE(findings[0].what.find("another place"), std::string::npos);
+}
+
+TEST_F(Check, BlocksOfALifeThatTheLeaseDoesNotKnowAreFaults) {
+  join(1, "alpha", true, 7);
+  Identity clone = storage.lease(1).owner;
+  clone.nonce ^= 1;
+  put_gate(clone, 2);
+  check();
+  expect_one(Severity::kFault, g.gate(2, 1), "gate", "incarnation 7");
+  Identity future = storage.lease(1).owner;
+  future.incarnation = 9;
+  put_gate(future, 2);
+  check();
+  expect_one(Severity::kFault, g.gate(2, 1), "gate", "incarnation 9");
+}
+
+TEST_F(Check, AHostThatComesBackDuringTheCheckIsNoFault) {
+  join(1, "alpha", true, 7);
+  const Lease next = storage.host(1, "alpha", 8, true);
+  put_gate(next.owner, 2);
+  storage.before_read = [&](std::uint64_t first) {
+    if (first == g.gate(2, 1)) storage.put_lease(next);
+  };
+  EXPECT_EQ(check().faults, 0u);
+}
+
+TEST_F(Check, MessagesWithImpossibleLengthsAreFaults) {
+  join(1, "alpha", true);
+  put_packet(storage.lease(1).owner, 2, 5);
+  const Bytes block = storage.block(g.packet(1, 2, 5));
+  const BlockHeader h = open_any_block(block, kPacketMagic).header;
+  store_le<std::uint32_t>(block.data() + kBlockHeaderSize + 8, 9);
+  seal_block(block, h);
+  check();
+  expect_one(Severity::kFault, g.packet(1, 2, 5), "ring", "impossible length");
+}
+
+TEST_F(Check, TablesOfADeadHostThatDoNotAgreeAreAWarning) {
+  join(1, "alpha", false);
+  PortBlock ports = golden::port_block();
+  ports.owner = storage.lease(1).owner;
+  storage.put_ports(ports);
+  EXPECT_EQ(check().faults, 0u);
+  EXPECT_EQ(findings.size(), 2u);
+  EXPECT_NE(findings[0].what.find("port 80 is listened on by SCB 32"), std::string::npos) << findings[0].what;
+  storage.fake_locks.held.insert(1);
+  check();
+  EXPECT_TRUE(findings.empty()) << "a living host writes its tables behind";
+}
+
+TEST_F(Check, AnUnreadableBlockIsNamedAndTheRestChecked) {
+  storage.unreadable = g.port_block(2, 3);
+  EXPECT_EQ(check().faults, 1u);
+  expect_one(Severity::kFault, g.port_block(2, 3), "port file", "Input/output error");
+}
+
+TEST_F(Check, EveryPlantedBadBlockIsFoundByItsNumber) {
+  join(0, "alpha", true);
+  join(1, "beta", false);
+  std::mt19937_64 random(42);
+  const std::uint64_t end = g.superblock_copy();
+  for (int i = 0; i < 60; ++i) {
+    const std::uint64_t place = random() % end;
+    const bool covered = place < g.gate_first + g.hosts * g.hosts ||
+                         (place >= g.area_first && (place - g.area_first) % g.area_blocks < g.rings_at + g.hosts * g.ring_blocks);
+    const std::vector<std::byte> before(storage.block(place).begin(), storage.block(place).end());
+    for (std::byte& b : storage.block(place)) b = static_cast<std::byte>(random());
+    check();
+    if (covered) {
+      ASSERT_EQ(findings.size(), 1u) << "block " << place;
+      EXPECT_EQ(findings[0].block, place);
+    } else {
+      EXPECT_TRUE(findings.empty());
+    }
+    std::ranges::copy(before, storage.block(place).begin());
+  }
+}
+
+}  // namespace
+}  // namespace stp

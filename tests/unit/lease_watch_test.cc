@@ -1,0 +1,131 @@
+#include "stp/lease_watch.h"
+
+#include "tests/unit/memory_storage.h"
+
+namespace stp {
+namespace {
+
+struct LeaseWatch : ::testing::Test {
+  testing::MemoryStorage storage;
+  testing::ManualClock clock;
+
+  void beat(Slot slot) {
+    Lease l = storage.lease(slot);
+    ++l.beat;
+    storage.put_lease(l);
+  }
+  std::vector<HostReport> observe() {
+    auto hosts = observe_hosts(storage, clock.clock());
+    EXPECT_TRUE(hosts);
+    return hosts ? *hosts : std::vector<HostReport>();
+  }
+};
+
+TEST_F(LeaseWatch, AnEmptyStorageIsKnownAtOnce) {
+  for (const HostReport& h : observe()) EXPECT_EQ(h.state, HostState::kFree);
+  EXPECT_EQ(clock.slept, 0);
+}
+
+TEST_F(LeaseWatch, AChangingBeatIsAlive) {
+  storage.put_lease(storage.host(1, "alpha"));
+  storage.put_lease(storage.host(2, "beta"));
+  clock.on_sleep = [&] { beat(1); };
+  const auto hosts = observe();
+  EXPECT_EQ(hosts[1].state, HostState::kAlive);
+  EXPECT_TRUE(hosts[1].beat_seen);
+  EXPECT_EQ(hosts[2].state, HostState::kSilent);
+  EXPECT_GE(hosts[2].beat_age, 1500 * kMillisecond);
+}
+
+TEST_F(LeaseWatch, StopsWhenEveryoneIsJudged) {
+  storage.put_lease(storage.host(1, "alpha"));
+  clock.on_sleep = [&] { beat(1); };
+  EXPECT_EQ(observe()[1].state, HostState::kAlive);
+  EXPECT_LT(clock.slept, 500 * kMillisecond);
+}
+
+TEST_F(LeaseWatch, LocksOfThisKernelTellAtOnce) {
+  storage.put_lease(storage.host(0, "alpha", 3, true));
+  storage.put_lease(storage.host(1, "beta", 4, true));
+  storage.fake_locks.held = {0};
+  const auto hosts = observe();
+  EXPECT_EQ(hosts[0].state, HostState::kAlive);
+  EXPECT_EQ(hosts[1].state, HostState::kDead);
+  EXPECT_EQ(clock.slept, 0);
+}
+
+TEST_F(LeaseWatch, LocksSayNothingAboutAnotherKernel) {
+  storage.put_lease(storage.host(1, "beta", 4, false));
+  EXPECT_EQ(observe()[1].state, HostState::kSilent);
+}
+
+TEST_F(LeaseWatch, AFreeLeaseWithANameIsOfAHostThatLeft) {
+  storage.put_lease(testing::MemoryStorage::free_lease(2, 5, "gamma"));
+  const auto hosts = observe();
+  EXPECT_EQ(hosts[2].state, HostState::kLeft);
+  EXPECT_EQ(hosts[2].title(), "gamma");
+}
+
+TEST_F(LeaseWatch, AClaimIsJoining) {
+  Lease l = storage.host(3, "delta");
+  l.state = LeaseState::kClaim;
+  storage.put_lease(l);
+  EXPECT_EQ(observe()[3].state, HostState::kJoining);
+}
+
+TEST_F(LeaseWatch, ADamagedLeaseIsReadAgainBeforeItIsCalledUnreadable) {
+  storage.put_lease(storage.host(1, "alpha", 3, true));
+  storage.fake_locks.held = {1};
+  storage.block(storage.geometry().lease(1))[200] ^= std::byte{1};
+  clock.on_sleep = [&] { storage.put_lease(storage.host(1, "alpha", 3, true)); };
+  EXPECT_EQ(observe()[1].state, HostState::kAlive);
+  clock.on_sleep = nullptr;
+  storage.block(storage.geometry().lease(1))[200] ^= std::byte{1};
+  const auto hosts = observe();
+  EXPECT_EQ(hosts[1].state, HostState::kUnreadable);
+  EXPECT_EQ(hosts[1].fault, BlockFault::kChecksum);
+  EXPECT_EQ(hosts[1].title(), "slot 1");
+}
+
+TEST_F(LeaseWatch, ALivingHostsVerdictSettlesASilentOne) {
+  Lease alpha = storage.host(0, "alpha");
+  alpha.seen[1] = {7, 1001, Seen::kRefused};
+  storage.put_lease(alpha);
+  storage.put_lease(storage.host(1, "beta", 7));
+  clock.on_sleep = [&] { beat(0); };
+  const auto hosts = observe();
+  EXPECT_EQ(hosts[1].state, HostState::kDead);
+  EXPECT_EQ(hosts[0].refuses, std::vector<Slot>{1});
+}
+
+TEST_F(LeaseWatch, AVerdictOnAnEarlierLifeSettlesNothing) {
+  Lease alpha = storage.host(0, "alpha");
+  alpha.seen[1] = {6, 1001, Seen::kRefused};
+  storage.put_lease(alpha);
+  storage.put_lease(storage.host(1, "beta", 7));
+  clock.on_sleep = [&] { beat(0); };
+  EXPECT_EQ(observe()[1].state, HostState::kSilent);
+}
+
+TEST_F(LeaseWatch, NamesTheHostsThatDoNotSeeEachOther) {
+  Lease alpha = storage.host(0, "alpha"), beta = storage.host(1, "beta");
+  alpha.seen[1] = {7, 1001, Seen::kAlive};
+  storage.put_lease(alpha);
+  storage.put_lease(beta);
+  clock.on_sleep = [&] {
+    beat(0);
+    beat(1);
+  };
+  const auto hosts = observe();
+  EXPECT_EQ(hosts[0].sees, std::vector<Slot>{1});
+  EXPECT_TRUE(hosts[0].does_not_see.empty());
+  EXPECT_EQ(hosts[1].does_not_see, std::vector<Slot>{0});
+}
+
+TEST_F(LeaseWatch, AStorageThatFailsIsAnError) {
+  storage.unreadable = storage.geometry().lease(0);
+  EXPECT_FALSE(observe_hosts(storage, clock.clock()));
+}
+
+}  // namespace
+}  // namespace stp
