@@ -81,9 +81,14 @@ class Client::Job {
 };
 
 Outcome<void> Client::connect(const Server& server) {
-  disconnect();
+  leave();
   server_ = server;
   return ensure_connected();
+}
+
+void Client::leave() {
+  if (channel_) (void)channel_->stream().close();
+  channel_.reset();
 }
 
 void Client::disconnect() {

@@ -50,12 +50,13 @@ class Client {
   };
 
   explicit Client(const std::atomic<bool>* cancelled) : cancelled_(cancelled) {}
-  ~Client() { disconnect(); }
+  ~Client() { leave(); }
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
   Outcome<void> connect(const Server& server);
-  void disconnect();
+  void leave();       // in good order
+  void disconnect();  // at once; the server sees an abort
   bool connected() const { return channel_.has_value(); }
   // Was there a server to which a request can connect again?
   bool has_server() const { return server_.has_value(); }

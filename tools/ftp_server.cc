@@ -13,6 +13,7 @@ namespace stp::ftp {
 namespace {
 
 constexpr unsigned kMaxTurningAway = 8;
+constexpr std::chrono::milliseconds kPartPatience{3000};
 
 std::unexpected<Failure> out_of_place(std::string_view what) {
   return failure(FailureCode::kProtocol, fmt::format("the peer broke the file transfer protocol: {} out of place", what));
@@ -172,7 +173,7 @@ Outcome<PartFile> ServerSession::begin_put(const Put& request) {
   if (auto may = writable(); !may) return std::unexpected(may.error());
   auto place = files_.open_parent(request.path);
   if (!place) return std::unexpected(place.error());
-  return PartFile::begin(std::move(*place), request.path, request.source);
+  return PartFile::begin(std::move(*place), request.path, request.source, kPartPatience);
 }
 
 Outcome<std::optional<std::uint64_t>> ServerSession::agree_on_offset(const Put& request, const PartFile& part, Sha256* hash) {

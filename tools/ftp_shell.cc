@@ -166,7 +166,7 @@ Outcome<void> Shell::do_open(const Arguments& arguments) {
 }
 
 Outcome<void> Shell::do_close(const Arguments&) {
-  client_.disconnect();
+  client_.leave();
   client_.forget_server();
   directory_.clear();
   return {};

@@ -11,12 +11,14 @@
 #include <charconv>
 #include <cstring>
 #include <optional>
+#include <thread>
 
 namespace stp {
 
 namespace {
 
 constexpr std::string_view kMagic = "stp-ftp partial transfer 1\n";
+constexpr std::chrono::milliseconds kLockInterval{20};
 constexpr std::uint64_t kReserveFrom = std::uint64_t{1} << 20;  // smaller files are not worth the call
 
 std::string info_text(const SourceIdentity& source) { return fmt::format("{}size {}\nmtime_ns {}\n", kMagic, source.size, source.mtime_ns); }
@@ -56,10 +58,10 @@ bool PartFile::is_at(const UniqueFd& fd, const std::string& name) const {
          mine.st_ino == there.st_ino && mine.st_dev == there.st_dev;
 }
 
-Outcome<PartFile> PartFile::begin(RootedFiles::Place place, std::string shown, const SourceIdentity& source) {
+Outcome<PartFile> PartFile::begin(RootedFiles::Place place, std::string shown, const SourceIdentity& source, std::chrono::milliseconds patience) {
   PartFile file(std::move(place), std::move(shown), source);
   if (auto done = file.check_target(); !done) return std::unexpected(done.error());
-  if (auto done = file.lock_info(); !done) return std::unexpected(done.error());
+  if (auto done = file.lock_info(patience); !done) return std::unexpected(done.error());
   if (auto done = file.open_part(); !done) return std::unexpected(done.error());
   return file;
 }
@@ -81,20 +83,23 @@ Outcome<void> PartFile::check_target() const {
   return {};
 }
 
-Outcome<void> PartFile::lock_info() {
+Outcome<void> PartFile::lock_info(std::chrono::milliseconds patience) {
   const std::string name = info_name();
-  // Again when the one who held it finished meanwhile, and the name is free or another file.
-  for (int attempt = 0; attempt < 16; ++attempt) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (true) {
     info_.reset(::openat(place_.directory.get(), name.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
     if (!info_) return failed(errno, "cannot create the partial file of");
     struct stat status {};
     if (::fstat(info_.get(), &status) != 0 || !S_ISREG(status.st_mode))
       return failure(FailureCode::kExists, fmt::format("\"{}.part.info\" is in the way and not a regular file", printable(shown_)));
-    if (::flock(info_.get(), LOCK_EX | LOCK_NB) != 0)
-      return failure(FailureCode::kBusy, fmt::format("another transfer is writing \"{}\"", printable(shown_)));
-    if (is_at(info_, name)) return {};
+    const bool locked = ::flock(info_.get(), LOCK_EX | LOCK_NB) == 0;
+    // The one who held it may have finished in between: then this is no longer the file of that name, and the next try gets the new one.
+    if (locked && is_at(info_, name)) return {};
+    if (!locked && errno != EWOULDBLOCK && errno != EINTR) return failed(errno, "cannot lock the partial file of");
+    if (!locked && std::chrono::steady_clock::now() >= deadline)
+      return failure(FailureCode::kBusy, fmt::format("another transfer is writing \"{}\"; if that one was cut off, try again in a moment", printable(shown_)));
+    if (!locked) std::this_thread::sleep_for(kLockInterval);
   }
-  return failure(FailureCode::kBusy, fmt::format("other transfers keep writing \"{}\"", printable(shown_)));
 }
 
 Outcome<void> PartFile::open_part() {

@@ -8,6 +8,7 @@
 // One thread at a time uses a PartFile; dropping it without commit() or discard() keeps the part for resume.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -26,8 +27,10 @@ struct SourceIdentity {
 
 class PartFile {
  public:
-  // `shown` is the target's path for messages. kBusy: another transfer holds it; kExists: NAME.part is not ours; kWrongKind: NAME is a directory.
-  static Outcome<PartFile> begin(RootedFiles::Place place, std::string shown, const SourceIdentity& source);
+  // `shown` is the target's path for messages. Waits up to `patience` for another transfer of that name to end: it may be one whose client died, and
+  // whose end is about to be noticed. kBusy: it goes on; kExists: NAME.part is not ours; kWrongKind: NAME is a directory.
+  static Outcome<PartFile> begin(RootedFiles::Place place, std::string shown, const SourceIdentity& source,
+                                 std::chrono::milliseconds patience = std::chrono::milliseconds(0));
   PartFile(PartFile&&) noexcept = default;
   PartFile& operator=(PartFile&&) = delete;
   ~PartFile();
@@ -52,7 +55,7 @@ class PartFile {
   PartFile(RootedFiles::Place place, std::string shown, const SourceIdentity& source)
       : place_(std::move(place)), shown_(std::move(shown)), source_(source) {}
   Outcome<void> check_target() const;
-  Outcome<void> lock_info();
+  Outcome<void> lock_info(std::chrono::milliseconds patience);
   Outcome<void> open_part();
   Outcome<void> write_info();
   std::string part_name() const { return place_.name + ".part"; }
