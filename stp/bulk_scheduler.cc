@@ -1,5 +1,7 @@
 #include "stp/bulk_scheduler.h"
 
+#include <algorithm>
+
 namespace stp {
 
 void BulkScheduler::note(const std::shared_ptr<SendStream>& stream) {
@@ -23,12 +25,15 @@ void BulkScheduler::start_writes() {
   // Who finds no extent keeps a place in the line for the next time; a whole line of those ends the round.
   std::size_t fruitless = 0;
   while (!write_queue_.empty() && writes_ < kDepth && fruitless < write_queue_.size()) {
+    if (paced() && core_.now < next_write_) return;
     const auto stream = write_queue_.front();
     write_queue_.pop_front();
     stream->queued_for_write = false;
     if (stream->start_write([this] { --writes_; })) {
       ++writes_;
       fruitless = 0;
+      if (paced())
+        next_write_ = std::max(next_write_, core_.now - kBurst) + static_cast<Nanos>(kExtentBytes / (kPace * rate_));
     } else {
       ++fruitless;
     }
@@ -46,6 +51,19 @@ void BulkScheduler::start_reads() {
   }
 }
 
-Nanos BulkScheduler::next_deadline() const { return kNever; }
+void BulkScheduler::note_consumed(std::uint64_t bytes) {
+  const Nanos elapsed = core_.now - measured_at_;
+  consumed_ += bytes;
+  if (elapsed < kMeasure) return;
+  const double rate = static_cast<double>(consumed_) / static_cast<double>(elapsed);
+  // After a silence nothing is known: the first round goes unpaced.
+  rate_ = elapsed > kForget ? 0 : (rate_ > 0 ? (rate_ + rate) / 2 : rate);
+  consumed_ = 0;
+  measured_at_ = core_.now;
+}
+
+Nanos BulkScheduler::next_deadline() const {
+  return !write_queue_.empty() && writes_ < kDepth && paced() ? next_write_ : kNever;
+}
 
 }  // namespace stp

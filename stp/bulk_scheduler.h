@@ -21,23 +21,31 @@ class BulkScheduler {
   void note(const std::shared_ptr<ReceiveStream>& stream);
   void work();
   // Bytes that peers confirmed to have in memory: the measure for pacing.
-  void note_consumed(std::uint64_t bytes) { consumed_ += bytes; }
+  void note_consumed(std::uint64_t bytes);
   bool busy() const { return writes_ > 0 || reads_ > 0; }
   bool idle() const { return !busy() && write_queue_.empty() && read_queue_.empty(); }
   Nanos next_deadline() const;
 
  private:
   static constexpr std::size_t kDepth = 4;
+  static constexpr Nanos kMeasure = 20 * kMillisecond;   // over which what is achieved is measured
+  static constexpr Nanos kForget = 200 * kMillisecond;   // without news the measure is void
+  static constexpr double kPace = 1.15;                  // of what is achieved: lets it grow, and overdrives little
+  static constexpr Nanos kBurst = 500 * kMicrosecond;    // a late write may be made up for by so much
 
   void start_writes();
   void start_reads();
+  bool paced() const { return rate_ > 0 && core_.now - measured_at_ < kForget; }
 
   Core& core_;
   std::deque<std::shared_ptr<SendStream>> write_queue_;
   std::deque<std::shared_ptr<ReceiveStream>> read_queue_;
   std::size_t writes_ = 0;
   std::size_t reads_ = 0;
-  std::uint64_t consumed_ = 0;
+  std::uint64_t consumed_ = 0;  // since measured_at_
+  Nanos measured_at_ = 0;
+  double rate_ = 0;             // bytes a nanosecond; 0 = not known
+  Nanos next_write_ = 0;
 };
 
 }  // namespace stp
