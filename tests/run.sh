@@ -5,7 +5,7 @@
 #                                AddressSanitizer + UBSan and under ThreadSanitizer (clang 19 where it can be had)
 #   tests/run.sh --quick         no sanitizer builds
 #   tests/run.sh --no-install    takes the machine as it is
-#   tests/run.sh --seeds N       so many seeds of the simulation (default 1000; a tenth of it under each sanitizer)
+#   tests/run.sh --seeds N       so many seeds of the simulation (default 1000; a twentieth of it under each sanitizer)
 #
 # Builds in build/, build-asan/ and build-tsan/ of the checkout. The last line is `N passed, N failed, N skipped`; what was
 # skipped is listed above it with the reason. Exit status: 0 all passed, 1 something failed, 2 usage.
@@ -102,6 +102,34 @@ simulate() {
   tail -n 20 "$dir/simulation.log"
 }
 
+# plants DIR: each planted bug must be found; else the simulation proves nothing.
+plants() {
+  local program=$1/tests/sim/stp-sim plant
+  [ -x "$program" ] || return
+  heading 'planted bugs'
+  "$program" --list-plants | xargs -P "$jobs" -I {} sh -c '"$1" --plant "$3" --seeds 1-500 >"$2/plant-$3.log" 2>&1; echo $? >"$2/plant-$3.status"' \
+    plant "$program" "$1" {}
+  for plant in $("$program" --list-plants); do
+    tail -n 1 "$1/plant-$plant.log"
+    if [ "$(cat "$1/plant-$plant.status")" = 0 ]; then
+      record PASS "plant $plant is found"
+    else
+      record FAIL "plant $plant is found" "see $1/plant-$plant.log"
+    fi
+  done
+}
+
+# quickstart DIR: what the README promises, with a program of ours as the file.
+quickstart() {
+  heading 'quickstart'
+  if tools/quickstart.sh --no-install "$1/tools/stp" >"$1/quickstart.log" 2>&1; then
+    record PASS quickstart
+  else
+    record FAIL quickstart "see $1/quickstart.log"
+  fi
+  tail -n 4 "$1/quickstart.log"
+}
+
 if [ $install = yes ]; then
   flags=()
   [ $quick = no ] && flags=(--sanitizers)
@@ -110,7 +138,9 @@ fi
 
 if set_up build 'default compiler' && build build 'default compiler'; then
   meson_tests build 'default compiler'
+  quickstart build
   simulate build 'default compiler' 1 "$seeds"
+  plants build
 fi
 
 if [ $quick = no ]; then
@@ -124,7 +154,7 @@ if [ $quick = no ]; then
     compiler='default compiler'
     record SKIP 'build with clang 19' 'clang 19 is not installed; the sanitizer builds use the default compiler'
   fi
-  few=$((seeds / 10 > 0 ? seeds / 10 : 1))
+  few=$((seeds / 20 > 0 ? seeds / 20 : 1))
   sanitized=(-Db_lundef=false -Doptimization=1)
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
   # Everything once with clang, warnings being errors; under TSan only what runs there.
