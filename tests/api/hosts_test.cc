@@ -92,18 +92,18 @@ TEST(Exit, ResetsNobodyWhoHasReadEverything) {
 }
 
 TEST(Death, OfThePeerResetsItsConnectionsAndIsSaidInWords) {
-  PeerProcess peer("beta", "hold");
+  PeerProcess peer("delta", "hold");
   const Announced there = announcement(peer);
   const Owned s = open_socket();
-  ASSERT_EQ(connect_to(s, "beta", there.port), 0) << STPstrerror(s);
+  ASSERT_EQ(connect_to(s, "delta", there.port), 0) << STPstrerror(s);
   EXPECT_EQ(peer.read_line(), "accepted");
   peer.kill();
   char byte = 0;
   EXPECT_FAILS(STPrecv(s, &byte, 1, 0), ECONNRESET);
   EXPECT_EQ(STPerror(s), STP_EHOSTDEAD);
-  EXPECT_NE(std::string(STPstrerror(s)).find("beta"), std::string::npos) << STPstrerror(s);
+  EXPECT_NE(std::string(STPstrerror(s)).find("delta"), std::string::npos) << STPstrerror(s);
   const Owned next = open_socket();
-  EXPECT_FAILS(connect_to(next, "beta", there.port), EHOSTDOWN);
+  EXPECT_FAILS(connect_to(next, "delta", there.port), EHOSTDOWN);
   EXPECT_EQ(STPerror(next), STP_EHOSTDEAD);
 }
 
