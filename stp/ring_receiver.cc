@@ -90,16 +90,18 @@ void RingReceiver::on_read(PacketHandler& handler, std::uint32_t blocks, int err
       last_look_ = false;
     }
   }
-  schedule(found > 0);
+  schedule(found > 0, found == blocks);
 }
 
-// Pauses grow with the time since the last packet: an eighth of it, so that a reply after t is seen within 1.13 t.
-void RingReceiver::schedule(bool found) {
+// After a packet with none behind it the program has its turn first. Then no pause for a while; later pauses grow with the time
+// since the last packet: an eighth of it, so that a reply after t is seen within 1.13 t.
+void RingReceiver::schedule(bool found, bool more) {
   if (found) {
-    next_look_ = core_.now + busy_pause_;
+    next_look_ = core_.now + std::max(busy_pause_, more ? 0 : kAnswerFirst);
     return;
   }
-  const Nanos pause = std::clamp((core_.now - active_at_) / 8, std::max(busy_pause_, kShortestPause), kLongestPause);
+  const Nanos idle = core_.now - active_at_;
+  const Nanos pause = std::clamp(idle < kEager ? 0 : idle / 8, std::max(busy_pause_, kShortestPause), kLongestPause);
   next_look_ = core_.now + pause;
 }
 

@@ -49,12 +49,14 @@ class RingReceiver {
   static constexpr std::uint32_t kMostSpan = 32;
   static constexpr Nanos kCoolAfter = 40 * kMillisecond;
   static constexpr Nanos kShortestPause = 2 * kMicrosecond;
+  static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
+  static constexpr Nanos kEager = 500 * kMicrosecond;         // so long without any pause
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
   static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then
 
   void on_read(PacketHandler& handler, std::uint32_t blocks, int error);
   bool take(PacketHandler& handler, ConstBytes block);
-  void schedule(bool found);
+  void schedule(bool found, bool more);
 
   Core& core_;
   const Slot peer_slot_;
