@@ -42,7 +42,7 @@ std::string progress_line(const std::string& name, std::uint64_t done, std::uint
   const std::string left = rate == 0 ? "-:--" : duration_text(std::chrono::seconds((size - std::min(done, size)) / rate));
   const std::string figures = fmt::format(" {:3.0f}%  {} of {}  {}/s  {} left", share * 100, size_text(done), size_text(size), size_text(rate), left);
   const std::size_t room = columns > figures.size() + 1 ? columns - figures.size() - 1 : 0;
-  const std::size_t bar = room >= 28 ? std::min<std::size_t>(room / 2, 24) : 0;
+  const std::size_t bar = room >= 20 ? std::min<std::size_t>(room / 2, 24) : 0;
   const std::size_t name_room = room - bar - (bar > 0 ? 3 : 0);
   std::string line = name.substr(0, name_room);
   line.resize(name_room, ' ');
