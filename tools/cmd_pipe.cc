@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tools/commands.h"
+#include "tools/joining.h"
 #include "tools/pipe_pump.h"
 #include "tools/stream.h"
 
@@ -58,6 +59,7 @@ Outcome<Stream> meet_peer(const PipeOptions& options) {
 
 int run_pipe(const PipeOptions& options) {
   ::signal(SIGPIPE, SIG_IGN);  // a closed standard output is an error with its own status
+  show_joining("stp pipe");
   auto stream = meet_peer(options);
   const auto end = stream ? pump(std::move(*stream), options.no_stdin ? -1 : STDIN_FILENO, STDOUT_FILENO) : std::unexpected(stream.error());
   if (end) return kOk;

@@ -166,6 +166,7 @@ Outcome<std::vector<FileEntry>> Client::list(const std::string& path) {
       all.push_back(std::move(entry));
     }
     if (part->last) return all;
+    if (part->entries.empty()) return lost(broken("a listing that does not go on").error());
     payload = take_answer(FrameType::kEntries);
   }
 }

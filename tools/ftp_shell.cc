@@ -20,6 +20,7 @@ struct Shell::Arguments {
   bool recursive = false;
   bool details = false;
   bool parents = false;
+  bool update = false;
 };
 
 struct Shell::Command {
@@ -86,10 +87,10 @@ const std::vector<Shell::Command>& Shell::commands() {
       {"rmdir", "rmdir PATH...", "remove empty directories on the server", 1, kAny, "", &Shell::do_rmdir},
       {"rm", "rm PATH|PATTERN...", "remove files on the server", 1, kAny, "", &Shell::do_rm},
       {"rename", "rename FROM TO", "rename on the server; never over an existing name", 2, 2, "", &Shell::do_rename},
-      {"get", "get [-r] REMOTE [LOCAL]", "fetch a file, or with -r a directory as LOCAL", 1, 2, "r", &Shell::do_get},
-      {"put", "put [-r] LOCAL [REMOTE]", "send a file, or with -r a directory as REMOTE", 1, 2, "r", &Shell::do_put},
-      {"mget", "mget [-r] PATH|PATTERN...", "fetch several into the local directory", 1, kAny, "r", &Shell::do_mget},
-      {"mput", "mput [-r] PATH|PATTERN...", "send several into the server's directory", 1, kAny, "r", &Shell::do_mput},
+      {"get", "get [-ru] REMOTE [LOCAL]", "fetch a file, or with -r a directory as LOCAL", 1, 2, "ru", &Shell::do_get},
+      {"put", "put [-ru] LOCAL [REMOTE]", "send a file, or with -r a directory as REMOTE", 1, 2, "ru", &Shell::do_put},
+      {"mget", "mget [-ru] PATH|PATTERN...", "fetch several into the local directory", 1, kAny, "ru", &Shell::do_mget},
+      {"mput", "mput [-ru] PATH|PATTERN...", "send several into the server's directory", 1, kAny, "ru", &Shell::do_mput},
       {"help", "help", "this list", 0, kAny, "", &Shell::do_help},
       {"quit", "quit", "end", 0, 0, "", &Shell::do_quit},
   };
@@ -104,11 +105,11 @@ std::vector<std::string> Shell::command_names() {
 
 std::string Shell::help_text() {
   std::string out;
-  for (const Command& command : commands()) out += fmt::format("  {:<28}{}\n", command.synopsis, command.help);
+  for (const Command& command : commands()) out += fmt::format("  {:<29}{}\n", command.synopsis, command.help);
   out +=
       "Files arrive as NAME.part and get their name when they are whole and verified; a transfer that was cut off goes on where it ended\n"
       "when the same command is given again. An existing file is replaced. With -r, LOCAL or REMOTE is the name of the copy itself; one that ends in / is the\n"
-      "directory to copy into. Quote names with blanks; ';' separates commands, '#' begins a comment.\n";
+      "directory to copy into; -u leaves out files that are there already with the same size and time. Quote names with blanks; ';' separates commands, '#' begins a comment.\n";
   return out;
 }
 
@@ -139,7 +140,7 @@ Outcome<void> Shell::run(const Words& words) {
     for (const char flag : std::string_view(word).substr(1)) {
       if (std::string_view(command->flags).find(flag) == std::string_view::npos)
         return failure(FailureCode::kUsage, fmt::format("{} has no option \"{}\"; usage: {}", command->name, printable(word), command->synopsis));
-      (flag == 'r' ? arguments.recursive : flag == 'l' ? arguments.details : arguments.parents) = true;
+      (flag == 'r' ? arguments.recursive : flag == 'l' ? arguments.details : flag == 'u' ? arguments.update : arguments.parents) = true;
     }
   }
   if (arguments.names.size() < command->least || arguments.names.size() > command->most)
@@ -295,10 +296,10 @@ Outcome<void> Shell::do_rename(const Arguments& arguments) {
   return client_.rename(*from, *to);
 }
 
-Outcome<std::vector<GetItem>> Shell::items_to_get(const RemoteMatch& match, const std::string& local, bool recursive) {
+Outcome<std::vector<GetItem>> Shell::items_to_get(const RemoteMatch& match, const std::string& local, const Arguments& arguments) {
   if (match.entry.kind == FileKind::kDirectory) {
-    if (!recursive) return failure(FailureCode::kWrongKind, fmt::format("\"{}\" is a directory; get -r copies it", printable(match.path)));
-    return expand_get_tree(client_, match.path, local, note);
+    if (!arguments.recursive) return failure(FailureCode::kWrongKind, fmt::format("\"{}\" is a directory; get -r copies it", printable(match.path)));
+    return expand_get_tree(client_, match.path, local, arguments.update, note);
   }
   auto item = get_item(match.path, match.entry, local);
   if (!item) return std::unexpected(item.error());
@@ -321,7 +322,7 @@ Outcome<void> Shell::do_get(const Arguments& arguments) {
   std::string local = arguments.names.size() == 2 ? arguments.names[1] : base;
   const bool into = local.ends_with('/') || (entry->kind != FileKind::kDirectory && is_local_directory(local));
   if (into) local = join_path(local, base);
-  return get_items(items_to_get({*path, *entry}, local, arguments.recursive));
+  return get_items(items_to_get({*path, *entry}, local, arguments));
 }
 
 Outcome<void> Shell::do_mget(const Arguments& arguments) {
@@ -336,7 +337,7 @@ Outcome<void> Shell::do_mget(const Arguments& arguments) {
         note(fmt::format("skipped \"{}\": a directory; mget -r copies it", printable(match.path)));
         continue;
       }
-      auto more = items_to_get(match, match.path.empty() ? host_ : std::string(base_of(match.path)), arguments.recursive);
+      auto more = items_to_get(match, match.path.empty() ? host_ : std::string(base_of(match.path)), arguments);
       if (!more) return std::unexpected(more.error());
       std::ranges::move(*more, std::back_inserter(items));
     }
@@ -344,12 +345,12 @@ Outcome<void> Shell::do_mget(const Arguments& arguments) {
   return get_items(items);
 }
 
-Outcome<std::vector<PutItem>> Shell::items_to_put(const std::string& local, const std::string& to, bool recursive) {
+Outcome<std::vector<PutItem>> Shell::items_to_put(const std::string& local, const std::string& to, const Arguments& arguments) {
   struct stat status {};
   if (::stat(local.c_str(), &status) != 0) return file_failure(errno, fmt::format("cannot open \"{}\"", printable(local)));
-  if (S_ISDIR(status.st_mode) && !recursive)
+  if (S_ISDIR(status.st_mode) && !arguments.recursive)
     return failure(FailureCode::kWrongKind, fmt::format("\"{}\" is a directory; put -r copies it", printable(local)));
-  if (S_ISDIR(status.st_mode)) return expand_put_tree(client_, local, to, note);
+  if (S_ISDIR(status.st_mode)) return expand_put_tree(client_, local, to, arguments.update, note);
   return std::vector<PutItem>{{local, to}};
 }
 
@@ -375,7 +376,7 @@ Outcome<void> Shell::do_put(const Arguments& arguments) {
     into = there && there->kind == FileKind::kDirectory;
   }
   if (into) *to = join_path(*to, base);
-  return put_items(items_to_put(local, *to, arguments.recursive));
+  return put_items(items_to_put(local, *to, arguments));
 }
 
 Outcome<void> Shell::do_mput(const Arguments& arguments) {
@@ -390,7 +391,7 @@ Outcome<void> Shell::do_mput(const Arguments& arguments) {
       }
       const auto to = remote(base_of(local));
       if (!to) return std::unexpected(to.error());
-      auto more = items_to_put(local, *to, arguments.recursive);
+      auto more = items_to_put(local, *to, arguments);
       if (!more) return std::unexpected(more.error());
       std::ranges::move(*more, std::back_inserter(items));
     }

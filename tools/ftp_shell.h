@@ -56,8 +56,8 @@ class Shell {
   Outcome<void> do_help(const Arguments& arguments);
   Outcome<void> do_quit(const Arguments& arguments);
 
-  Outcome<std::vector<GetItem>> items_to_get(const RemoteMatch& match, const std::string& local, bool recursive);
-  Outcome<std::vector<PutItem>> items_to_put(const std::string& local, const std::string& remote, bool recursive);
+  Outcome<std::vector<GetItem>> items_to_get(const RemoteMatch& match, const std::string& local, const Arguments& arguments);
+  Outcome<std::vector<PutItem>> items_to_put(const std::string& local, const std::string& remote, const Arguments& arguments);
   Outcome<void> get_items(const Outcome<std::vector<GetItem>>& items);
   Outcome<void> put_items(const Outcome<std::vector<PutItem>>& items);
   Outcome<void> print_listing(const Outcome<std::vector<FileEntry>>& entries, bool with_details) const;

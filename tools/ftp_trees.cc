@@ -18,6 +18,10 @@ namespace {
 
 constexpr std::size_t kMaxFiles = 4'000'000;
 
+bool up_to_date(const FileEntry& source, const FileEntry& copy) {
+  return copy.kind == FileKind::kFile && copy.size == source.size && copy.mtime_ns == source.mtime_ns;
+}
+
 std::unexpected<Failure> too_many() { return failure(FailureCode::kOther, "too many files for one command; go by subdirectories"); }
 
 }  // namespace
@@ -35,7 +39,8 @@ Outcome<GetItem> get_item(const std::string& remote, const FileEntry& entry, con
   return GetItem{remote, entry, std::make_shared<const RootedFiles>(std::move(*directory)), std::string(base_of(local_path))};
 }
 
-Outcome<std::vector<GetItem>> expand_get_tree(Client& client, const std::string& remote, const std::string& local_path, const Skipped& skipped) {
+Outcome<std::vector<GetItem>> expand_get_tree(Client& client, const std::string& remote, const std::string& local_path, bool update,
+                                              const Skipped& skipped) {
   if (::mkdir(local_path.c_str(), 0777) != 0 && errno != EEXIST)
     return file_failure(errno, fmt::format("cannot make directory \"{}\"", printable(local_path)));
   auto opened = RootedFiles::open(local_path);
@@ -58,7 +63,8 @@ Outcome<std::vector<GetItem>> expand_get_tree(Client& client, const std::string&
         if (auto made = local->make_directory(path, entry.mode | 0700, true); !made) return std::unexpected(made.error());
         directories.push_back(path);
       } else if (entry.kind == FileKind::kFile && !is_partial_file(entry.name, is_beside)) {
-        items.push_back({join_path(remote, path), entry, local, path});
+        const auto there = update ? local->stat(path) : failure(FailureCode::kNotFound, "");
+        if (!there || !up_to_date(entry, *there)) items.push_back({join_path(remote, path), entry, local, path});
       } else {
         skipped(fmt::format("skipped \"{}\": not a regular file or directory of its own", printable(path)));
       }
@@ -67,7 +73,8 @@ Outcome<std::vector<GetItem>> expand_get_tree(Client& client, const std::string&
   return items;
 }
 
-Outcome<std::vector<PutItem>> expand_put_tree(Client& client, const std::string& local, const std::string& remote, const Skipped& skipped) {
+Outcome<std::vector<PutItem>> expand_put_tree(Client& client, const std::string& local, const std::string& remote, bool update,
+                                              const Skipped& skipped) {
   std::vector<PutItem> items;
   std::deque<std::string> directories{""};
   while (!directories.empty()) {
@@ -82,6 +89,8 @@ Outcome<std::vector<PutItem>> expand_put_tree(Client& client, const std::string&
     if (auto made = client.make_directory(there, mode | 0700, true); !made) return std::unexpected(made.error());
     const auto entries = files->list("");
     if (!entries) return std::unexpected(entries.error());
+    const auto copies = update ? client.list(there) : std::vector<FileEntry>();
+    if (!copies) return std::unexpected(copies.error());
     const auto is_beside = [&](const std::string& name) { return std::ranges::binary_search(*entries, name, {}, &FileEntry::name); };
     for (const FileEntry& entry : *entries) {
       const std::string path = join_path(below, entry.name);
@@ -90,9 +99,11 @@ Outcome<std::vector<PutItem>> expand_put_tree(Client& client, const std::string&
       const bool file = entry.kind == FileKind::kFile || entry.kind == FileKind::kLink;  // a link out of this directory is the user's own
       if (entry.kind == FileKind::kDirectory && !entry.through_link)
         directories.push_back(path);
-      else if (file && !is_partial_file(entry.name, is_beside))
-        items.push_back({join_path(local, path), join_path(remote, path)});
-      else
+      else if (file && !is_partial_file(entry.name, is_beside)) {
+        const auto copy = std::ranges::lower_bound(*copies, entry.name, {}, &FileEntry::name);
+        if (copy == copies->end() || copy->name != entry.name || !up_to_date(entry, *copy))
+          items.push_back({join_path(local, path), join_path(remote, path)});
+      } else
         skipped(fmt::format("skipped \"{}\": not a regular file or directory of its own", printable(path)));
     }
   }

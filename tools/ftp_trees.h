@@ -13,9 +13,12 @@ namespace stp::ftp {
 using Skipped = std::function<void(const std::string& text)>;
 
 // All files below the remote directory `remote`; makes the directories, empty ones too, below `local_path` (which is made as well).
-Outcome<std::vector<GetItem>> expand_get_tree(Client& client, const std::string& remote, const std::string& local_path, const Skipped& skipped);
+// With `update`, files that are there with the same size and time are left out.
+Outcome<std::vector<GetItem>> expand_get_tree(Client& client, const std::string& remote, const std::string& local_path, bool update,
+                                              const Skipped& skipped);
 // All files below the local directory `local`; makes the directories on the server below `remote`.
-Outcome<std::vector<PutItem>> expand_put_tree(Client& client, const std::string& local, const std::string& remote, const Skipped& skipped);
+Outcome<std::vector<PutItem>> expand_put_tree(Client& client, const std::string& local, const std::string& remote, bool update,
+                                              const Skipped& skipped);
 
 // One file: to `local_path`, a path of this process.
 Outcome<GetItem> get_item(const std::string& remote, const FileEntry& entry, const std::string& local_path);

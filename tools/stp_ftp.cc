@@ -15,6 +15,7 @@
 #include <string>
 
 #include "tools/ftp_shell.h"
+#include "tools/joining.h"
 #include "tools/line_editor.h"
 
 namespace {
@@ -148,5 +149,6 @@ int main(int argc, char** argv) {
   if (!options.stg.empty()) ::setenv("STP_STG", options.stg.c_str(), 1);
   if (!options.name.empty()) ::setenv("STP_HOST", options.name.c_str(), 1);
   set_signals();
+  stp::show_joining("stp-ftp");
   return run(options);
 }

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "tools/ftp_server.h"
+#include "tools/joining.h"
 
 namespace {
 
@@ -80,5 +81,6 @@ int main(int argc, char** argv) {
   if (!stg.empty()) ::setenv("STP_STG", stg.c_str(), 1);
   if (!host.empty()) ::setenv("STP_HOST", host.c_str(), 1);
   set_signals();
+  stp::show_joining("stp-ftpd");
   return serve(root, port, options);
 }

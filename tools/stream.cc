@@ -206,6 +206,11 @@ Outcome<Stream> Listener::accept() {
       from.stp_system[sizeof from.stp_system - 1] = '\0';
       return Stream(socket, fmt::format("{}:{}", printable(from.stp_system), ntohs(from.stp_port)), cancelled_);
     }
+    // Too much of something for the moment: those who are connected go on, and the next one waits in the queue.
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      std::this_thread::sleep_for(kRetryInterval);
+      continue;
+    }
     // What befell a connection while it waited in the queue is that connection's trouble.
     if (!is_retry(errno) && errno != ECONNABORTED && errno != ECONNRESET)
       return failure(FailureCode::kCannotConnect, fmt::format("cannot accept on port {}: {}", port_, reason(socket_, errno)));

@@ -404,6 +404,27 @@ TEST_F(FtpSessionTest, ClientsAreServedSideBySide) {
   for (int i = 0; i < 4; ++i) EXPECT_EQ(scratch_.read(fmt::format("root/f{}", i)) == content, true);
 }
 
+TEST_F(FtpSessionTest, AnUpdateLeavesOutWhatIsThere) {
+  start_server();
+  const auto ignore = [](const std::string&) {};
+  scratch_.make("local/tree/sub");
+  scratch_.write("local/tree/a", "a");
+  scratch_.write("local/tree/sub/b", "b");
+  Client client(&cancelled_);
+  ASSERT_TRUE(connect(client));
+  Watched watched;
+  ASSERT_TRUE(client.put(*expand_put_tree(client, scratch_.path("local/tree"), "tree", true, ignore), watched));
+  EXPECT_EQ(watched.done, 2);
+  EXPECT_TRUE(expand_put_tree(client, scratch_.path("local/tree"), "tree", true, ignore)->empty());
+  EXPECT_EQ(expand_put_tree(client, scratch_.path("local/tree"), "tree", false, ignore)->size(), 2u);
+  EXPECT_TRUE(expand_get_tree(client, "tree", scratch_.path("local/tree"), true, ignore)->empty());
+  scratch_.write("local/tree/sub/b", "longer");
+  const auto rest = expand_put_tree(client, scratch_.path("local/tree"), "tree", true, ignore);
+  ASSERT_EQ(rest->size(), 1u);
+  EXPECT_EQ(rest->front().remote, "tree/sub/b");
+  EXPECT_EQ(expand_get_tree(client, "tree", scratch_.path("local/tree"), true, ignore)->size(), 1u);
+}
+
 TEST_F(FtpSessionTest, NobodyThereIsCannotConnect) {
   Client client(&cancelled_);
   EXPECT_EQ(connect(client).error().code, FailureCode::kCannotConnect);
@@ -523,7 +544,7 @@ TEST_F(RawPeerTest, NamesOfAServerNeverLeaveTheLocalDirectory) {
     const HostileServer server({{FrameType::kEntries, encode_listing({{"good", FileKind::kFile, 0644, 1, 1, false}, {name, FileKind::kFile, 0644, 1, 1, false}}).front()}});
     Client client(&cancelled_);
     ASSERT_TRUE(connect(client));
-    const auto items = expand_get_tree(client, "", scratch_.path("local/tree"), [](const std::string&) {});
+    const auto items = expand_get_tree(client, "", scratch_.path("local/tree"), false, [](const std::string&) {});
     ASSERT_FALSE(items) << name;
     EXPECT_EQ(items.error().code, FailureCode::kProtocol);
   }
@@ -539,7 +560,7 @@ TEST_F(RawPeerTest, ALocalLinkPlacedInATreeIsNotWrittenThrough) {
   scratch_.write("root/sub/f", "x");
   Client client(&cancelled_);
   ASSERT_TRUE(connect(client));
-  EXPECT_FALSE(expand_get_tree(client, "", scratch_.path("local/tree"), [](const std::string&) {}));
+  EXPECT_FALSE(expand_get_tree(client, "", scratch_.path("local/tree"), false, [](const std::string&) {}));
   EXPECT_TRUE(std::filesystem::is_empty(scratch_.path("outside")));
 }
 
