@@ -101,7 +101,9 @@ void RingReceiver::schedule(bool found, bool more) {
     return;
   }
   const Nanos idle = core_.now - active_at_;
-  const Nanos pause = std::clamp(idle < kEager ? 0 : idle / 8, std::max(busy_pause_, kShortestPause), kLongestPause);
+  // A device that takes its time is pause enough.
+  const Nanos least = core_.now - last_looked_ >= kSlowLook ? 0 : kShortestPause;
+  const Nanos pause = std::clamp(idle < kEager ? 0 : idle / 8, std::max(busy_pause_, least), kLongestPause);
   next_look_ = core_.now + pause;
 }
 

@@ -49,8 +49,9 @@ class RingReceiver {
   static constexpr std::uint32_t kMostSpan = 32;
   static constexpr Nanos kCoolAfter = 40 * kMillisecond;
   static constexpr Nanos kShortestPause = 2 * kMicrosecond;
+  static constexpr Nanos kSlowLook = 10 * kMicrosecond;
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
-  static constexpr Nanos kEager = 500 * kMicrosecond;         // so long without any pause
+  static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
   static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then
 
