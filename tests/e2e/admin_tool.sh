@@ -2,7 +2,7 @@
 # format refuses what is there; check names a planted bad block; repair restores a superblock; evict frees a slot; the lists read
 # it all without joining. Usage: admin_tool.sh PATH-OF-STP
 set -u
-stp=$1
+stp=$(realpath "$1")
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 cd "$directory" || exit 1
