@@ -141,6 +141,7 @@ int close_socket(Call& call) {
   if (ours && !abort && !socket->nonblocking && !socket->listening) {
     code = linger_on(call, *socket);
     error = call.engine().take_error(socket->id);
+    if (code == 0 && error.code == 0 && socket->lost) error = {ECONNRESET, Reason::kClosed};
   }
   runtime.forget(*socket);
   if (!ours) {

@@ -30,6 +30,7 @@ Runtime& Runtime::get() {
 void Runtime::on_ready(SocketId id, std::uint32_t bits) {
   Socket* socket = table_.find_id(id);
   if (socket == nullptr || joined_ == nullptr) return;
+  if ((bits & Ready::kDrained) != 0 && (bits & Ready::kHangUp) != 0) socket->lost = true;
   joined_->driving().ready(*socket, bits);
 }
 

@@ -15,6 +15,7 @@ struct Socket {
   SocketId id = 0;
   int fd = -1;
   bool closed = false;       // STPclose was called; threads that still wait on it get EBADF
+  bool lost = false;         // it ended and not everything accepted had been acknowledged
   bool nonblocking = false;
   bool listening = false;
   bool connect_pending = false;  // STPconnect began and its result was not told yet

@@ -29,6 +29,7 @@ void Conduit::start(const Identity& self, const Identity& peer) {
 
 void Conduit::end() {
   open_ = false;
+  gate_dirty_ = false;
   answers_.clear();
   sender_.stop();
   receiver_.stop();
@@ -46,7 +47,8 @@ void Conduit::refuse(const Identity& dead) {
 void Conduit::warm() { receiver_.warm(); }
 
 void Conduit::answer(SessionId session, MessageBody body) {
-  if (!open_ || answers_.size() >= kMostAnswers) return;
+  if (!open_) return;
+  if (answers_.size() >= kMostAnswers) return on_protocol_fault();
   answers_.emplace_back(session, std::move(body));
 }
 
@@ -112,6 +114,7 @@ void Conduit::pump(bool streaming) {
   if (!sender_.pump(*this, ack_to_publish())) return;
   ack_published_ = std::max(ack_published_, receiver_.taken());
   ack_waits_since_ = 0;
+  ack_soon_ = false;
   if (!streaming || !receiver_.hot()) receiver_.warm();  // most messages have an answer
 }
 
@@ -155,6 +158,7 @@ void Conduit::work(bool streaming) {
     decide_gate();
     receiver_.poll(*this, own_write_first(streaming), streaming ? kStreamPause : 0);
   }
+  if (self_ != core_.self) gate_dirty_ = false;  // an earlier life of mine: its column may be another host's now
   if (gate_dirty_ && !gate_writing_ && core_.may_write && core_.now >= gate_retry_at_) write_gate();
 }
 

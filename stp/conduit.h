@@ -61,7 +61,8 @@ class Conduit final : public MessageSource, public PacketHandler {
   // The caller waits for an acknowledgement of what was sent.
   void await_ack() { awaits_ack_ = true; }
 
-  // -- Answers that belong to no socket of mine (any more). Bounded; what does not fit is dropped and counted.
+  // -- Answers that belong to no socket of mine (any more). Bounded: a peer that provokes more
+  // than it takes has lost its mind.
   void answer(SessionId session, MessageBody body);
 
   std::uint64_t head() const { return sender_.head(); }

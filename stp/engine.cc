@@ -86,6 +86,7 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   void end_conduit(Slot slot, Reason reason);
   void on_gate(Slot sender, const Gate& gate);
   void take_faults();
+  void repeat_refusals();
   void work();
   Nanos next_deadline() const;
 
@@ -99,7 +100,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   bool alive_ = false;      // this incarnation is a member
   bool quiesced_ = true;
   bool shutting_down_ = false;
-  std::uint64_t ended_incarnation_ = 0;
+  Identity ended_;          // the last life that is over
+  Nanos next_refusals_ = 0;
 };
 
 // -- Who is there
@@ -110,12 +112,12 @@ void Engine::Impl::read_board() {
   view_.peers.resize(core.geometry().hosts);
   const Self& self = view_.self;
   if (alive_ && (self.state != MemberState::kMember || self.identity != core.self)) end_life(self.reason);
-  if (!alive_ && quiesced_ && self.state == MemberState::kMember && self.identity.incarnation != ended_incarnation_) begin_life();
+  if (!alive_ && quiesced_ && self.state == MemberState::kMember && self.identity != ended_) begin_life();
   // A life that ended before I ever saw it as a member: nothing of it is in flight.
   const bool ending = self.state == MemberState::kFenced || self.state == MemberState::kLeaving;
-  if (!alive_ && quiesced_ && ending && self.identity.incarnation != ended_incarnation_) {
-    ended_incarnation_ = self.identity.incarnation;
-    board_.note_quiesced(ended_incarnation_);
+  if (!alive_ && quiesced_ && ending && self.identity != ended_) {
+    ended_ = self.identity;
+    board_.note_quiesced(ended_.incarnation);
   }
   if (!alive_) return;
   for (Slot slot = 0; slot < conduits_.size(); ++slot) update_peer(slot);
@@ -132,7 +134,7 @@ void Engine::Impl::begin_life() {
 void Engine::Impl::end_life(Reason reason) {
   alive_ = false;
   quiesced_ = false;
-  ended_incarnation_ = core.self.incarnation;
+  ended_ = core.self;
   core.may_write = false;
   for (auto& conduit : conduits_)
     if (conduit) conduit->end();
@@ -142,7 +144,7 @@ void Engine::Impl::end_life(Reason reason) {
 void Engine::Impl::update_peer(Slot slot) {
   const bool myself = slot == core.self.slot;
   const Peer& peer = view_.peers[slot];
-  const bool wanted = myself || (peer.state == PeerState::kAlive && peer.identity != given_up_[slot] && peer.identity != refused_me_[slot]);
+  const bool wanted = myself ? given_up_[slot] != core.self : (peer.state == PeerState::kAlive && peer.identity != given_up_[slot] && peer.identity != refused_me_[slot]);
   const Identity& identity = myself ? core.self : peer.identity;
   auto& conduit = conduits_[slot];
   if (conduit && conduit->open() && (!wanted || conduit->peer() != identity))
@@ -169,18 +171,34 @@ void Engine::Impl::end_conduit(Slot slot, Reason reason) {
 void Engine::Impl::on_gate(Slot sender, const Gate& gate) {
   if (!alive_) return;
   auto& conduit = conduits_[sender];
+  const Peer& peer = view_.peers[sender];
+  const bool refused = gate.refused_incarnation == core.self.incarnation && gate.refused_nonce == core.self.nonce;
+  if (refused && sender != core.self.slot && gate.sender == peer.identity && peer.state == PeerState::kAlive) {
+    board_.want_rebirth(core.self.incarnation);
+    if (conduit && conduit->open()) end_conduit(sender, Reason::kRefused);
+    return;
+  }
   const bool known = conduit && conduit->open() && gate.sender == conduit->peer();
   if (!known) {
     // Somebody writes there whom I do not know (yet): have the leases read. An old gate makes no stir.
-    if (gate.receiver == core.self && gate.sender != given_up_[sender]) board_.nudge();
-    return;
-  }
-  if (gate.refused_incarnation == core.self.incarnation && gate.refused_nonce == core.self.nonce && sender != core.self.slot) {
-    board_.want_rebirth(core.self.incarnation);
-    end_conduit(sender, Reason::kRefused);
+    const bool past = gate.sender.incarnation < peer.identity.incarnation || (gate.sender == peer.identity && peer.state != PeerState::kUnknown);
+    if (gate.receiver == core.self && gate.sender != given_up_[sender] && !past) board_.nudge();
     return;
   }
   conduit->on_gate(gate);
+}
+
+// A refusing gate may be undone by an older write, and a new life of mine writes under another identity: as long as the
+// one whom I gave up lives on, it is told again.
+void Engine::Impl::repeat_refusals() {
+  constexpr Nanos kPeriod = kSecond;
+  if (core.now < next_refusals_) return;
+  next_refusals_ = core.now + kPeriod;
+  for (Slot slot = 0; slot < conduits_.size(); ++slot) {
+    const Peer& peer = view_.peers[slot];
+    if (conduits_[slot] && !conduits_[slot]->open() && peer.state == PeerState::kAlive && peer.identity == given_up_[slot])
+      conduits_[slot]->refuse(given_up_[slot]);
+  }
 }
 
 void Engine::Impl::take_faults() {
@@ -232,6 +250,7 @@ void Engine::Impl::work() {
     if (conduit->open() && conduit->stuck_for() > bound) on_peer_fault(slot, Reason::kStuck);
   }
   take_faults();
+  repeat_refusals();
   sockets.work();
   gate_row_.poll(view_.slots_in_use, eager);
 }
@@ -243,6 +262,7 @@ Nanos Engine::Impl::step(Nanos now) {
   const std::uint64_t before = activity();
   bool reaped = false;
   for (int round = 0; round < kMostRounds; ++round) {
+    core.may_write = core.may_write && board_.lease_good(now);  // completions submit, too
     const std::size_t completions = core.io.reap();
     reaped |= completions > 0;
     take_faults();
@@ -256,7 +276,7 @@ Nanos Engine::Impl::step(Nanos now) {
   }
   if (!alive_ && !quiesced_ && core.io.in_flight() == 0) {
     quiesced_ = true;
-    board_.note_quiesced(ended_incarnation_);
+    board_.note_quiesced(ended_.incarnation);
     view_.version = 0;  // a new life may already be on the board
   }
   board_.note_progress();

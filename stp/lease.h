@@ -32,6 +32,8 @@ namespace stp {
 
 inline constexpr std::uint64_t kLeaseMagic = magic("STPLEASE");
 inline constexpr std::uint16_t kProtocolVersion = 1;
+// What others say of a slot's incarnations is believed only this far above what is known: each life adds less than 2^16.
+inline constexpr std::uint64_t kSaneDistance = 1u << 24;
 
 enum class LeaseState : std::uint8_t { kFree = 1, kClaim = 2, kOwned = 3 };
 std::string_view to_string(LeaseState state);

@@ -180,6 +180,7 @@ std::optional<Slot> PeerWatch::refuser() const {
     if (r.state != PeerState::kAlive || slot == self_.slot || self_.slot >= r.lease.seen.size()) continue;
     const Seen& me = r.lease.seen[self_.slot];
     const bool mine = me.incarnation == self_.incarnation && me.nonce == self_.nonce;
+    if (me.incarnation > self_.incarnation + kSaneDistance) continue;  // nonsense must not chase me from life to life
     if (mine ? (me.flags & Seen::kRefused) != 0 : me.incarnation >= self_.incarnation) return slot;
   }
   return std::nullopt;

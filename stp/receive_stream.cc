@@ -109,7 +109,7 @@ bool ReceiveStream::start_read(std::function<void()> done) {
       return;
     }
     self->on_read(piece, error);
-    if (self->changed_) self->changed_();
+    self->tell_changed();
   });
   return true;
 }
@@ -123,17 +123,41 @@ void ReceiveStream::on_read(const PiecePtr& piece, int error) {
     advance();
     return;
   }
-  if (error == 0) ++core_.counters.damaged_extents;
+  if (error != 0) return rest_after_error(piece);
+  piece->failing_since = 0;
+  ++core_.counters.damaged_extents;
   read_again(piece);
+}
+
+// The storage failed, not the data: it is waited for as long as a host may be silent.
+void ReceiveStream::rest_after_error(const PiecePtr& piece) {
+  if (piece->failing_since == 0) piece->failing_since = core_.now;
+  --piece->reads;
+  if (core_.now - piece->failing_since > patience()) {
+    failed_ = true;
+    return;
+  }
+  rest(piece, kErrorRest);
+}
+
+void ReceiveStream::rest(const PiecePtr& piece, Nanos span) {
+  piece->state = Piece::State::kResting;
+  core_.timers.at(core_.now + span, [self = shared_from_this(), piece] {
+    if (piece->state == Piece::State::kResting) piece->state = Piece::State::kWaiting;
+    self->tell_changed();
+  });
+}
+
+Nanos ReceiveStream::patience() const { return static_cast<Nanos>(core_.superblock().timing.detection_ms()) * kMillisecond; }
+
+// A copy is called: what it does may end this stream.
+void ReceiveStream::tell_changed() {
+  if (const Changed changed = changed_) changed();
 }
 
 void ReceiveStream::read_again(const PiecePtr& piece) {
   if (piece->reads < kMostReads) {
-    piece->state = Piece::State::kResting;
-    core_.timers.at(core_.now + (kFirstRest << (2 * piece->reads)), [self = shared_from_this(), piece] {
-      if (piece->state == Piece::State::kResting) piece->state = Piece::State::kWaiting;
-      if (self->changed_) self->changed_();
-    });
+    rest(piece, kFirstRest << (2 * piece->reads));
     return;
   }
   if (piece->attempt + 1 >= kMostAttempts) {
@@ -143,11 +167,10 @@ void ReceiveStream::read_again(const PiecePtr& piece) {
   piece->state = Piece::State::kNacked;
   nacks_.push_back({.offset = piece->offset, .length = piece->length, .attempt = piece->attempt});
   // The peer may never answer: then the session ends, in bounded time.
-  const Nanos bound = static_cast<Nanos>(core_.superblock().timing.detection_ms()) * kMillisecond;
-  core_.timers.at(core_.now + bound, [self = shared_from_this(), piece, attempt = piece->attempt] {
+  core_.timers.at(core_.now + patience(), [self = shared_from_this(), piece, attempt = piece->attempt] {
     if (piece->state != Piece::State::kNacked || piece->attempt != attempt || self->changed_ == nullptr) return;
     self->failed_ = true;
-    self->changed_();
+    self->tell_changed();
   });
 }
 
@@ -202,6 +225,8 @@ void ReceiveStream::drop_ready() {
 
 void ReceiveStream::abandon() {
   changed_ = nullptr;
+  budget_.give_back(window_);
+  window_ = 0;
   for (const PiecePtr& piece : pieces_)
     if (piece->state != Piece::State::kReading) core_.buffers.give_back(std::move(piece->buffer));
   pieces_.clear();
@@ -210,7 +235,10 @@ void ReceiveStream::abandon() {
 
 // A sender that uses up most of its credit while the program keeps reading gets more of it.
 void ReceiveStream::grow_window() {
-  if (window_ >= most_window_ || granted_ - expected_ > window_ / 4) return;
+  if (window_ >= most_window_) return;
+  // Below a few extents credit never runs out, because nothing but packets fits into it: there what was read counts.
+  const bool young = window_ < 2 * kExtentBytes && read_ >= window_;
+  if (!young && granted_ - expected_ > window_ / 4) return;
   const std::uint32_t more = std::min(window_, most_window_ - window_);
   if (budget_.take(more)) window_ += more;
 }

@@ -57,10 +57,11 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   bool queued_for_read = false;  // the scheduler's mark
 
  private:
-  static constexpr std::uint32_t kFirstWindow = 256 * 1024;
+  static constexpr std::uint32_t kFirstWindow = 64 * 1024;
   static constexpr int kMostReads = 4;      // of one announced extent before it is asked for again
   static constexpr std::uint32_t kMostAttempts = 4;
   static constexpr Nanos kFirstRest = 2 * kMillisecond;
+  static constexpr Nanos kErrorRest = 50 * kMillisecond;
 
   struct Piece {
     std::uint64_t offset = 0;
@@ -72,6 +73,7 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
     std::uint64_t hash = 0;
     std::uint32_t attempt = 0;
     int reads = 0;
+    Nanos failing_since = 0;
     AlignedBuffer buffer;
     std::uint64_t end() const { return offset + length; }
   };
@@ -80,6 +82,10 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   PiecePtr next_piece() const;
   void on_read(const PiecePtr& piece, int error);
   void read_again(const PiecePtr& piece);
+  void rest_after_error(const PiecePtr& piece);
+  void rest(const PiecePtr& piece, Nanos span);
+  Nanos patience() const;
+  void tell_changed();
   void advance();
   void drop_ready();
   bool credit_due() const;

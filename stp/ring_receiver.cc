@@ -85,10 +85,8 @@ void RingReceiver::on_read(PacketHandler& handler, std::uint32_t blocks, int err
         missing_since_ = core_.now;
       }
     }
-    if (last_look_) {
-      hot_ = false;
-      last_look_ = false;
-    }
+    if (last_look_ && announced_ <= taken_) hot_ = false;
+    last_look_ = false;
   }
   schedule(found > 0, found == blocks);
 }
@@ -116,7 +114,6 @@ bool RingReceiver::take(PacketHandler& handler, ConstBytes block) {
   if (packet.sequence != sequence) return false;
   taken_ = sequence;
   ++core_.counters.packets_taken;
-  handler.on_ack_in_packet(packet.ack);
   const std::uint64_t life = life_;
   MessageReader reader(packet);
   while (auto message = reader.next()) {
@@ -126,6 +123,8 @@ bool RingReceiver::take(PacketHandler& handler, ConstBytes block) {
   }
   core_.counters.unknown_messages += reader.unknown();
   if (reader.malformed()) handler.on_protocol_fault();
+  // After the messages: a reset in the packet must not find its socket gone because the ack had settled it.
+  handler.on_ack_in_packet(packet.ack);
   return true;
 }
 

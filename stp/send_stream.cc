@@ -36,7 +36,11 @@ void SendStream::add_segment(std::size_t more) {
   segment->offset = accepted_;
   const std::uint64_t waiting = accepted_ - emitted_;
   segment->bulk = more >= core_.config.inline_max_bytes || waiting >= core_.config.inline_max_bytes;
-  segment->buffer = core_.buffers.take(segment->bulk ? kExtentBytes : more);
+  // When memory runs short a whole extent's buffer is too much for a few bytes.
+  const bool plenty = budget_.left() >= kExtentBytes;
+  segment->buffer = core_.buffers.take(segment->bulk && plenty ? kExtentBytes : more);
+  budget_.take_always(segment->buffer.size());
+  budgeted_ += segment->buffer.size();
   pending_.push_back(std::move(segment));
 }
 
@@ -54,8 +58,6 @@ std::size_t SendStream::take(ConstBytes data) {
     accepted_ += n;
     left -= n;
   }
-  budget_.take_always(count);
-  budgeted_ += count;
   return count;
 }
 
@@ -76,22 +78,24 @@ void SendStream::release(const SegmentPtr& segment) {
   }
   if (segment->extent != CacheRegion::kNone) cache_.give_back(peer_, segment->extent);
   segment->extent = CacheRegion::kNone;
-  core_.buffers.give_back(std::move(segment->buffer));
+  let_go(*segment);
+}
+
+void SendStream::let_go(Segment& segment) {
+  budgeted_ -= segment.buffer.size();
+  budget_.give_back(segment.buffer.size());
+  core_.buffers.give_back(std::move(segment.buffer));
 }
 
 bool SendStream::on_consumed(std::uint64_t offset) {
   if (offset > emitted_) return false;
   if (offset <= consumed_) return true;
-  const std::uint64_t before = acked();
   consumed_ = offset;
   while (!announced_.empty() && announced_.front()->end() <= offset) {
     std::erase(renewing_, announced_.front());
     release(announced_.front());
     announced_.pop_front();
   }
-  const std::uint64_t freed = std::min(acked() - before, budgeted_);
-  budgeted_ -= freed;
-  budget_.give_back(freed);
   return true;
 }
 
@@ -112,15 +116,11 @@ bool SendStream::on_nack(std::uint64_t offset, std::uint32_t length, std::uint32
 }
 
 void SendStream::on_packet_acked(std::uint64_t sequence) {
-  const std::uint64_t before = acked();
   while (!unacked_packets_.empty() && unacked_packets_.front().sequence <= sequence) {
     inline_acked_ = std::max(inline_acked_, unacked_packets_.front().end);
     unacked_packets_.pop_front();
   }
   if (fin_emitted_ && fin_sequence_ <= sequence) fin_acked_ = true;
-  const std::uint64_t freed = std::min(acked() - before, budgeted_);
-  budgeted_ -= freed;
-  budget_.give_back(freed);
 }
 
 // A segment meant for an extent goes in packets when it is a short tail with nothing ahead of it, or when the credit will
@@ -168,7 +168,8 @@ bool SendStream::emit_inline(PacketBuilder& packet, SessionId session, std::uint
   emitted_ = start + n;
   note_emitted(sequence);
   if (segment.sent == segment.filled) {
-    core_.buffers.give_back(std::move(segment.buffer));
+    if (segment.extent != CacheRegion::kNone) cache_.give_back(peer_, segment.extent);  // its write had failed
+    let_go(segment);
     pending_.pop_front();
   }
   return true;
@@ -246,10 +247,12 @@ bool SendStream::start_write(std::function<void()> done) {
   const SegmentPtr segment = next_bulk();
   if (segment == nullptr) return false;
   const std::uint32_t extent = cache_.take(peer_);
-  if (extent == CacheRegion::kNone) return false;
-  // A renewal goes to another place; the old one is free once nothing of it is in flight, which is now.
-  if (segment->extent != CacheRegion::kNone) cache_.give_back(peer_, segment->extent);
-  segment->extent = extent;
+  // A renewal goes to another place when there is one, else to the same: nothing of it is in flight any more.
+  if (extent == CacheRegion::kNone && segment->extent == CacheRegion::kNone) return false;
+  if (extent != CacheRegion::kNone) {
+    if (segment->extent != CacheRegion::kNone) cache_.give_back(peer_, segment->extent);
+    segment->extent = extent;
+  }
   segment->hash = hash64(segment->offset, {segment->buffer.data(), segment->filled});
   write(segment, std::move(done));
   return true;
@@ -271,20 +274,28 @@ void SendStream::write(const SegmentPtr& segment, std::function<void()> done) {
                    else
                      self->rest(segment);
                    done();
-                   if (self->changed_) self->changed_();
+                   self->tell_changed();
                  });
 }
 
-// After an I/O error: tried again elsewhere, later and later, until it has failed too often.
+// A copy is called: what it does may end this stream.
+void SendStream::tell_changed() {
+  if (const Changed changed = changed_) changed();
+}
+
+// After an I/O error: tried again elsewhere, for as long as a host may be silent.
 void SendStream::rest(const SegmentPtr& segment) {
-  if (++segment->errors >= kMostWriteErrors) {
+  const Nanos bound = static_cast<Nanos>(core_.superblock().timing.detection_ms()) * kMillisecond;
+  if (segment->errors == 0) segment->failing_since = core_.now;
+  segment->errors = std::min(segment->errors + 1, kMostDoublings);
+  if (core_.now - segment->failing_since > bound) {
     failed_ = true;
     return;
   }
   segment->resting = true;
   core_.timers.at(core_.now + (kFirstRest << segment->errors), [self = shared_from_this(), segment] {
     segment->resting = false;
-    if (self->changed_) self->changed_();
+    self->tell_changed();
   });
 }
 

@@ -58,7 +58,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
 
  private:
   static constexpr std::uint32_t kMostAttempts = 16;  // a peer that asks more often wants to keep me busy
-  static constexpr int kMostWriteErrors = 8;
+  static constexpr int kMostDoublings = 4;
   static constexpr Nanos kFirstRest = 10 * kMillisecond;
 
   struct Segment {
@@ -74,6 +74,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
     bool doomed = false;    // let go when the write lands
     bool resting = false;   // after an I/O error
     int errors = 0;
+    Nanos failing_since = 0;
     AlignedBuffer buffer;
     std::uint64_t end() const { return offset + filled; }
   };
@@ -89,6 +90,8 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   void write(const SegmentPtr& segment, std::function<void()> done);
   void release(const SegmentPtr& segment);
   void rest(const SegmentPtr& segment);
+  void let_go(Segment& segment);
+  void tell_changed();
   void note_emitted(std::uint64_t sequence);
 
   Core& core_;
@@ -102,7 +105,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   std::uint64_t limit_ = 0;    // the peer's credit
   std::uint64_t consumed_ = 0;
   std::uint64_t inline_acked_ = 0;
-  std::uint64_t budgeted_ = 0;  // bytes of the shared budget that this stream holds
+  std::uint64_t budgeted_ = 0;  // bytes of the shared budget that this stream's buffers hold
   std::deque<SegmentPtr> pending_;    // not yet (fully) emitted
   std::deque<SegmentPtr> announced_;  // extents not yet consumed
   std::deque<SegmentPtr> renewing_;   // announced, asked for again: to write, writing, or landed and to announce

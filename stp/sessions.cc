@@ -21,6 +21,7 @@ void Sockets::begin_session(Socket& s, Slot peer, SessionId session) {
   s.peer_identity = peers_.identity(peer);
   s.peer_name = peers_.name(peer);
   s.session = session;
+  s.talking = false;  // it may still stand in the line of another peer, who will pass it over
   const auto changed = [this, id = s.id] { on_stream_changed(id); };
   if (s.rx) s.rx->abandon();
   s.tx = std::make_shared<SendStream>(core_, cache_, send_budget_, peer, s.send_buffer, changed);
@@ -51,13 +52,31 @@ void Sockets::open_next_instance(Socket& s) {
 }
 
 void Sockets::arm_connect_timeout(SocketId id, std::uint64_t counter) {
-  Nanos timeout = core_.config.connect_timeout;
-  if (timeout == 0) timeout = 2 * static_cast<Nanos>(core_.superblock().timing.detection_ms()) * kMillisecond;
+  const Nanos timeout = core_.config.connect_timeout != 0 ? core_.config.connect_timeout : patience();
   core_.timers.at(core_.now + timeout, [this, id, counter] {
     Socket* s = find(id);
     if (s == nullptr || s->phase != Socket::Phase::kOpening || s->session.counter != counter) return;
     reset(*s, ETIMEDOUT, Reason::kSilent, Reason::kAborted);
   });
+}
+
+// No honest wait for a peer lasts longer.
+Nanos Sockets::patience() const { return 2 * static_cast<Nanos>(core_.superblock().timing.detection_ms()) * kMillisecond; }
+
+// A closed socket whose peer takes nothing for that long is given up: it holds memory, a port and an SCB.
+void Sockets::arm_close_timeout(SocketId id, std::uint64_t acked_before) {
+  core_.timers.at(core_.now + patience(), [this, id, acked_before] {
+    Socket* s = find(id);
+    if (s == nullptr || s->phase != Socket::Phase::kEstablished) return;
+    if (s->tx->acked() > acked_before) return arm_close_timeout(id, s->tx->acked());
+    reset(*s, ETIMEDOUT, Reason::kSilent, Reason::kAborted);
+  });
+}
+
+// Counters of sessions begin anew with each life of a peer: the entry may be another socket's by now.
+void Sockets::forget_session(const Socket& s) {
+  const auto it = sessions_.find({s.peer, s.session});
+  if (it != sessions_.end() && it->second == s.id) sessions_.erase(it);
 }
 
 void Sockets::on_open(Slot peer, SessionId id, const OpenMessage& m) {
@@ -105,7 +124,7 @@ void Sockets::on_refuse(Socket& s, const RefuseMessage& m) {
   // "Nobody listens there" of one instance is worth less than a full queue of another.
   const bool weaker = s.error.code != 0 && m.reason == Reason::kNoListener;
   if (!weaker) s.error = {ECONNREFUSED, m.reason};
-  sessions_.erase({s.peer, s.session});
+  forget_session(s);
   s.tx->abandon();
   open_next_instance(s);
 }
@@ -113,15 +132,15 @@ void Sockets::on_refuse(Socket& s, const RefuseMessage& m) {
 // -- Ending
 
 void Sockets::over(Socket& s, int code, Reason reason) {
-  sessions_.erase({s.peer, s.session});
+  forget_session(s);
   const bool all_settled = s.phase == Socket::Phase::kEstablished && s.tx->settled() && s.send_shut;
   if (s.phase == Socket::Phase::kEstablished && !s.tx->settled()) s.lost = true;
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();
   s.open_due = s.open_ack_due = false;
   // Both directions had come to their end: there is nothing to complain about.
-  if (!(all_settled && s.rx->complete())) s.error = {code, reason};
-  else s.error_taken = true;
+  s.error_taken = all_settled && s.rx->complete();
+  if (!s.error_taken) s.error = {code, reason};
   if (s.closed) {
     if (!s.drained_told) destroy(s);
     return;
@@ -149,7 +168,7 @@ void Sockets::finish_closed(Socket& s) {
   const bool unread = s.tell_unread && s.rx->dropped() > s.dropped_before;
   // Announced extents that were not fetched yet would be waited for at the other end, for ever.
   if (unread || s.rx->fetching()) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
-  sessions_.erase({s.peer, s.session});
+  forget_session(s);
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();
   destroy(s);
@@ -166,7 +185,7 @@ void Sockets::on_peer_down(Slot peer, Reason reason) {
     if (s == nullptr || s->drained_told) continue;
     if (s->phase == Socket::Phase::kOpening) {
       s->error = {reason == Reason::kHostDead || reason == Reason::kHostLeft ? EHOSTDOWN : ECONNRESET, reason};
-      sessions_.erase({s->peer, s->session});
+      forget_session(*s);
       s->tx->abandon();
       open_next_instance(*s);
     } else {

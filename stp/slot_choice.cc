@@ -59,7 +59,7 @@ void SlotChooser::observe(const LeaseSweep& sweep) {
   for (const LeaseReading& reading : sweep.slots) {
     if (!reading.good()) continue;
     for (Slot slot = 0; slot < slots_.size() && slot < reading.lease().seen.size(); ++slot)
-      if (const auto seen = reading.lease().seen[slot].incarnation; seen <= kLastIncarnation)
+      if (const auto seen = reading.lease().seen[slot].incarnation; seen <= kLastIncarnation && seen <= slots_[slot].highest + kSaneDistance)
         slots_[slot].highest = std::max(slots_[slot].highest, seen);
   }
 }

@@ -113,7 +113,7 @@ SocketResult<void> Sockets::connect(SocketId id, const Address& peer, bool wait_
   s->wait_for_accept = wait_for_accept;
   s->instances = std::move(*instances);
   s->error = {};
-  s->error_taken = false;
+  s->error_taken = s->send_shut = s->lost = s->tell_unread = false;
   open_next_instance(*s);
   return no(EINPROGRESS);
 }
@@ -131,7 +131,10 @@ SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data) {
   if (s->send_shut) return no(EPIPE);
   if (data.empty()) return std::size_t{0};
   const std::size_t n = s->tx->take(data);
-  if (n == 0) return no(EAGAIN, Reason::kSendBufferFull);
+  if (n == 0) {
+    s->ready &= ~Ready::kWrite;  // so that the next room is news
+    return no(EAGAIN, Reason::kSendBufferFull);
+  }
   if (s->tx->room() == 0) s->ready &= ~Ready::kWrite;
   touch(*s);
   return n;
@@ -190,7 +193,7 @@ void Sockets::close(SocketId id, bool abort) {
       Socket& waiting = *find(queued);
       waiting.listener = 0;
       waiting.closed = true;
-      reset(waiting, ECONNABORTED, Reason::kListenerClosed, Reason::kListenerClosed);
+      if (waiting.phase == Socket::Phase::kEstablished) reset(waiting, ECONNABORTED, Reason::kListenerClosed, Reason::kListenerClosed);
       destroy(waiting);
     }
     destroy(*s);
@@ -211,6 +214,7 @@ void Sockets::close(SocketId id, bool abort) {
   s->rx->discard();
   s->send_shut = true;
   s->tx->finish();
+  arm_close_timeout(id, s->tx->acked());
   write_scb(*s, true);
   touch(*s);
 }
@@ -229,7 +233,7 @@ SocketResult<SocketInfo> Sockets::info(SocketId id) const {
   out.ready = ready_bits(*s);
   out.local = {peers_.my_name(), core_.superblock().stg, s->port};
   if (s->kind == Socket::Kind::kSession) out.peer = {s->peer_name, core_.superblock().stg, s->peer_port};
-  if (!s->error_taken) out.error = s->error;
+  if (!s->error_taken && s->phase != Socket::Phase::kOpening) out.error = s->error;
   if (s->rx) out.readable_bytes = s->rx->discarding() ? 0 : s->rx->readable();
   if (s->tx) out.unacknowledged_bytes = s->tx->accepted() - s->tx->acked();
   return out;
@@ -237,7 +241,7 @@ SocketResult<SocketInfo> Sockets::info(SocketId id) const {
 
 SocketError Sockets::take_error(SocketId id) {
   Socket* s = find(id);
-  if (s == nullptr || s->error_taken) return {};
+  if (s == nullptr || s->error_taken || s->phase == Socket::Phase::kOpening) return {};
   s->error_taken = s->error.code != 0;
   return s->error;
 }
@@ -246,7 +250,9 @@ void Sockets::set_send_buffer(SocketId id, std::uint32_t bytes) {
   Socket* s = find(id);
   if (s == nullptr) return;
   s->send_buffer = std::clamp(bytes, 4096u, 64u << 20);
-  if (s->tx) s->tx->set_buffer(s->send_buffer);
+  if (!s->tx) return;
+  s->tx->set_buffer(s->send_buffer);
+  tell_ready(*s, false);
 }
 
 void Sockets::set_receive_window(SocketId id, std::uint32_t bytes) {

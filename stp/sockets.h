@@ -93,6 +93,9 @@ class Sockets {
   void begin_session(Socket& socket, Slot peer, SessionId session);
   void open_next_instance(Socket& socket);
   void arm_connect_timeout(SocketId id, std::uint64_t counter);
+  void arm_close_timeout(SocketId id, std::uint64_t acked_before);
+  Nanos patience() const;
+  void forget_session(const Socket& socket);
   void over(Socket& socket, int code, Reason reason);                      // ends a session on this side
   void reset(Socket& socket, int code, Reason reason, Reason tell_peer);  // and tells the peer
   void finish_closed(Socket& socket);

@@ -17,7 +17,7 @@ class WriteBehind {
   void mark(std::uint32_t index);
   void clear() { dirty_.clear(); }
   void work();
-  Nanos next_deadline() const { return dirty_.empty() || in_flight_ >= kDepth ? kNever : due_; }
+  Nanos next_deadline() const { return dirty_.empty() || in_flight_ > 0 ? kNever : due_; }
   bool idle() const { return in_flight_ == 0; }
 
  private:

@@ -85,7 +85,7 @@ TEST_F(EngineTest, StreamsBulkDataUnalteredToItsEnd) {
   connect_pair();
   const std::string text = pattern(5'000'001);
   EXPECT_EQ(stream(text), text);
-  EXPECT_GT(alpha().counters().extents_sent, 10u);
+  EXPECT_GE(alpha().counters().extents_sent, 10u);  // the first windows fit into packets only
 }
 
 TEST_F(EngineTest, ClosesWhenEverythingIsAcknowledged) {
