@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+
 #include "stp/lease.h"
 #include "tests/sim/workload.h"
 
@@ -55,8 +57,8 @@ void SimChecks::check_self(SimProcess& process, const MembershipBoard::View& bef
   if (self.state == before.self.state && self.identity == before.self.identity) return;
   if (world_.verbose()) world_.say(fmt::format("{} is {} ({}) {}", process.label(), text(self.state), text(self.identity), self.why));
   if (self.state == MemberState::kFenced || self.state == MemberState::kStopped) {
-    // A second host of a name is to be refused; that is how it is.
-    const bool own_fault = process.suffered() || plan_.anybody_may_suffer() || (self.state == MemberState::kStopped && process.may_be_refused());
+    // A second host of a name is to be refused, and one for whom no slot is free; that is how it is.
+    const bool own_fault = process.suffered() || plan_.anybody_may_suffer() || (self.state == MemberState::kStopped && (process.may_be_refused() || self.error_code == ENOSPC));
     process.note_suffering(text(self.state));
     if (!own_fault) world_.fail("nobody stops without a reason", fmt::format("{} is {}: {}", process.label(), text(self.state), self.why));
     return;
@@ -125,13 +127,14 @@ void SimChecks::write_submitted(ProcessId id, std::uint64_t block, ConstBytes da
   }
   const OpenedBlock opened = open_any_block(data, kLeaseMagic);
   const bool lease = block < g.gate_first;
-  if (!writer.hostile() && lease && opened.fault != BlockFault::kNone)
+  if (lease && opened.fault != BlockFault::kNone)
     return world_.fail("leases are whole", fmt::format("{} writes a lease that does not check: {}", writer.label(), to_string(opened.fault)));
-  if (!lease && slot != writer.self().identity.slot && !writer.hostile())
+  if (writer.hostile()) return;
+  if (!lease && slot != writer.self().identity.slot)
     return world_.fail("one writer a block", fmt::format("{} writes block {} of slot {}", writer.label(), block, slot));
   for (SimProcess* other : processes_) {
     if (other->id() == id || other->self().identity.slot != slot || !other->believes_member() || other->frozen()) continue;
-    if (excused(writer, *other) || writer.hostile()) continue;
+    if (excused(writer, *other)) continue;
     return world_.fail("one writer a block", fmt::format("{} writes block {}, which belongs to {}", writer.label(), block, other->label()));
   }
 }
@@ -159,6 +162,18 @@ void SimChecks::stream_failed(SimProcess& mine, const Stream* stream, bool i_con
                                                               stream->id, from_me.sent, to_me.received, error.code, describe(error.reason)));
 }
 
+void SimChecks::drained_well(const SimProcess& sender, const Stream& stream, bool i_connected) {
+  const ProcessId id = i_connected ? stream.to : stream.from;
+  const Flow& flow = i_connected ? stream.forth : stream.back;
+  if (id == 0 || flow.deaf || flow.cut || sender.suffered()) return;
+  SimProcess& receiver = process(id);
+  if (!receiver.alive() || receiver.suffered() || receiver.engine() == nullptr) return;
+  const auto info = receiver.engine()->info(i_connected ? stream.to_socket : stream.from_socket);
+  if (!info || flow.received + info->readable_bytes >= flow.sent) return;
+  world_.fail("what was acknowledged is there", fmt::format("{} closed stream {:x}, and was told that all {} bytes arrived; {} has {} and {} to read", sender.label(),
+                                                            stream.id, flow.sent, receiver.label(), flow.received, info->readable_bytes));
+}
+
 void SimChecks::clone_beats(SimProcess& process) {
   process.note_suffering("a clone of it beats");
   clones_.push_back({.process = &process, .identity = process.self().identity, .since = world_.now()});
@@ -184,7 +199,7 @@ void SimChecks::note_damaged_leases(SimStorage& storage) {
 
 void SimChecks::everything_ended() {
   for (SimProcess* p : processes_) {
-    if (!p->alive() || p->frozen() || p->hostile() || world_.failed()) continue;
+    if (!p->alive() || p->frozen() || world_.failed()) continue;
     const std::string open = p->workload().describe_open();
     if (!open.empty()) world_.fail("all work ends once faults stop", fmt::format("{} still has {}", p->label(), open));
   }

@@ -30,6 +30,8 @@ class SimChecks final : public StorageWatcher {
 
   // An error on one's end of a stream that its other end did not ask for: fails the run unless somebody suffered.
   void stream_failed(SimProcess& mine, const Stream* stream, bool i_connected, const SocketError& error, const char* where);
+  // A closed socket of `sender` was said to be drained, with nothing lost.
+  void drained_well(const SimProcess& sender, const Stream& stream, bool i_connected);
   // Somebody beats with this process's identity from now on: it must stop before long.
   void clone_beats(SimProcess& process);
 

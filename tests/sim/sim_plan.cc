@@ -52,8 +52,9 @@ void choose_faults(Plan& plan, SimRandom& random) {
   StorageFaults& calm = plan.calm;
   calm.fastest = 20 * kMicrosecond;
   calm.slowest = random.log_between(kMillisecond, 16 * kMillisecond);
-  calm.slow_chance = random.chance(0.5) ? 0.01 : 0;
+  calm.slow_chance = random.chance(0.6) ? 0.01 : 0;
   calm.slow_max = 120 * kMillisecond;
+  calm.slow_bulk_max = 600 * kMillisecond;
   calm.sector_tears = random.chance(0.6);
   calm.late_max = late - 100 * kMillisecond;
   StorageFaults& f = plan.faults;

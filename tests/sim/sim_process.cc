@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "tests/sim/sim_checks.h"
+#include "tests/sim/sim_rogue.h"
 #include "tests/sim/workload.h"
 
 namespace stp::sim {
@@ -48,7 +49,8 @@ void SimProcess::start() {
   engine.send_buffer_bytes = context_.plan.send_buffer_bytes;
   engine.inline_max_bytes = context_.plan.inline_max_bytes;
   engine.poll_max = context_.plan.poll_max;
-  if (!context_.plan.members_only) engine_ = std::make_unique<Engine>(engine, *engine_medium_, board_, engine_random_, *this);
+  if (!context_.plan.members_only && !hostile_) engine_ = std::make_unique<Engine>(engine, *engine_medium_, board_, engine_random_, *this);
+  if (hostile_ && !context_.plan.members_only) rogue_ = std::make_unique<SimRogue>(context_, *this, *engine_medium_);
   workload_ = std::make_unique<Workload>(context_, *this);
   if (context_.world.verbose()) context_.world.say(fmt::format("{} starts on machine {}", label(), machine_.id));
   schedule(membership_stepper_, context_.world.now(), &SimProcess::run_membership);
@@ -75,6 +77,7 @@ void SimProcess::crash(SimStorage::Death death) {
   workload_->process_gone();
   membership_medium_->die(death);
   engine_medium_->die(death);
+  last_counters_ = counters();
   engine_.reset();
   membership_.reset();
   context_.world.trace(id_, 0xdead);
@@ -181,7 +184,8 @@ void SimProcess::run_bystander() {
   const Self& self = view_.self;
   if (self.state == MemberState::kFenced || self.state == MemberState::kLeaving) board_.note_quiesced(self.identity.incarnation);
   if (life_ == Life::kLeaving) board_.want_leave();
-  after_step(engine_stepper_, local_now() + 50 * kMillisecond, 0, "bystander", &SimProcess::run_engine);
+  const Nanos pause = rogue_ ? rogue_->step() : 50 * kMillisecond;
+  after_step(engine_stepper_, local_now() + pause, 0, "bystander", &SimProcess::run_engine);
 }
 
 void SimProcess::finish_if_over() {
@@ -196,6 +200,7 @@ void SimProcess::finish_if_over() {
   context_.world.after(0, [this] {
     membership_medium_->die(SimStorage::Death::kProcess);
     engine_medium_->die(SimStorage::Death::kProcess);
+    last_counters_ = counters();
     engine_.reset();
     membership_.reset();
     machine_.locks.release_all(id_);

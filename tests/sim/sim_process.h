@@ -16,6 +16,7 @@
 namespace stp::sim {
 
 class SimChecks;
+class SimRogue;
 class Workload;
 
 struct SimContext {
@@ -81,6 +82,8 @@ class SimProcess final : public EngineEvents {
   Engine* engine() { return engine_.get(); }
   Workload& workload() { return *workload_; }
   MembershipBoard& board() { return board_; }
+  // Of the engine, also when it is gone.
+  EngineCounters counters() const { return engine_ ? engine_->counters() : last_counters_; }
   SimRandom& random() { return random_; }
   // Something was queued: step the engine soon.
   void wake_engine(Nanos delay = 0);
@@ -121,6 +124,8 @@ class SimProcess final : public EngineEvents {
   std::unique_ptr<SimMedium> membership_medium_, engine_medium_;
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<Engine> engine_;
+  EngineCounters last_counters_;
+  std::unique_ptr<SimRogue> rogue_;  // in the engine's place
   std::unique_ptr<Workload> workload_;
   Stepper membership_stepper_, engine_stepper_;
 };

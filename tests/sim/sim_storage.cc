@@ -113,7 +113,7 @@ void SimStorage::submit(SimMedium& medium, const IoRequest& request) {
   io->submitted = world_.now();
   io->place = request.block;
   Nanos takes = random_.log_between(faults_.fastest, faults_.slowest);
-  if (random_.chance(faults_.slow_chance)) takes = random_.between(takes, faults_.slow_max);
+  if (random_.chance(faults_.slow_chance)) takes = random_.between(takes, request.blocks > 1 ? std::max(faults_.slow_max, faults_.slow_bulk_max) : faults_.slow_max);
   io->completes = world_.now() + takes;
   if (random_.chance(faults_.error_chance)) {
     io->error = EIO;

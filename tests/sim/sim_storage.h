@@ -40,6 +40,7 @@ struct StorageFaults {
   Nanos slowest = 5 * kMillisecond;
   double slow_chance = 0;             // and now and then up to this long
   Nanos slow_max = 0;
+  Nanos slow_bulk_max = 0;            // of more than one block
   bool sector_tears = false;
   double undo_chance = 0;
   Nanos undo_max = 0;

@@ -24,6 +24,7 @@ struct Flow {
 struct Stream {
   std::uint64_t id = 0;
   ProcessId from = 0, to = 0;  // to: 0 until accepted
+  std::string from_name;  // of the host, when it connected
   SocketId from_socket = 0, to_socket = 0;
   Flow forth, back;
   Flow& flow(bool is_forth) { return is_forth ? forth : back; }

@@ -60,14 +60,33 @@ SeedResult Simulation::run() {
   for (auto& p : processes_)
     if (p->alive() && p->workload().probes_open() != 0)
       world_.fail("service once faults stop", fmt::format("{} waits for {}", p->label(), p->workload().describe_open()));
+  if (world_.verbose()) tell_leases();
   if (!world_.failed()) leave_all();
   world_.run_until(end + plan_.leave);
   if (!world_.failed()) check_all_left();
-  SeedResult result{.seed = plan_.seed, .failure = world_.failure(), .plan = plan_.text(), .trace = world_.trace_hash(), .events = world_.events(), .io = storage_.counters()};
+  SeedResult result;
+  result.seed = plan_.seed;
+  result.failure = world_.failure();
+  result.plan = plan_.text();
+  result.trace = world_.trace_hash();
+  result.events = world_.events();
+  result.io = storage_.counters();
   for (auto& p : processes_) {
     result.connects += p->workload().counters().connects;
     result.ended_well += p->workload().counters().ended_well;
     result.bytes += p->workload().counters().received;
+    const EngineCounters c = p->counters();
+    result.engines.packets_taken += c.packets_taken;
+    result.engines.packets_rewritten += c.packets_rewritten;
+    result.engines.extents_taken += c.extents_taken;
+    result.engines.extents_renewed += c.extents_renewed;
+    result.engines.damaged_packets += c.damaged_packets;
+    result.engines.damaged_gates += c.damaged_gates;
+    result.engines.damaged_extents += c.damaged_extents;
+    result.engines.protocol_faults += c.protocol_faults;
+    result.engines.unknown_messages += c.unknown_messages;
+    result.engines.io_errors += c.io_errors;
+    result.engines.resets_sent += c.resets_sent;
   }
   return result;
 }
@@ -101,7 +120,8 @@ void Simulation::start_host(std::size_t index) {
   host.restart_planned = false;
   if (leaving_ || (host.process != nullptr && host.process->alive())) return;
   if (!machines_[host.machine]->up || machines_[host.machine]->clock.stopped()) return restart_host(index, 500 * kMillisecond);
-  host.process = &launch(host.name, host.machine, false);
+  const bool hostile = plan_.has(Trouble::kHostile) && active_ && index + 1 == hosts_.size();
+  host.process = &launch(hostile ? "rogue" : host.name, host.machine, hostile);
   if (plan_.has(Trouble::kImpostor)) host.process->expect_refusal();
 }
 
@@ -185,7 +205,7 @@ void Simulation::leave() {
 }
 
 void Simulation::stall(Nanos low, Nanos high) {
-  const Nanos length = random_.between(low, high);
+  const Nanos length = std::min(random_.between(low, high), plan_.join + plan_.active - world_.now());
   if (world_.verbose()) world_.say(fmt::format("the storage stalls for {} ms", length / kMillisecond));
   storage_.stall(SimStorage::kEverybody, world_.now() + length);
 }
@@ -225,7 +245,7 @@ void Simulation::suspend_process() {
 void Simulation::stall_machine() {
   const SimMachine& machine = *machines_[random_.below(machines_.size())];
   machine_suffers(machine.id, "its storage path stalls");
-  storage_.stall(machine.id, world_.now() + random_.between(300 * kMillisecond, 9 * kSecond));
+  storage_.stall(machine.id, std::min(world_.now() + random_.between(300 * kMillisecond, 9 * kSecond), plan_.join + plan_.active));
 }
 
 void Simulation::change_view() {
@@ -298,6 +318,8 @@ void Simulation::quiet_down() {
   }
   storage_.end_stalls();
   for (SimProcess* p : impostors_) p->crash(SimStorage::Death::kProcess);
+  for (auto& p : processes_)
+    if (p->hostile()) p->crash(SimStorage::Death::kProcess);
   for (auto& p : processes_) {
     if (!p->alive()) continue;
     p->thaw();
@@ -316,6 +338,18 @@ void Simulation::probe_all() {
   }
 }
 
+// What the disk says in the end, for people.
+void Simulation::tell_leases() {
+  const Superblock& s = plan_.superblock;
+  for (Slot slot = 0; slot < s.geometry.hosts; ++slot) {
+    const DecodedLease d = decode_lease(storage_.look(s.geometry.lease(slot)), s.uuid, s.geometry, slot);
+    std::string sees;
+    for (const Seen& seen : d.lease.seen) sees += fmt::format(" {}:{}", seen.incarnation, seen.flags);
+    world_.say(fmt::format("slot {}: {} {} \"{}\" incarnation {} beat {} sees{}", slot, to_string(d.fault), to_string(d.lease.state), d.lease.name,
+                           d.lease.owner.incarnation, d.lease.beat, sees));
+  }
+}
+
 void Simulation::leave_all() {
   world_.say("---- everybody leaves");
   leaving_ = true;
@@ -323,11 +357,13 @@ void Simulation::leave_all() {
 }
 
 void Simulation::check_all_left() {
+  // A lease written long ago may have landed again over the free slot: the next one to come waits it out.
+  const bool leases_stay = !plan_.has(Trouble::kUndo) && !plan_.anybody_may_suffer();
   const Superblock& s = plan_.superblock;
   for (auto& p : processes_) {
     if (p->life() == SimProcess::Life::kLeaving || p->life() == SimProcess::Life::kRunning)
       return world_.fail("leaving ends", fmt::format("{} has not left", p->label()));
-    if (p->life() != SimProcess::Life::kLeft) continue;
+    if (p->life() != SimProcess::Life::kLeft || !leases_stay) continue;
     const Slot slot = p->self().identity.slot;
     if (slot == kNoSlot) continue;
     const DecodedLease lease = decode_lease(storage_.look(s.geometry.lease(slot)), s.uuid, s.geometry, slot);

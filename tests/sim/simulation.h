@@ -18,6 +18,7 @@ struct SeedResult {
   std::uint64_t events = 0;
   SimStorage::Counters io;
   std::uint64_t connects = 0, ended_well = 0, bytes = 0;
+  EngineCounters engines;  // of all of them together
 };
 
 class Simulation {
@@ -56,6 +57,7 @@ class Simulation {
 
   void quiet_down();
   void probe_all();
+  void tell_leases();
   void leave_all();
   void check_all_left();
 

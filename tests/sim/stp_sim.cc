@@ -6,7 +6,9 @@
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <mutex>
+#include <sstream>
 #include <thread>
 #include <utility>
 #include <unistd.h>
@@ -53,9 +55,49 @@ void print_result(const Options& options, const SeedResult& r) {
   std::fflush(stdout);
 }
 
+// What happened in all seeds together: a fault that never strikes tests nothing.
+struct Totals {
+  std::uint64_t events = 0, ended_well = 0, bytes = 0;
+  stp::sim::SimStorage::Counters io;
+  stp::EngineCounters engines;
+
+  void add(const SeedResult& r) {
+    events += r.events;
+    ended_well += r.ended_well;
+    bytes += r.bytes;
+    io.undone += r.io.undone;
+    io.late += r.io.late;
+    io.lost += r.io.lost;
+    io.errors += r.io.errors;
+    io.flips += r.io.flips;
+    io.misdirected += r.io.misdirected;
+    engines.packets_taken += r.engines.packets_taken;
+    engines.packets_rewritten += r.engines.packets_rewritten;
+    engines.extents_taken += r.engines.extents_taken;
+    engines.extents_renewed += r.engines.extents_renewed;
+    engines.damaged_packets += r.engines.damaged_packets;
+    engines.damaged_gates += r.engines.damaged_gates;
+    engines.damaged_extents += r.engines.damaged_extents;
+    engines.protocol_faults += r.engines.protocol_faults;
+    engines.unknown_messages += r.engines.unknown_messages;
+    engines.io_errors += r.engines.io_errors;
+    engines.resets_sent += r.engines.resets_sent;
+  }
+  void print() const {
+    fmt::print("{} events, {} streams ended well, {} MiB received\n"
+               "faults: {} writes undone, {} late, {} lost, {} I/O errors, {} flipped bits, {} misdirected\n"
+               "engines: {} packets taken, {} rewritten, {} damaged; {} damaged gates; {} extents taken, {} damaged, {} renewed; {} protocol faults, "
+               "{} unknown messages, {} resets\n",
+               events, ended_well, bytes >> 20, io.undone, io.late, io.lost, io.errors, io.flips, io.misdirected, engines.packets_taken,
+               engines.packets_rewritten, engines.damaged_packets, engines.damaged_gates, engines.extents_taken, engines.damaged_extents,
+               engines.extents_renewed, engines.protocol_faults, engines.unknown_messages, engines.resets_sent);
+  }
+};
+
 // Runs all seeds; how many failed.
 std::uint64_t run_all(const Options& options, bool stop_at_first) {
-  std::atomic<std::uint64_t> next{options.first}, failed{0}, bytes{0}, events{0}, ended{0};
+  std::atomic<std::uint64_t> next{options.first}, failed{0};
+  Totals totals;
   std::mutex printing;
   auto work = [&] {
     stp::sim::StorageMemory memory;
@@ -75,11 +117,9 @@ std::uint64_t run_all(const Options& options, bool stop_at_first) {
         if (again.trace != r.trace || again.failure != r.failure)
           r.failure = fmt::format("one seed, one trace: {:016x} and then {:016x} {}", r.trace, again.trace, again.failure);
       }
-      bytes += r.bytes;
-      events += r.events;
-      ended += r.ended_well;
       if (!r.failure.empty()) ++failed;
       std::lock_guard lock(printing);
+      totals.add(r);
       print_result(options, r);
     }
   };
@@ -87,9 +127,28 @@ std::uint64_t run_all(const Options& options, bool stop_at_first) {
   for (unsigned i = 1; i < options.jobs; ++i) threads.emplace_back(work);
   work();
   for (std::thread& t : threads) t.join();
-  fmt::print("{} of {} seeds failed ({} events, {} streams ended well, {} MiB received)\n", failed.load(), options.last - options.first + 1, events.load(),
-             ended.load(), bytes.load() >> 20);
+  totals.print();
+  fmt::print("{} of {} seeds failed\n", failed.load(), options.last - options.first + 1);
   return failed.load();
+}
+
+// Each line: seed, "all" or "members", why. How many failed; -1 when the file is not such a list.
+int run_file(const std::string& path, Options options) {
+  std::ifstream in(path);
+  std::string line;
+  int failed = 0, lines = 0;
+  while (std::getline(in, line)) {
+    if (line.empty() || line[0] == '#') continue;
+    std::istringstream words(line);
+    std::string which;
+    if (!(words >> options.first >> which) || (which != "all" && which != "members")) return -1;
+    options.last = options.first;
+    options.plan.members_only = which == "members";
+    fmt::print("{}\n", line);
+    if (run_all(options, false) != 0) ++failed;
+    ++lines;
+  }
+  return lines == 0 ? -1 : failed;
 }
 
 bool parse_seeds(const std::string& text, Options& options) {
@@ -106,8 +165,10 @@ int main(int argc, char** argv) {
                "Exit status: 0 all good (with --plant: the planted bug was found), 1 a check failed (with --plant: it was not found), 2 wrong use."};
   Options options;
   std::string seeds = "1-100";
+  std::string file;
   bool list = false;
   app.add_option("--seeds", seeds, "One seed, or the first and the last: A-B")->capture_default_str();
+  app.add_option("--file", file, "Run the seeds of this list: lines of seed, \"all\" or \"members\", why")->check(CLI::ExistingFile);
   app.add_option("--plant", options.plant, "Switch this planted bug on, and expect that a check finds it");
   app.add_flag("--list-plants", list, "Print the names of the planted bugs");
   app.add_option("--hosts", options.plan.hosts, "2 to 5; else as the seed says")->check(CLI::Range(2, 5));
@@ -130,6 +191,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   for (int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE}) std::signal(signal, name_the_seed);
+  if (!file.empty()) {
+    const int failed = run_file(file, options);
+    if (failed < 0) fmt::print(stderr, "stp-sim: {} is not a list of seeds\n", file);
+    return failed < 0 ? 2 : failed == 0 ? 0 : 1;
+  }
   if (options.plant.empty()) return run_all(options, false) == 0 ? 0 : 1;
   for (const stp::PlantName& p : stp::kPlants)
     if (p.name == options.plant) stp::active_plant = p.plant;

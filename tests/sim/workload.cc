@@ -99,6 +99,7 @@ bool Workload::connect(const Address& to, bool is_probe) {
   }
   Stream& s = context_.checks.streams().make(random_.next());
   s.from = process_.id();
+  s.from_name = process_.self().name;
   s.from_socket = *socket;
   Conn& c = conns_[*socket] = Conn{.socket = *socket, .kind = Kind::kConnecting, .stream = s.id, .probe = is_probe};
   if (is_probe) ++probes_open_;
@@ -139,6 +140,7 @@ void Workload::ready(SocketId socket, std::uint32_t bits) {
   if (gone_) return;
   if (auto closing = closing_.find(socket); closing != closing_.end()) {
     // Not from inside the engine's step.
+    if ((bits & (Ready::kDrained | Ready::kHangUp)) == Ready::kDrained) closing->second.drained = true;
     if ((bits & Ready::kDrained) != 0) context_.world.after(0, [this, socket] { closed_one(socket); });
     return;
   }
@@ -237,8 +239,9 @@ bool Workload::do_write(Conn& c) {
     return false;
   }
   if (sent >= c.to_send) {
-    end_writing(c);
-    return conns_.contains(c.socket);
+    const SocketId socket = c.socket;
+    end_writing(c);  // may close it
+    return conns_.contains(socket);
   }
   if (!c.can_write) return false;
   const std::size_t chunk = static_cast<std::size_t>(std::min(c.to_send - sent, random_.log_between(1, kMaxChunk)));
@@ -295,7 +298,7 @@ bool Workload::do_read(Conn& c) {
   }
   if (*got == 0) {
     at_eof(c);
-    return conns_.contains(c.socket);
+    return true;
   }
   const ConstBytes data = into.first(*got);
   if (peek) {
@@ -346,12 +349,12 @@ bool Workload::learn_stream(Conn& c) {
   const std::string peer = info ? info->peer.host : "";
   const std::uint64_t id = load_le<std::uint64_t>(c.header.data());
   Stream* s = context_.checks.streams().find(id);
-  const bool foreign = std::ranges::any_of(context_.checks.processes(), [&](const SimProcess* p) { return p->hostile() && p->self().name == peer; });
+  const bool foreign = std::ranges::any_of(context_.checks.processes(), [&](const SimProcess* p) { return p->hostile() && p->name() == base_name(peer); });
   if (foreign) {
     close(c, true);
     return false;
   }
-  if (s == nullptr || s->to != 0 || context_.checks.process(s->from).self().name != peer) {
+  if (s == nullptr || s->to != 0 || s->from_name != peer) {
     context_.world.fail("a connection is accepted once, from who made it",
                         fmt::format("{} accepted stream {:x} from \"{}\": {}", process_.label(), id, peer,
                                     s == nullptr ? "nobody sent that" : s->to != 0 ? "it was accepted before" : "somebody else made it"));
@@ -392,9 +395,9 @@ void Workload::close(Conn& c, bool abort) {
   if (context_.world.verbose()) context_.world.say(fmt::format("{} {} socket {}, stream {:x}", process_.label(), abort ? "aborts" : "closes", socket, s == nullptr ? 0 : s->id));
   if (c.probe) --probes_open_;
   if (!abort && c.read_over) ++counters_.ended_well;
-  const std::uint64_t stream = s == nullptr ? 0 : s->id;
+  const Closing closing{.stream = s == nullptr ? 0 : s->id, .connected = i_connected(c), .aborted = abort};
   conns_.erase(socket);
-  closing_[socket] = stream;
+  closing_[socket] = closing;
   process_.engine()->close(socket, abort, process_.local_now());
   process_.wake_engine();
   if (!process_.engine()->closing(socket)) closed_one(socket);
@@ -402,7 +405,13 @@ void Workload::close(Conn& c, bool abort) {
 
 void Workload::closed_one(SocketId socket) {
   if (gone_ || process_.engine()->closing(socket)) return;
-  if (closing_.erase(socket) != 0) ++counters_.drained;
+  const auto at = closing_.find(socket);
+  if (at == closing_.end()) return;
+  const Closing closing = at->second;
+  closing_.erase(at);
+  ++counters_.drained;
+  const Stream* s = context_.checks.streams().find(closing.stream);
+  if (closing.drained && !closing.aborted && s != nullptr) context_.checks.drained_well(process_, *s, closing.connected);
 }
 
 void Workload::failed(Conn& c, const SocketError& error, const char* where) {
@@ -460,8 +469,8 @@ std::string Workload::describe_open() const {
     out += describe_socket(socket);
     if (s != nullptr) out += fmt::format(" forth {}/{}{} back {}/{}{}", s->forth.received, s->forth.sent, s->forth.ended ? " ended" : "", s->back.received, s->back.sent, s->back.ended ? " ended" : "");
   }
-  for (const auto& [socket, stream] : closing_)
-    out += fmt::format("{}closing socket {} (stream {:x}){}", out.empty() ? "" : ", ", socket, stream, describe_socket(socket));
+  for (const auto& [socket, closing] : closing_)
+    out += fmt::format("{}closing socket {} (stream {:x}){}", out.empty() ? "" : ", ", socket, closing.stream, describe_socket(socket));
   return out;
 }
 

@@ -79,7 +79,13 @@ class Workload {
   SimProcess& process_;
   SimRandom random_;
   std::map<SocketId, Conn> conns_;
-  std::map<SocketId, std::uint64_t> closing_;  // closed sockets: stream
+  struct Closing {
+    std::uint64_t stream = 0;
+    bool connected = false;  // I made it
+    bool aborted = false;
+    bool drained = false;    // all was acknowledged
+  };
+  std::map<SocketId, Closing> closing_;
   bool finishing_ = false;
   bool gone_ = false;
   bool probing_ = false;
