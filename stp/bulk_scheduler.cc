@@ -25,7 +25,10 @@ void BulkScheduler::start_writes() {
   // Who finds no extent keeps a place in the line for the next time; a whole line of those ends the round.
   std::size_t fruitless = 0;
   while (!write_queue_.empty() && writes_ < kDepth && fruitless < write_queue_.size()) {
-    if (paced() && core_.now < next_write_) return;
+    if (paced() && core_.now < next_write_) {
+      held_back_ = true;
+      return;
+    }
     const auto stream = write_queue_.front();
     write_queue_.pop_front();
     stream->queued_for_write = false;
@@ -39,6 +42,7 @@ void BulkScheduler::start_writes() {
     }
     note(stream);
   }
+  if (writes_ == kDepth && !write_queue_.empty()) held_back_ = true;
 }
 
 void BulkScheduler::start_reads() {
@@ -56,8 +60,12 @@ void BulkScheduler::note_consumed(std::uint64_t bytes) {
   consumed_ += bytes;
   if (elapsed < kMeasure) return;
   const double rate = static_cast<double>(consumed_) / static_cast<double>(elapsed);
-  // After a silence nothing is known: the first round goes unpaced.
-  rate_ = elapsed > kForget ? 0 : (rate_ > 0 ? (rate_ + rate) / 2 : rate);
+  // Only what the device held back says what it can do; after a silence, or while credit is what is short, nobody is paced.
+  if (elapsed > kForget || !held_back_)
+    rate_ = 0;
+  else
+    rate_ = std::max(rate, (rate_ + rate) / 2);
+  held_back_ = false;
   consumed_ = 0;
   measured_at_ = core_.now;
 }

@@ -44,6 +44,7 @@ class BulkScheduler {
   std::size_t reads_ = 0;
   std::uint64_t consumed_ = 0;  // since measured_at_
   Nanos measured_at_ = 0;
+  bool held_back_ = false;      // since then a write had to wait for the device or for its pace
   double rate_ = 0;             // bytes a nanosecond; 0 = not known
   Nanos next_write_ = 0;
 };

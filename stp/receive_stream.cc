@@ -14,7 +14,9 @@ ReceiveStream::ReceiveStream(Core& core, MemoryBudget& budget, Slot peer, std::u
   window_ = kFloorWindow;
   budget_.take_always(window_);
   const std::uint32_t first = std::min(kFirstWindow, most_window_);
-  if (first > window_ && budget_.take(first - window_)) window_ = first;
+  // The second half of the budget is for those who read: thousands of idle sockets must not starve a busy one.
+  const bool plenty = budget_.left() > budget_.used();
+  if (plenty && first > window_ && budget_.take(first - window_)) window_ = first;
 }
 
 ReceiveStream::~ReceiveStream() { budget_.give_back(window_); }

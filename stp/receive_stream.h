@@ -57,7 +57,7 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   bool queued_for_read = false;  // the scheduler's mark
 
  private:
-  static constexpr std::uint32_t kFirstWindow = 64 * 1024;
+  static constexpr std::uint32_t kFirstWindow = 256 * 1024;  // while memory is plenty
   static constexpr int kMostReads = 4;      // of one announced extent before it is asked for again
   static constexpr std::uint32_t kMostAttempts = 4;
   static constexpr Nanos kFirstRest = 2 * kMillisecond;
