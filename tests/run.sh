@@ -4,6 +4,7 @@
 #   tests/run.sh                 everything: the tests, then the unit tests and the simulation again under
 #                                AddressSanitizer + UBSan and under ThreadSanitizer (clang 19 where it can be had)
 #   tests/run.sh --quick         no sanitizer builds
+#   tests/run.sh --sanitizers    nothing but the sanitizer builds
 #   tests/run.sh --no-install    takes the machine as it is
 #   tests/run.sh --seeds N       so many seeds of the simulation (default 1000; a twentieth of it under each sanitizer)
 #
@@ -12,15 +13,17 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+plain=yes
 quick=no
 install=yes
 seeds=1000
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=yes ;;
+    --sanitizers) plain=no ;;
     --no-install) install=no ;;
     --seeds) seeds=${2:?--seeds needs a number}; shift ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
@@ -54,7 +57,7 @@ build() {
   shift 2
   heading "build: $label"
   if ! ninja -C "$dir" -j "$jobs" "$@" >"$dir/build.log" 2>&1; then
-    grep -E -A 8 'error|FAILED' "$dir/build.log" | head -n 60
+    grep -E -A 8 'error:|^FAILED' "$dir/build.log" | head -n 60
     record FAIL "build: $label" "see $dir/build.log"
     return 1
   fi
@@ -136,7 +139,7 @@ if [ $install = yes ]; then
   tools/install-dependencies.sh "${flags[@]}" || exit 1
 fi
 
-if set_up build 'default compiler' && build build 'default compiler'; then
+if [ $plain = yes ] && set_up build 'default compiler' && build build 'default compiler'; then
   meson_tests build 'default compiler'
   quickstart build
   simulate build 'default compiler' 1 "$seeds"
@@ -155,7 +158,7 @@ if [ $quick = no ]; then
     record SKIP 'build with clang 19' 'clang 19 is not installed; the sanitizer builds use the default compiler'
   fi
   few=$((seeds / 20 > 0 ? seeds / 20 : 1))
-  sanitized=(-Db_lundef=false -Doptimization=1)
+  sanitized=(-Db_lundef=false -Doptimization=1 -Ddebug=false -Dcpp_args=-g1)
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
   # Everything once with clang, warnings being errors; under TSan only what runs there.
   label='ASan and UBSan'
