@@ -101,7 +101,7 @@ Plan make_plan(std::uint64_t seed, const PlanOptions& options) {
   plan.members_only = options.members_only;
   const std::uint32_t n = options.hosts != 0 ? options.hosts : static_cast<std::uint32_t>(random.between(2, random.chance(0.5) ? 3 : 5));
   plan.troubles = choose_troubles(random);
-  plan.superblock = make_superblock(random, n);
+  plan.superblock = make_superblock(random, n + (plan.has(Trouble::kHostile) ? 1 : 0));  // a rogue keeps its slot, dead as well
   const bool shared = random.chance(0.5);
   for (std::uint32_t i = 0; i < n; ++i) {
     const bool joins_other = shared && i > 0 && random.chance(0.4);
