@@ -273,13 +273,15 @@ TEST(Signals, AHandlerWithRestartDoesNot) {
   handle(SIGUSR1, SA_RESTART);
   signals_seen = 0;
   const Pair pair = connected_pair();
+  std::atomic<bool> ended{false};
   std::thread reader([&] {
     char byte = 0;
-    EXPECT_EQ(STPrecv(pair.server, &byte, 1, 0), 1);
+    EXPECT_EQ(STPrecv(pair.server, &byte, 1, 0), 1) << errno;
+    ended = true;
   });
-  for (int sent = 0; sent < 20; ++sent) {
+  for (int sent = 0; sent < 20 && !ended; ++sent) {
     ::pthread_kill(reader.native_handle(), SIGUSR1);
-    while (signals_seen <= sent) ::sched_yield();
+    while (signals_seen <= sent && !ended) ::sched_yield();
   }
   ASSERT_EQ(STPsend(pair.client, "x", 1, 0), 1);
   reader.join();

@@ -42,9 +42,9 @@ Owned announce() {
 int echo(const Arguments&) {
   Owned listener = announce();
   if (listener < 0) return 1;
-  std::thread server([&listener] {
+  std::thread server([s = listener.get()] {
     for (;;) {
-      const Owned connection(STPaccept(listener, nullptr, nullptr));
+      const Owned connection(STPaccept(s, nullptr, nullptr));
       if (connection < 0) return;
       std::vector<std::byte> part(64 * 1024);
       ssize_t got = 0;
