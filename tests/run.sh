@@ -105,23 +105,6 @@ simulate() {
   tail -n 20 "$dir/simulation.log"
 }
 
-# plants DIR: each planted bug must be found; else the simulation proves nothing.
-plants() {
-  local program=$1/tests/sim/stp-sim plant
-  [ -x "$program" ] || return
-  heading 'planted bugs'
-  "$program" --list-plants | xargs -P "$jobs" -I {} sh -c '"$1" --plant "$3" --seeds 1-500 >"$2/plant-$3.log" 2>&1; echo $? >"$2/plant-$3.status"' \
-    plant "$program" "$1" {}
-  for plant in $("$program" --list-plants); do
-    tail -n 1 "$1/plant-$plant.log"
-    if [ "$(cat "$1/plant-$plant.status")" = 0 ]; then
-      record PASS "plant $plant is found"
-    else
-      record FAIL "plant $plant is found" "see $1/plant-$plant.log"
-    fi
-  done
-}
-
 # quickstart DIR: what the README promises, with a program of ours as the file.
 quickstart() {
   heading 'quickstart'
@@ -143,7 +126,6 @@ if [ $plain = yes ] && set_up build 'default compiler' && build build 'default c
   meson_tests build 'default compiler'
   quickstart build
   simulate build 'default compiler' 1 "$seeds"
-  plants build
 fi
 
 if [ $quick = no ]; then
