@@ -36,7 +36,7 @@ void BulkScheduler::start_writes() {
       ++writes_;
       fruitless = 0;
       if (paced())
-        next_write_ = std::max(next_write_, core_.now - kBurst) + static_cast<Nanos>(kExtentBytes / (kPace * rate_));
+        next_write_ = std::max(next_write_, core_.now - kBurst) + static_cast<Nanos>(kExtentBytes / (pace_ * rate_));
     } else {
       ++fruitless;
     }
@@ -61,10 +61,14 @@ void BulkScheduler::note_consumed(std::uint64_t bytes) {
   if (elapsed < kMeasure) return;
   const double rate = static_cast<double>(consumed_) / static_cast<double>(elapsed);
   // Only what the device held back says what it can do; after a silence, or while credit is what is short, nobody is paced.
-  if (elapsed > kForget || !held_back_)
+  // The first windows only fill the pipe; and as long as more speed brought more, the pace leaps.
+  windows_ = elapsed > kForget || !held_back_ ? 0 : windows_ + 1;
+  if (windows_ <= kUnpacedWindows) {
     rate_ = 0;
-  else
+  } else {
+    pace_ = rate > 1.05 * rate_ ? kLeap : kPace;
     rate_ = std::max(rate, (rate_ + rate) / 2);
+  }
   held_back_ = false;
   consumed_ = 0;
   measured_at_ = core_.now;

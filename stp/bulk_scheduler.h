@@ -31,6 +31,8 @@ class BulkScheduler {
   static constexpr Nanos kMeasure = 20 * kMillisecond;   // over which what is achieved is measured
   static constexpr Nanos kForget = 200 * kMillisecond;   // without news the measure is void
   static constexpr double kPace = 1.15;                  // of what is achieved: lets it grow, and overdrives little
+  static constexpr double kLeap = 2;
+  static constexpr int kUnpacedWindows = 3;
   static constexpr Nanos kBurst = 500 * kMicrosecond;    // a late write may be made up for by so much
 
   void start_writes();
@@ -45,6 +47,8 @@ class BulkScheduler {
   std::uint64_t consumed_ = 0;  // since measured_at_
   Nanos measured_at_ = 0;
   bool held_back_ = false;      // since then a write had to wait for the device or for its pace
+  int windows_ = 0;             // held back one after the other
+  double pace_ = kPace;
   double rate_ = 0;             // bytes a nanosecond; 0 = not known
   Nanos next_write_ = 0;
 };
