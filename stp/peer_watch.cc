@@ -177,11 +177,12 @@ Slot PeerWatch::slots_in_use() const {
 std::optional<Slot> PeerWatch::refuser() const {
   for (Slot slot = 0; slot < records_.size(); ++slot) {
     const Record& r = records_[slot];
-    if (r.state != PeerState::kAlive || slot == self_.slot || self_.slot >= r.lease.seen.size()) continue;
+    // One that I called dead counts, too: two that convicted each other would otherwise refuse each other for ever.
+    if ((r.state != PeerState::kAlive && r.state != PeerState::kDead) || slot == self_.slot || self_.slot >= r.lease.seen.size()) continue;
     const Seen& me = r.lease.seen[self_.slot];
     const bool mine = me.incarnation == self_.incarnation && me.nonce == self_.nonce;
     if (me.incarnation > self_.incarnation + kSaneDistance) continue;  // nonsense must not chase me from life to life
-    if (mine ? (me.flags & Seen::kRefused) != 0 : me.incarnation >= self_.incarnation) return slot;
+    if (mine ? (me.flags & Seen::kRefused) != 0 : r.state == PeerState::kAlive && me.incarnation >= self_.incarnation) return slot;
   }
   return std::nullopt;
 }

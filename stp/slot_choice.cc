@@ -140,7 +140,7 @@ std::optional<SlotChoice> SlotChooser::choose_previous(const LeaseSweep& sweep, 
     return std::nullopt;
   }
   if (exhausted(slot)) return std::nullopt;
-  lock_.take(slot);
+  if (lock_.usable() && !lock_.take(slot)) return std::nullopt;  // another program of this kernel is at it
   return SlotChoice{.what = SlotChoice::What::kTake, .slot = slot, .name = previous.name(), .wait = 0, .why = {}, .error_code = 0};
 }
 
@@ -189,7 +189,8 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
   if (busy) return std::nullopt;
   // Of several slots with one name the lowest counts; its lock may have been let go for the sake of another's.
   if (best && best->what == SlotChoice::What::kTake && !lock_.take(best->slot)) return std::nullopt;
-  if (best && best->what == SlotChoice::What::kClaim) lock_.take(best->slot);
+  // Where locks work, an owner without one would be taken for dead by its own kernel.
+  if (best && best->what == SlotChoice::What::kClaim && lock_.usable() && !lock_.take(best->slot)) return std::nullopt;
   return best;
 }
 
