@@ -145,7 +145,8 @@ int close_socket(Call& call) {
   }
   runtime.forget(*socket);
   if (!ours) {
-    return call.fail(EBADF, Reason::kNone, fmt::format("close socket {}: its descriptor was closed by other means than STPclose", call.number()));
+    return call.fail(EBADF, Reason::kNone,
+                     fmt::format("close socket {}: its descriptor was closed by other means than STPclose", call.number()));
   }
   const Address* peer = before && !before->peer.host.empty() ? &before->peer : nullptr;
   if (error.code != 0) return call.fail(error, peer);

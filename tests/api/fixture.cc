@@ -37,7 +37,8 @@ int make_storage() {
   const char* directory = std::getenv("STP_TEST_DIR");
   const std::string where = mapped ? "/dev/shm" : (directory != nullptr ? directory : ".");
   struct statfs facts = {};
-  if (mapped && (::statfs(where.c_str(), &facts) != 0 || facts.f_type != kTmpfsMagic)) return skip("no tmpfs on /dev/shm for a mapped storage");
+  if (mapped && (::statfs(where.c_str(), &facts) != 0 || facts.f_type != kTmpfsMagic))
+    return skip("no tmpfs on /dev/shm for a mapped storage");
   path() = where + "/stp-api-test-" + std::to_string(::getpid());
   FormatRequest request;
   request.path = path();

@@ -107,6 +107,20 @@ TEST(Death, OfThePeerResetsItsConnectionsAndIsSaidInWords) {
   EXPECT_EQ(STPerror(next), STP_EHOSTDEAD);
 }
 
+TEST(Death, OfThePeerWhileACloseLingersIsToldByTheClose) {
+  PeerProcess peer("delta", "hold");
+  const Announced there = announcement(peer);
+  Owned s = open_socket();
+  ASSERT_EQ(connect_to(s, "delta", there.port), 0) << STPstrerror(s);
+  EXPECT_EQ(peer.read_line(), "accepted");
+  const auto part = pattern(256 * 1024);
+  while (STPsend(s, part.data(), part.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {  // more than the peer takes unread
+  }
+  EXPECT_EQ(errno, EAGAIN);
+  peer.kill();
+  EXPECT_FAILS(s.close(), ECONNRESET);
+}
+
 TEST(Death, IsFollowedByARestartUnderTheSameName) {
   {
     PeerProcess first("beta", "echo");

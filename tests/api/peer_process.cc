@@ -35,7 +35,8 @@ std::vector<std::string> environment_with(PeerProcess::Environment more) {
 
 }  // namespace
 
-PeerProcess::PeerProcess(const std::string& host, const std::string& role, const std::vector<std::string>& arguments, const Environment& more) {
+PeerProcess::PeerProcess(const std::string& host, const std::string& role, const std::vector<std::string>& arguments,
+                         const Environment& more) {
   std::array<int, 2> in{}, out{};
   if (::pipe2(in.data(), O_CLOEXEC) != 0 || ::pipe2(out.data(), O_CLOEXEC) != 0) {
     ADD_FAILURE() << "pipe2 failed";

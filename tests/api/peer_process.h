@@ -15,7 +15,8 @@ class PeerProcess {
  public:
   using Environment = std::vector<std::pair<std::string, std::string>>;
   // `host` becomes its STP_HOST. What `more` holds is set too.
-  PeerProcess(const std::string& host, const std::string& role, const std::vector<std::string>& arguments = {}, const Environment& more = {});
+  PeerProcess(const std::string& host, const std::string& role, const std::vector<std::string>& arguments = {},
+              const Environment& more = {});
   ~PeerProcess();  // SIGKILL if it still runs
   PeerProcess(const PeerProcess&) = delete;
   PeerProcess& operator=(const PeerProcess&) = delete;
