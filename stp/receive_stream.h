@@ -31,7 +31,6 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   bool complete() const { return fin_ && ready_ == *fin_; }  // all of it is in memory
   void discard();  // the program will not read any more: what is here and what comes is dropped
   bool discarding() const { return discarding_; }
-  bool owes_consumed() const { return consumed_due_; }
   bool fetching() const { return expected_ > ready_; }  // something announced is not in memory yet
   std::uint64_t dropped() const { return dropped_; }
   std::uint64_t received() const { return ready_; }

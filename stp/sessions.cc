@@ -164,7 +164,7 @@ void Sockets::on_reset(Socket& s, const ResetMessage& m) {
 // peer is told so: a sender that is still open must get the error.
 void Sockets::finish_closed(Socket& s) {
   if (s.drained_told || s.phase != Socket::Phase::kEstablished || !s.tx->settled()) return;
-  if (s.rx->owes_consumed()) return;  // the peer waits for it
+  if (s.rx->has_messages()) return;  // the peer may wait for them: CONSUMED, or the credit to learn that nobody takes more
   const bool unread = s.tell_unread && s.rx->dropped() > s.dropped_before;
   // Announced extents that were not fetched yet would be waited for at the other end, for ever.
   if (unread || s.rx->fetching()) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
