@@ -39,7 +39,7 @@ std::string reason(int socket, int error) {
 template <std::size_t N>
 bool copy_name(char (&out)[N], std::string_view name) {
   if (name.size() >= N) return false;
-  std::memcpy(out, name.data(), name.size());
+  if (!name.empty()) std::memcpy(out, name.data(), name.size());  // an empty view may have no data at all
   out[name.size()] = '\0';
   return true;
 }
