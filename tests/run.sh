@@ -125,13 +125,7 @@ fi
 if [ $plain = yes ] && set_up build 'default compiler' && build build 'default compiler'; then
   meson_tests build 'default compiler'
   quickstart build
-  if [ "$seeds" -gt 819 ]; then
-    simulate build 'default compiler, first part' 1 818
-    record SKIP 'simulation: seed 819' 'known: the simulator finds a connecting socket unknown after its peer host died; not mended yet'
-    simulate build 'default compiler, second part' 820 "$((seeds + 1))"
-  else
-    simulate build 'default compiler' 1 "$seeds"
-  fi
+  simulate build 'default compiler' 1 "$seeds"
 fi
 
 if [ $quick = no ]; then

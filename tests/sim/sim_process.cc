@@ -165,6 +165,7 @@ void SimProcess::run_engine() {
     const Nanos waited = context_.world.now() - leave_since_;
     if (!engine_shut_ && (workload_->idle() || waited > 3 * kSecond)) {
       engine_shut_ = true;
+      workload_->process_gone();  // the program is over: the sockets that it still held go with the engine's end
       engine_->shut_down(local_now());
       next = local_now();
     } else if (engine_shut_ && (engine_->drained() || waited > 8 * kSecond)) {
