@@ -52,7 +52,7 @@ ssize_t send_bytes(Call& call, ConstBytes data, int flags) {
     const auto taken = call.engine().send(socket.id, data.subspan(done, std::min(data.size() - done, kCopyAtOnce)), now);
     if (taken) {
       done += *taken;
-      call.driving().step(now);
+      call.driving().step(now, transfer.blocking && transfer.deadline == kNever);
       continue;
     }
     if (taken.error().code != EAGAIN) return partial_or_fail(call, done, taken.error());

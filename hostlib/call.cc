@@ -38,6 +38,13 @@ Call::Call(std::string_view action, int s, Check check) : Call(action) {
   }
 }
 
+Call::~Call() {
+  if (!lock_.owns_lock() || runtime_.host() == nullptr || !driving().keeps()) return;
+  Driving& driving = this->driving();
+  lock_.unlock();
+  driving.carry_out();
+}
+
 int Call::wait(std::uint32_t bits, Nanos deadline) {
   if (!runtime_.table().still_ours(s_)) return EBADF;
   const Woken woken = driving().wait(lock_, socket_.get(), bits, deadline);

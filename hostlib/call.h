@@ -20,6 +20,11 @@ class Call {
   // A call without a socket.
   explicit Call(std::string_view action);
 
+  // Without the lock it does the write that the engine left to a call that may block (see Driving::step).
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
   // False: the call has failed already; return -1.
   bool good() const { return good_; }
 

@@ -18,6 +18,7 @@ namespace stp::host {
 struct Waiter {
   Socket* socket = nullptr;
   std::uint32_t bits = 0;
+  Nanos since = 0;                     // when the wait began
   bool signalled = false;
   std::atomic<std::uint32_t> word{0};  // counts up at each wake
   Waiter* next = nullptr;              // of all
@@ -29,6 +30,8 @@ namespace {
 
 constexpr Nanos kLongestSleep = 250 * kMillisecond;  // nobody sleeps longer without a look
 constexpr Nanos kFallbackAfter = 2 * kMillisecond;
+constexpr Nanos kCold = kMillisecond;  // who has waited longer waits for something rare: the role goes to others first
+constexpr Nanos kStuck = 2 * kLongestSleep;
 constexpr Nanos kFallbackLongest = 100 * kMillisecond;
 constexpr Nanos kCreditWithin = 50 * kMicrosecond;
 constexpr std::uint64_t kCreditBytes = 64 * 1024;
@@ -64,6 +67,7 @@ void Driving::enlist(Waiter& waiter, Socket* socket) {
 void Driving::dismiss(Waiter& waiter, Socket* socket) {
   (waiter.previous != nullptr ? waiter.previous->next : first_) = waiter.next;
   (waiter.next != nullptr ? waiter.next->previous : last_) = waiter.previous;
+  if (wanted_by_ == &waiter) wanted_by_ = nullptr;
   if (socket == nullptr) return;
   for (Waiter** at = &socket->waiters; *at != nullptr; at = &(*at)->next_here) {
     if (*at != &waiter) continue;
@@ -107,12 +111,15 @@ Woken Driving::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uin
   if (parked_ && ender_ != std::this_thread::get_id()) park(lock);
   Waiter waiter;
   waiter.bits = bits;
+  waiter.since = boottime_now();
   enlist(waiter, socket);
   Woken woken = Woken::kReady;
   for (;;) {
     if (news(waiter)) break;
     if (take(waiter)) {
-      woken = drive(lock, waiter, deadline);
+      const std::optional<Woken> result = drive(lock, waiter, deadline);
+      if (!result) continue;
+      woken = *result;
       break;
     }
     const Nanos now = boottime_now();
@@ -149,7 +156,8 @@ void Driving::park_all_others() {
 
 // -- The role ------------------------------------------------------------------------------------------------------
 
-// True when `waiter` is the driver now. Asks a fallback that drives to step out; it hands the role to a waiter then.
+// True when `waiter` is the driver now. Asks a fallback that drives to step out, and a driver that waits for something rare to
+// hand the role over: an accepting thread must not stand between a busy connection's thread and its data.
 bool Driving::take(Waiter& waiter) {
   if (driving_ == &waiter) return true;  // handed over by one that left
   if (driver_ == Driver::kNobody) {
@@ -159,6 +167,10 @@ bool Driving::take(Waiter& waiter) {
     return true;
   }
   if (driver_ == Driver::kFallback && asleep_) medium_.wake();
+  if (driver_ == Driver::kProgram && asleep_ && wanted_by_ == nullptr && waiter.since - driving_->since >= kCold) {
+    wanted_by_ = &waiter;
+    medium_.wake();
+  }
   return false;
 }
 
@@ -166,17 +178,22 @@ void Driving::leave() {
   driving_ = nullptr;
   driver_ = Driver::kNobody;
   left_at_ = boottime_now();
-  hand_on();
+  hand_on(left_at_ - kCold);
 }
 
-void Driving::hand_on() {
-  for (Waiter* waiter = first_; waiter != nullptr; waiter = waiter->next) {
-    if (waiter->signalled) continue;  // about to go
-    driver_ = Driver::kProgram;
-    driving_ = waiter;
-    waiter->word.fetch_add(1, std::memory_order_release);
-    futex_wake(waiter->word);
-    return;
+void Driving::give(Waiter& waiter) {
+  driver_ = Driver::kProgram;
+  driving_ = &waiter;
+  waiter.word.fetch_add(1, std::memory_order_release);
+  futex_wake(waiter.word);
+}
+
+// To the newest of those who began to wait after `since`. One that has waited long does not need the role at once: the thread that
+// left it is likely to be back sooner than that one is awake. If it is not, the fallback hands it on.
+void Driving::hand_on(Nanos since) {
+  for (Waiter* waiter = last_; waiter != nullptr; waiter = waiter->previous) {
+    if (waiter->signalled || waiter->since < since) continue;  // about to go, or cold
+    return give(*waiter);
   }
   if (fallback_until_ > left_at_ + kFallbackAfter) {
     fallback_until_ = left_at_ + kFallbackAfter;
@@ -184,14 +201,19 @@ void Driving::hand_on() {
   }
 }
 
-Woken Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline) {
+std::optional<Woken> Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline) {
+  const bool patient = deadline == kNever;  // a device that stalls must not make it miss its time
   for (;;) {
     const Nanos now = boottime_now();
-    step(now);
+    step(now, patient);
     if (news(waiter)) return Woken::kReady;
     if (now >= deadline) return Woken::kTimeout;
+    if (wanted_by_ != nullptr) {
+      give(*std::exchange(wanted_by_, nullptr));
+      return std::nullopt;
+    }
     const Nanos until = std::min({next_step_, deadline, now + kLongestSleep});
-    if (!sleep_on_medium(lock, until, engine_.expects_soon(now)) && some_handler_interrupts()) {
+    if (!sleep_on_medium(lock, until, engine_.expects_soon(now), patient) && some_handler_interrupts()) {
       step(boottime_now());
       return news(waiter) ? Woken::kReady : Woken::kInterrupted;
     }
@@ -200,11 +222,12 @@ Woken Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos d
 }
 
 // False when a signal ended it (a medium leaves EINTR in errno then, as system calls do).
-bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin) {
+bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin, bool patient) {
   asleep_ = true;
   asleep_until_ = until;
   lock.unlock();
   errno = 0;
+  if (patient) medium_.carry_out();
   medium_.wait(until, may_spin ? spin() : 0);
   const bool interrupted = errno == EINTR;
   lock.lock();
@@ -213,8 +236,9 @@ bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, b
   return !interrupted;
 }
 
-void Driving::step(Nanos now) {
+void Driving::step(Nanos now, bool keep) {
   next_step_ = engine_.step(now);
+  if (!keep) medium_.let_go();
   stepped_at_ = now;
   credit_bytes_ = 0;
   if (asleep_ && next_step_ < asleep_until_) {
@@ -256,8 +280,12 @@ void Driving::fallback_loop() {
   while (!stop_fallback_) {
     const Nanos now = boottime_now();
     const Nanos free_since = std::max(left_at_, stepped_at_);
+    if (driver_ == Driver::kProgram && now - stepped_at_ >= kStuck) step(now);  // it is held up by its own write
     if (driver_ == Driver::kNobody && now - free_since >= kFallbackAfter) {
-      drive_as_fallback(lock);
+      if (first_ != nullptr)
+        hand_on(0);
+      else
+        drive_as_fallback(lock);
       pause = kFallbackAfter;
       continue;
     }
@@ -281,7 +309,7 @@ void Driving::drive_as_fallback(std::unique_lock<std::mutex>& lock) {
     const Nanos now = boottime_now();
     step(now);
     if (first_ != nullptr) break;
-    (void)sleep_on_medium(lock, std::min(next_step_, now + kLongestSleep), false);
+    (void)sleep_on_medium(lock, std::min(next_step_, now + kLongestSleep), false, false);
   }
   leave();
 }

@@ -3,7 +3,8 @@
 // A thread that would block becomes the driver when nobody is: it steps the engine, sleeps on the medium and finds its own data
 // there, without a hand-over or a wake-up by another thread (30-40 us each on small virtual machines). Others that wait
 // sleep on a futex of their own and are woken when the driver sees what they wait for. A driver that is done hands the
-// role to one that still waits. While nobody waits (the program computes), a fallback thread drives: it takes the role when it
+// role to one that began to wait a moment ago; one that has waited long (it accepts, say) gives the role up to one that comes, and
+// gets it back when nobody took it for a while. While nobody waits (the program computes), a fallback thread drives: it takes the role when it
 // was free for kFallbackAfter, and steps out of it as soon as a thread of the program wants it.
 //
 // Only the driver sleeps on the medium, so there is at most one there. Any thread may step the engine under the
@@ -13,6 +14,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "hostlib/socket.h"
@@ -37,7 +39,10 @@ class Driving {
   Woken wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline);
 
   // One step of the engine, by whoever called something that queued; wakes a driver that would sleep too long.
-  void step(Nanos now);
+  // `keep`: a write that the engine wants done promptly may wait for the caller's carry_out(), without the lock; else it is let go.
+  void step(Nanos now, bool keep = false);
+  bool keeps() const { return medium_.keeps(); }
+  void carry_out() { medium_.carry_out(); }
   // The same, unless one was made within the last moments and nothing waits for it: for calls that only give back credit.
   void step_soon(Nanos now, std::uint64_t bytes);
 
@@ -57,9 +62,10 @@ class Driving {
  private:
   bool take(Waiter& waiter);
   void leave();
-  void hand_on();
-  Woken drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline);
-  bool sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin);
+  void hand_on(Nanos since);
+  void give(Waiter& waiter);
+  std::optional<Woken> drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline);
+  bool sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin, bool patient);
   void enlist(Waiter& waiter, Socket* socket);
   void dismiss(Waiter& waiter, Socket* socket);
   bool news(const Waiter& waiter) const;
@@ -76,6 +82,7 @@ class Driving {
   enum class Driver { kNobody, kProgram, kFallback };
   Driver driver_ = Driver::kNobody;
   Waiter* driving_ = nullptr;   // the driver's, when it is a thread of the program
+  Waiter* wanted_by_ = nullptr;  // who asked the driver to hand the role over
   std::uint64_t times_taken_ = 0;
   Waiter* first_ = nullptr;     // all waiters, oldest first
   Waiter* last_ = nullptr;

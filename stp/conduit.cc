@@ -111,7 +111,7 @@ void Conduit::pump(bool streaming) {
   // Announcements and credits of a stream can wait a moment for company; a program's own few bytes do not.
   const bool urgent = !answers_.empty() || owner_.has_urgent_messages(slot_);
   if (streaming && !urgent && core_.now - sender_.last_write() < kStreamPause) return;
-  if (!sender_.pump(*this, ack_to_publish())) return;
+  if (!sender_.pump(*this, ack_to_publish(), !streaming && urgent)) return;
   ack_published_ = std::max(ack_published_, receiver_.taken());
   ack_waits_since_ = 0;
   ack_soon_ = false;
@@ -156,6 +156,7 @@ void Conduit::work(bool streaming) {
   if (open_) {
     pump(streaming);
     decide_gate();
+    if (!streaming) receiver_.expect_answer(sender_.last_landed());
     receiver_.poll(*this, own_write_first(streaming), streaming ? kStreamPause : 0);
   }
   if (self_ != core_.self) gate_dirty_ = false;  // an earlier life of mine: its column may be another host's now

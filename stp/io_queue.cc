@@ -5,7 +5,7 @@
 
 namespace stp {
 
-void IoQueue::start(IoRequest::Op op, std::uint64_t block, std::uint32_t blocks, std::byte* buffer, Done done) {
+void IoQueue::start(IoRequest::Op op, std::uint64_t block, std::uint32_t blocks, std::byte* buffer, Done done, bool prompt) {
   std::uint32_t index = 0;
   if (free_.empty()) {
     index = static_cast<std::uint32_t>(slots_.size());
@@ -26,7 +26,7 @@ void IoQueue::start(IoRequest::Op op, std::uint64_t block, std::uint32_t blocks,
     ++reads;
     read_bytes += bytes;
   }
-  medium_.submit({.op = op, .block = block, .blocks = blocks, .buffer = buffer, .token = index});
+  medium_.submit({.op = op, .block = block, .blocks = blocks, .buffer = buffer, .token = index, .prompt = prompt});
 }
 
 std::size_t IoQueue::reap() {

@@ -20,6 +20,10 @@ class IoQueue {
   void write(std::uint64_t block, std::uint32_t blocks, const std::byte* buffer, Done done) {
     start(IoRequest::Op::kWrite, block, blocks, const_cast<std::byte*>(buffer), std::move(done));
   }
+  // A small write for which a program waits; see Medium::carry_out().
+  void write_promptly(std::uint64_t block, std::uint32_t blocks, const std::byte* buffer, Done done) {
+    start(IoRequest::Op::kWrite, block, blocks, const_cast<std::byte*>(buffer), std::move(done), true);
+  }
   // Runs what is due to completions that are there; how many.
   std::size_t reap();
   void flush() { medium_.flush(); }
@@ -33,7 +37,7 @@ class IoQueue {
     Done done;
     bool write = false;
   };
-  void start(IoRequest::Op op, std::uint64_t block, std::uint32_t blocks, std::byte* buffer, Done done);
+  void start(IoRequest::Op op, std::uint64_t block, std::uint32_t blocks, std::byte* buffer, Done done, bool prompt = false);
 
   Medium& medium_;
   std::vector<Slot> slots_;

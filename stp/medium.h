@@ -35,6 +35,7 @@ struct IoRequest {
   std::uint32_t blocks = 0;  // 1 up to kMaxRequestBytes of them, inside the storage
   std::byte* buffer = nullptr;  // blocks * block_size bytes, aligned to kBufferAlignment
   std::uint64_t token = 0;   // comes back in the completion
+  bool prompt = false;       // a small write for which a program waits: may be kept for carry_out()
 };
 
 struct IoCompletion {
@@ -52,6 +53,12 @@ class Medium {
   virtual void submit(const IoRequest& request) = 0;
   // Makes sure that everything submitted is on its way.
   virtual void flush() = 0;
+  // A medium may keep one prompt write back for carry_out(): whoever steps the owner calls that soon, without the lock, from the
+  // thread that has nothing better to do, which then does the write itself; or let_go(), under the lock, which submits it like
+  // any other where that thread must not be held up by a device that stalls.
+  virtual bool keeps() const { return false; }  // any thread
+  virtual void carry_out() {}
+  virtual void let_go() {}
   // Takes up to out.size() completions that are there; does not wait.
   virtual std::size_t reap(std::span<IoCompletion> out) = 0;
   // Returns when a completion may be there, after wake(), or at `deadline` (CLOCK_BOOTTIME); early returns are fine.

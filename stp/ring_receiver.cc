@@ -19,6 +19,13 @@ void RingReceiver::start(const Identity& self, const Identity& peer) {
   missing_since_ = 0;
 }
 
+void RingReceiver::expect_answer(Nanos at) {
+  if (at == mine_landed_) return;
+  mine_landed_ = at;
+  looks_since_ = 0;
+  next_look_ = std::max(next_look_, at + kTheirTurn);
+}
+
 void RingReceiver::on_doorbell(std::uint64_t head) {
   announced_ = std::max(announced_, head);
   if (open_ && announced_ > taken_ && !hot_) warm();
@@ -43,39 +50,53 @@ void RingReceiver::cool() {
 }
 
 Nanos RingReceiver::next_deadline() const {
-  if (!open_ || !hot_ || reading_) return kNever;
-  return next_look_;
+  if (!open_ || !hot_) return kNever;
+  switch (looking()) {
+    case 0: return next_look_;
+    case 1: return busy_pause_ == 0 && out_of_step_ && eager() ? last_looked_ + kApart : kNever;
+    default: return kNever;
+  }
 }
 
 void RingReceiver::poll(PacketHandler& handler, bool hold, Nanos slowest_when_busy) {
   busy_pause_ = slowest_when_busy;
-  if (!open_ || !hot_ || reading_ || hold || core_.now < next_look_) return;
-  const Geometry& g = core_.geometry();
-  if (!buffer_) buffer_ = AlignedBuffer(static_cast<std::size_t>(kMostSpan) * g.block_size);
-  const auto at = static_cast<std::uint32_t>(taken_ % g.ring_blocks);
-  const std::uint32_t blocks = std::min(span_, g.ring_blocks - at);
-  reading_ = true;
-  last_looked_ = core_.now;
-  core_.io.read(g.packet(peer_slot_, self_.slot, taken_ + 1), blocks, buffer_.data(),
-                [this, &handler, blocks, life = life_](int error) {
-                  reading_ = false;
-                  if (life == life_ && open_) on_read(handler, blocks, error);
-                });
+  if (!open_ || !hot_ || hold || core_.now < next_deadline()) return;
+  look(handler, looks_[0].reading ? looks_[1] : looks_[0]);
 }
 
-void RingReceiver::on_read(PacketHandler& handler, std::uint32_t blocks, int error) {
-  std::uint32_t found = 0;
+void RingReceiver::look(PacketHandler& handler, Look& look) {
+  const Geometry& g = core_.geometry();
+  if (!look.buffer) look.buffer = AlignedBuffer(static_cast<std::size_t>(kMostSpan) * g.block_size);
+  const auto at = static_cast<std::uint32_t>(taken_ % g.ring_blocks);
+  look.first = taken_ + 1;
+  look.blocks = std::min(span_, g.ring_blocks - at);
+  look.reading = true;
+  last_looked_ = core_.now;
+  core_.io.read(g.packet(peer_slot_, self_.slot, look.first), look.blocks, look.buffer.data(), [this, &handler, &look, life = life_](int error) {
+    look.reading = false;
+    if (life == life_ && open_) on_read(handler, look, error);
+  });
+}
+
+void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
   const std::size_t size = core_.geometry().block_size;
   const std::uint64_t life = life_;
-  while (error == 0 && found < blocks && take(handler, {buffer_.data() + found * size, size})) {
-    ++found;
+  // What the other look found in the meantime is passed over.
+  const std::uint64_t end = look.first + look.blocks;
+  const std::uint64_t before = taken_;
+  while (error == 0 && taken_ + 1 < end && take(handler, {look.buffer.data() + (taken_ + 1 - look.first) * size, size})) {
     if (life != life_ || !open_) return;  // a message ended the pair
   }
-  if (found > 0) {
+  const bool overtaken = look.first <= before;
+  ++looks_since_;
+  if (taken_ > before) out_of_step_ = looks_since_ > 1;
+  if (taken_ > before) {
     active_at_ = core_.now;
     missing_since_ = 0;
     last_look_ = false;
-    span_ = found == blocks ? std::min(span_ * 2, kMostSpan) : std::max(span_ / 2, kLeastSpan);
+    if (!overtaken) span_ = taken_ + 1 == end ? std::min(span_ * 2, kMostSpan) : std::max(span_ / 2, kLeastSpan);
+  } else if (overtaken) {
+    return;
   } else {
     span_ = kLeastSpan;
     if (announced_ > taken_) {
@@ -88,7 +109,7 @@ void RingReceiver::on_read(PacketHandler& handler, std::uint32_t blocks, int err
     if (last_look_ && announced_ <= taken_) hot_ = false;
     last_look_ = false;
   }
-  schedule(found > 0, found == blocks);
+  schedule(taken_ > before, taken_ + 1 == end);
 }
 
 // After a packet with none behind it the program has its turn first. Then no pause for a while; later pauses grow with the time

@@ -4,7 +4,14 @@
 // hot: the ring is polled directly. After kCoolAfter without a packet it wants to cool down: the conduit publishes
 // "I do not poll" in its gate, one last look follows, and from then on only a doorbell (the head in the peer's gate)
 // makes it hot again.
+//
+// A look is a read of a place or two. Request and reply are fastest when the two hosts keep step: the one's packet is written, and
+// the other's look lies in the device's queue right behind it. So the first look after a packet of my own waits for kTheirTurn. When
+// it came too early all the same, and a later one found the packet, they are out of step: until the first look finds it again, a
+// second one follows the first before that is back, and catches what just missed it.
 #pragma once
+
+#include <array>
 
 #include "stp/core.h"
 #include "stp/packet.h"
@@ -25,8 +32,10 @@ class RingReceiver {
 
   void start(const Identity& self, const Identity& peer);
   void stop() { open_ = false; }
-  bool quiet() const { return !reading_; }
+  bool quiet() const { return looking() == 0; }
 
+  // A packet of mine has landed (a repeated `at` is no news): the peer may answer it.
+  void expect_answer(Nanos at);
   // The peer's gate says that packets up to `head` are there.
   void on_doorbell(std::uint64_t head);
   // An answer is expected: look often again.
@@ -52,10 +61,21 @@ class RingReceiver {
   static constexpr Nanos kSlowLook = 10 * kMicrosecond;
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
   static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
+  static constexpr Nanos kTheirTurn = 5 * kMicrosecond;     // from a packet's being there to the answer's being submitted, at best
+  static constexpr Nanos kApart = 10 * kMicrosecond;        // the second look from the first
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
   static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then
 
-  void on_read(PacketHandler& handler, std::uint32_t blocks, int error);
+  struct Look {
+    AlignedBuffer buffer;
+    bool reading = false;
+    std::uint64_t first = 0;  // sequence that belongs into its first block
+    std::uint32_t blocks = 0;
+  };
+  int looking() const { return looks_[0].reading + looks_[1].reading; }
+  bool eager() const { return core_.now - active_at_ < kEager; }
+  void look(PacketHandler& handler, Look& look);
+  void on_read(PacketHandler& handler, Look& look, int error);
   bool take(PacketHandler& handler, ConstBytes block);
   void schedule(bool found, bool more);
 
@@ -65,7 +85,10 @@ class RingReceiver {
   bool open_ = false;
   bool hot_ = false;
   bool last_look_ = false;  // the one after cooling
-  bool reading_ = false;
+  std::array<Look, 2> looks_;
+  Nanos mine_landed_ = 0;
+  std::uint32_t looks_since_ = 0;  // that are back
+  bool out_of_step_ = false;
   std::uint64_t life_ = 0;  // counts start(): a read of an earlier pair is ignored
   std::uint64_t taken_ = 0;
   std::uint64_t announced_ = 0;
@@ -75,7 +98,6 @@ class RingReceiver {
   Nanos last_looked_ = 0;
   Nanos busy_pause_ = 0;
   Nanos missing_since_ = 0;
-  AlignedBuffer buffer_;
 };
 
 }  // namespace stp

@@ -28,7 +28,7 @@ bool RingSender::place_free(std::uint64_t sequence) const {
   return sequence <= acked_ + places() && !writing_[index(sequence)];
 }
 
-bool RingSender::pump(MessageSource& source, std::uint64_t ack) {
+bool RingSender::pump(MessageSource& source, std::uint64_t ack, bool prompt) {
   bool submitted = false;
   if (!ring_) ring_ = AlignedBuffer(static_cast<std::size_t>(places()) * core_.geometry().block_size);
   while (open_ && core_.may_write && writes_in_flight_ < kWriteDepth && source.has_messages()) {
@@ -46,21 +46,26 @@ bool RingSender::pump(MessageSource& source, std::uint64_t ack) {
     if (count == 0) break;
     core_.counters.packets_sent += count;
     last_write_ = core_.now;
-    write(first, count);
+    write(first, count, prompt && count == 1 && first == acked_ + 1);
     submitted = true;
   }
   return submitted;
 }
 
-void RingSender::write(std::uint64_t first, std::uint32_t count) {
+void RingSender::write(std::uint64_t first, std::uint32_t count, bool prompt) {
   for (std::uint32_t i = 0; i < count; ++i) writing_[index(first + i)] = true;
   ++writes_in_flight_;
   const std::uint64_t place = core_.geometry().packet(self_.slot, peer_slot_, first);
   // An error needs nothing here: the packet stays unacknowledged, is read back and written again.
-  core_.io.write(place, count, packet(first).data(), [this, first, count](int) {
+  auto written = [this, first, count](int) {
     for (std::uint32_t i = 0; i < count; ++i) writing_[index(first + i)] = false;
     --writes_in_flight_;
-  });
+    last_landed_ = core_.now;
+  };
+  if (prompt)
+    core_.io.write_promptly(place, count, packet(first).data(), std::move(written));
+  else
+    core_.io.write(place, count, packet(first).data(), std::move(written));
 }
 
 bool RingSender::on_ack(std::uint64_t ack) {

@@ -34,7 +34,8 @@ class RingSender {
   bool quiet() const { return writes_in_flight_ == 0 && !rechecking_; }
 
   // Fills and submits packets while there are messages, places and write depth. `ack` rides along. True when it submitted.
-  bool pump(MessageSource& source, std::uint64_t ack);
+  // `prompt`: a single packet to which the peer has nothing else of mine to take is worth a write of its own (see Medium::carry_out).
+  bool pump(MessageSource& source, std::uint64_t ack, bool prompt);
   // False when the peer acknowledges what was never sent.
   bool on_ack(std::uint64_t ack);
   // Reads back what has waited too long for its acknowledgement. True, once a timeout, when a doorbell and a wish for an
@@ -49,6 +50,8 @@ class RingSender {
   bool full() const { return head() - acked_ >= places(); }
   std::size_t writes_in_flight() const { return writes_in_flight_; }
   Nanos last_write() const { return last_write_; }
+  // When a write was last seen to have completed.
+  Nanos last_landed() const { return last_landed_; }
   // How long the peer has taken nothing although every packet was verified to be on the disk.
   Nanos stuck_for() const { return stuck_for_; }
 
@@ -62,7 +65,7 @@ class RingSender {
   std::uint32_t index(std::uint64_t sequence) const { return static_cast<std::uint32_t>((sequence - 1) % places()); }
   Bytes packet(std::uint64_t sequence) const;
   bool place_free(std::uint64_t sequence) const;
-  void write(std::uint64_t first, std::uint32_t count);
+  void write(std::uint64_t first, std::uint32_t count, bool prompt = false);
   void recheck(Nanos waited);
   void on_rechecked(std::uint64_t first, std::uint32_t count, Nanos waited);
 
@@ -76,6 +79,7 @@ class RingSender {
   std::uint64_t acked_ = 0;
   std::size_t writes_in_flight_ = 0;
   Nanos last_write_ = 0;
+  Nanos last_landed_ = 0;
   Nanos waiting_since_ = 0;  // since the oldest unacknowledged packet is the oldest, or was last rechecked
   Nanos timeout_ = kFirstTimeout;
   Nanos stuck_for_ = 0;

@@ -1,7 +1,8 @@
 // The looking and yielding before a sleep. Spinning is a bet that the answer comes soon. It is lost when a look and a yield
 // take long (others need the processor: who yields goes to the end of their queue, who sleeps is put first when its answer
 // comes), or when the whole spin brings nothing (the device is slow, or the spinning itself keeps the device's kernel thread
-// waiting: on a crowded machine each request then takes the whole spin). After a lost bet there is none for a while.
+// waiting: on a crowded machine each request then takes the whole spin). After a lost bet there is none for a while, longer
+// with each one lost in a row: a single slow request costs little. A wait shorter than falling asleep and waking up is no bet.
 #pragma once
 
 #include <sched.h>
@@ -19,23 +20,34 @@ class Spin {
   template <class Look>
   bool run(Nanos deadline, Nanos longest, Look look) {
     Nanos now = boottime_now();
-    if (longest <= 0 || now >= deadline || now < not_before_.load(std::memory_order_relaxed)) return false;
-    const Nanos end = std::min(deadline, now + std::min(longest, kSecond));
+    const bool brief = deadline - now <= kBrief;
+    if (now >= deadline || (!brief && (longest <= 0 || now < not_before_.load(std::memory_order_relaxed)))) return false;
+    const Nanos end = brief ? deadline : std::min(deadline, now + std::min(longest, kSecond));
     while (now < end) {
-      if (look()) return true;
+      if (look()) return won();
       ::sched_yield();
-      if (look()) return true;
+      if (look()) return won();
       const Nanos before = now;
       now = boottime_now();
       if (now - before > kCrowded) break;
     }
-    if (now < deadline) not_before_.store(now + kRest, std::memory_order_relaxed);
+    if (!brief && now < deadline) {
+      not_before_.store(now + rest_, std::memory_order_relaxed);
+      rest_ = std::min(2 * rest_, kLongestRest);
+    }
     return false;
   }
 
  private:
+  static constexpr Nanos kBrief = 15 * kMicrosecond;
   static constexpr Nanos kCrowded = 50 * kMicrosecond;
-  static constexpr Nanos kRest = 5 * kMillisecond;
+  static constexpr Nanos kFirstRest = 250 * kMicrosecond;
+  static constexpr Nanos kLongestRest = 8 * kMillisecond;
+  bool won() {
+    rest_ = kFirstRest;
+    return true;
+  }
+  Nanos rest_ = kFirstRest;
   std::atomic<Nanos> not_before_{0};
 };
 

@@ -97,6 +97,7 @@ ThreadMedium::~ThreadMedium() {
     (void)pool_.release();  // the workers are not in this process, the mutex may be held for ever
     return;
   }
+  let_go();
   {
     std::lock_guard lock(pool_->mutex);
     pool_->stopping = true;
@@ -107,31 +108,48 @@ ThreadMedium::~ThreadMedium() {
 
 void ThreadMedium::submit(const IoRequest& request) {
   const int error = check_request(request, block_size_, total_blocks_);
-  std::lock_guard lock(pool_->mutex);
   if (error != 0) {
+    std::lock_guard lock(pool_->mutex);
     pool_->complete(request.token, error);
     pool_->bell.tell_sleeper();
     return;
   }
+  if (!request.prompt || request.op != IoRequest::Op::kWrite || !prompt_.keep(request)) queue(request);
+}
+
+void ThreadMedium::queue(const IoRequest& request) {
+  std::lock_guard lock(pool_->mutex);
   pool_->queue.push_back(request);
   if (pool_->idle < pool_->queue.size() && pool_->workers.size() < kMaxWorkers) (void)pool_->start_worker();
   pool_->work.notify_one();
 }
 
+void ThreadMedium::carry_out() {
+  if (prompt_.carry_out(pool_->file->fd(), block_size_)) pool_->bell.tell_sleeper();
+}
+
+void ThreadMedium::let_go() {
+  if (const auto request = prompt_.let_go()) queue(*request);
+}
+
 std::size_t ThreadMedium::reap(std::span<IoCompletion> out) {
-  if (pool_->done_count.load() == 0) return 0;
-  std::lock_guard lock(pool_->mutex);
   std::size_t count = 0;
+  if (!out.empty()) {
+    if (const auto written = prompt_.reap()) out[count++] = *written;
+  }
+  if (pool_->done_count.load() == 0) return count;
+  std::lock_guard lock(pool_->mutex);
+  const std::size_t before = count;
   while (count < out.size() && !pool_->done.empty()) {
     out[count++] = pool_->done.front();
     pool_->done.pop_front();
   }
-  pool_->done_count.fetch_sub(count);
+  pool_->done_count.fetch_sub(count - before);
   return count;
 }
 
 void ThreadMedium::wait(Nanos deadline, Nanos spin) {
-  pool_->bell.wait(deadline, spin, [this] { return pool_->done_count.load() > 0; });
+  pool_->bell.wait(deadline, spin, [this] { return pool_->done_count.load() > 0 || prompt_.done(); });
 }
 
 void ThreadMedium::wake() { pool_->bell.ring(); }

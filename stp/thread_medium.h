@@ -6,6 +6,7 @@
 
 #include "stp/error.h"
 #include "stp/medium.h"
+#include "stp/prompt_write.h"
 #include "stp/storage_file.h"
 
 namespace stp {
@@ -21,17 +22,22 @@ class ThreadMedium final : public Medium {
   std::uint64_t total_blocks() const override { return total_blocks_; }
   void submit(const IoRequest& request) override;
   void flush() override {}
+  bool keeps() const override { return prompt_.kept(); }
+  void carry_out() override;
+  void let_go() override;
   std::size_t reap(std::span<IoCompletion> out) override;
   void wait(Nanos deadline, Nanos spin) override;
   void wake() override;
 
  private:
   struct Pool;
+  void queue(const IoRequest& request);
   ThreadMedium(std::unique_ptr<Pool> pool, std::uint32_t block_size, std::uint64_t total_blocks);
 
   std::unique_ptr<Pool> pool_;
   const std::uint32_t block_size_;
   const std::uint64_t total_blocks_;
+  PromptWrite prompt_;
 };
 
 }  // namespace stp

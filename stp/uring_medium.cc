@@ -113,7 +113,8 @@ UringMedium::~UringMedium() {
 // However long it takes: until then the kernel may write to buffers and to the storage.
 void UringMedium::drain() {
   IoCompletion ignored[64];
-  while (in_ring_ > 0 || !backlog_.empty()) {
+  let_go();
+  while (in_ring_ > 0 || !backlog_.empty() || !prompt_.empty()) {
     push();
     if (!completion_there(ring_)) enter_and_wait(ring_.ring_fd, 1, 100 * kMillisecond);
     reap(ignored);
@@ -127,6 +128,11 @@ void UringMedium::submit(const IoRequest& request) {
     if (sleeping_.load()) wake();
     return;
   }
+  if (request.prompt && request.op == IoRequest::Op::kWrite && prompt_.keep(request)) return;
+  take(request);
+}
+
+void UringMedium::take(const IoRequest& request) {
   std::uint32_t id = 0;
   if (free_ids_.empty()) {
     id = static_cast<std::uint32_t>(requests_.size());
@@ -160,6 +166,18 @@ bool UringMedium::queue_one(std::uint32_t id) {
 }
 
 void UringMedium::flush() { push(); }
+
+void UringMedium::carry_out() {
+  // The mark first, then the look at the sleeper, who does it the other way round.
+  if (prompt_.carry_out(file_->fd(), block_size_) && sleeping_.load()) wake();
+}
+
+void UringMedium::let_go() {
+  const auto request = prompt_.let_go();
+  if (!request) return;
+  take(*request);
+  push();
+}
 
 void UringMedium::push() {
   bool stuck = false;
@@ -212,6 +230,9 @@ std::size_t UringMedium::reap(std::span<IoCompletion> out) {
     refused_.pop_front();
     refused_count_.fetch_sub(1);
   }
+  if (count < out.size()) {
+    if (const auto written = prompt_.reap()) out[count++] = *written;
+  }
   unsigned head = 0;
   unsigned seen = 0;
   io_uring_cqe* cqe = nullptr;
@@ -230,7 +251,7 @@ std::size_t UringMedium::reap(std::span<IoCompletion> out) {
 }
 
 bool UringMedium::ready() {
-  if (completion_there(ring_) || refused_count_.load() > 0) return true;
+  if (completion_there(ring_) || refused_count_.load() > 0 || prompt_.done()) return true;
   return woken_.load() && woken_.exchange(false);
 }
 

@@ -22,6 +22,7 @@
 
 #include "stp/error.h"
 #include "stp/medium.h"
+#include "stp/prompt_write.h"
 #include "stp/spin.h"
 #include "stp/storage_file.h"
 
@@ -39,6 +40,9 @@ class UringMedium final : public Medium {
   std::uint64_t total_blocks() const override { return total_blocks_; }
   void submit(const IoRequest& request) override;
   void flush() override;
+  bool keeps() const override { return prompt_.kept(); }
+  void carry_out() override;
+  void let_go() override;
   std::size_t reap(std::span<IoCompletion> out) override;
   void wait(Nanos deadline, Nanos spin) override;
   void wake() override;
@@ -56,6 +60,7 @@ class UringMedium final : public Medium {
   bool queue_one(std::uint32_t id);  // false: the submission ring is full
   void arm_wake();
   void take_wake();
+  void take(const IoRequest& request);
   bool finish(std::uint32_t id, int result, IoCompletion& out);  // false: it goes round again
   bool ready();                                                  // something to reap, or woken
   void drain();
@@ -78,6 +83,7 @@ class UringMedium final : public Medium {
   std::atomic<bool> unsettled_{false};  // something could not be handed to the kernel: nobody may sleep long
   std::atomic<bool> woken_{false};
   std::atomic<bool> sleeping_{false};
+  PromptWrite prompt_;
   Spin spin_;
 };
 

@@ -109,6 +109,68 @@ TEST_P(MediumContract, moves_the_largest_request) {
   EXPECT_TRUE(painted(in.data(), in.size(), 3));
 }
 
+// -- Prompt writes: kept for the thread that submitted them, by the media that gain from it
+
+TEST_P(MediumContract, a_prompt_write_is_on_the_storage_after_carry_out_and_completes_once) {
+  const AlignedBuffer out(kBlock), in(kBlock);
+  paint(out.data(), out.size(), 4);
+  medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst, .blocks = 1, .buffer = out.data(), .token = 5, .prompt = true});
+  medium_->flush();
+  medium_->carry_out();
+  EXPECT_FALSE(medium_->keeps());
+  const auto done = collect(1);
+  EXPECT_EQ(done[0].token, 5u);
+  EXPECT_EQ(done[0].error, 0);
+  medium_->carry_out();
+  IoCompletion more[1];
+  EXPECT_EQ(medium_->reap(more), 0u);
+  ASSERT_EQ(do_one(IoRequest::Op::kRead, kFirst, 1, in.data()), 0);
+  EXPECT_TRUE(painted(in.data(), in.size(), 4));
+}
+
+TEST_P(MediumContract, a_prompt_write_that_is_let_go_completes_like_any_other) {
+  const AlignedBuffer out(kBlock);
+  paint(out.data(), out.size(), 5);
+  medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst, .blocks = 1, .buffer = out.data(), .token = 6, .prompt = true});
+  medium_->flush();
+  medium_->let_go();
+  EXPECT_FALSE(medium_->keeps());
+  EXPECT_EQ(collect(1)[0].token, 6u);
+}
+
+TEST_P(MediumContract, only_one_prompt_write_is_kept_and_the_others_go_at_once) {
+  const AlignedBuffer out(3 * kBlock);
+  for (std::uint64_t i = 0; i < 3; ++i)
+    medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst + i, .blocks = 1, .buffer = out.data() + i * kBlock, .token = i, .prompt = true});
+  medium_->flush();
+  const bool kept = medium_->keeps();
+  auto done = collect(kept ? 2 : 3);
+  medium_->carry_out();
+  if (kept) done.push_back(collect(1)[0]);
+  std::ranges::sort(done, {}, &IoCompletion::token);
+  for (std::uint64_t i = 0; i < 3; ++i) EXPECT_EQ(done[i].token, i);
+}
+
+TEST_P(MediumContract, a_prompt_write_that_nobody_carries_out_is_done_before_the_medium_goes) {
+  const AlignedBuffer out(kBlock), in(kBlock);
+  paint(out.data(), out.size(), 7);
+  medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst, .blocks = 1, .buffer = out.data(), .token = 7, .prompt = true});
+  medium_.reset();
+  ASSERT_TRUE(storage_->read(kFirst, in.span()));
+  EXPECT_TRUE(painted(in.data(), in.size(), 7));
+}
+
+TEST_P(MediumContract, a_thread_that_carries_out_wakes_the_one_that_waits) {
+  const AlignedBuffer out(kBlock);
+  for (int round = 0; round < 200; ++round) {
+    medium_->submit({.op = IoRequest::Op::kWrite, .block = kFirst, .blocks = 1, .buffer = out.data(), .token = 8, .prompt = true});
+    medium_->flush();
+    std::thread other([this] { medium_->carry_out(); });
+    EXPECT_EQ(collect(1)[0].token, 8u);
+    other.join();
+  }
+}
+
 TEST_P(MediumContract, completes_every_request_exactly_once_however_many_are_in_flight) {
   constexpr std::uint32_t kMany = 3000;  // more than any ring holds
   constexpr std::uint32_t kPlaces = 256;
