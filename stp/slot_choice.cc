@@ -45,6 +45,7 @@ SlotChooser::SlotChooser(const MembershipConfig& config, HeldLock& lock)
       join_(config.superblock.timing.join_ms * kMillisecond),
       fence_(config.superblock.timing.fence_ms * kMillisecond),
       late_((Nanos{config.superblock.timing.late_ms} * (1000 + config.superblock.timing.rho_thousandths)) * kMicrosecond),
+      beat_(config.superblock.timing.beat_ms * kMillisecond),
       slots_(config.superblock.geometry.hosts) {
   const Timing& t = config.superblock.timing;
   for (Watched& w : slots_) w.covered = CoveredTime((Nanos{t.observe_ms} + t.observe_io_ms) * kMillisecond);
@@ -81,11 +82,13 @@ void SlotChooser::observe_slot(Watched& w, const LeaseReading& reading, bool any
   const Nanos read_before = std::exchange(w.read, submitted);
   if (l.owner == w.owner && l.beat > w.beat) {
     if (read_before - watching_since_ >= late_) ++w.changes;
+    w.beats = true;
     w.silent = 0;
   } else if (l.owner != w.owner && (l.owner.incarnation >= w.owner.incarnation || w.state == LeaseState::kClaim)) {
     // A claim that lost does not outrank the owner who wrote over it, whatever its incarnation.
     w.owner = l.owner;
     w.changes = 0;
+    w.beats = false;
     w.silent = 0;
   } else {  // the same as before, or an old write that landed late
     w.silent += passed;
@@ -155,6 +158,7 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
   std::optional<SlotChoice> best;
   bool busy = false;
   bool watched = false;
+  std::optional<SlotChoice> ending;
   for (Slot slot = 0; slot < slots_.size(); ++slot) {
     const LeaseReading& reading = sweep.slots[slot];
     if (!reading.good() || reading.lease().name != name || free_for_all(reading) || exhausted(slot)) continue;
@@ -164,6 +168,15 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
         return refuse(slot, reading.lease());
       case Standing::kBusy:
         busy = true;
+        break;
+      case Standing::kEnding:
+        ending = SlotChoice{.what = SlotChoice::What::kWait,
+                            .slot = slot,
+                            .name = name,
+                            .wait = 0,
+                            .why = fmt::format("joining: waits until the last program that was \"{}\" has ended, or beats", name),
+                            .error_code = 0,
+                            .soon = true};
         break;
       case Standing::kWatched:
         if (!watched)
@@ -187,6 +200,7 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
     }
   }
   if (busy) return std::nullopt;
+  if (ending) return ending;
   // Of several slots with one name the lowest counts; its lock may have been let go for the sake of another's.
   if (best && best->what == SlotChoice::What::kTake && !lock_.take(best->slot)) return std::nullopt;
   // Where locks work, an owner without one would be taken for dead by its own kernel.
@@ -197,9 +211,13 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
 SlotChooser::Standing SlotChooser::judge(Slot slot, const Lease& lease) {
   const StorageIdentity holder{lease.boot_id, lease.device, lease.inode};
   const bool same_kernel = holder == config_.identity;
-  if (same_kernel && lock_.usable()) return lock_.take(slot) ? Standing::kTakeable : Standing::kBusy;
-  if (lease.state == LeaseState::kFree) return Standing::kClaimable;
   const Watched& w = slots_[slot];
+  if (same_kernel && lock_.usable()) {
+    if (lock_.take(slot)) return Standing::kTakeable;
+    const bool ending = lease.state != LeaseState::kClaim && !w.beats && w.silent < kBeatsOfTheEnding * beat_;
+    return ending ? Standing::kEnding : Standing::kBusy;
+  }
+  if (lease.state == LeaseState::kFree) return Standing::kClaimable;
   if (w.changes >= kBeatsOfTheLiving) return holder.boot_id == config_.identity.boot_id ? Standing::kBusy : Standing::kRefused;
   return w.silent >= silence_limit(lease.state) ? Standing::kClaimable : Standing::kWatched;
 }

@@ -2,7 +2,8 @@
 //
 // For the instance names NAME, NAME~2, NAME~3, ... in order: who has it decides whether it is taken at once (its last holder
 // was of this kernel, and its lock says that it is gone), claimed after a silence of T_dead, left to another program of
-// this host (then the next name is looked at), or refused, because another machine lives under it. Does no I/O; locks only.
+// this host (then the next name is looked at), or refused, because another machine lives under it. A lock that is held says little
+// before its holder was seen to beat: the kernel keeps that of a killed program until the last of its I/O has ended. Does no I/O; locks only.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,7 @@ struct SlotChoice {
   Nanos wait = 0;
   std::string why;
   int error_code = 0;
+  bool soon = false;  // kWait: it may end within milliseconds
 };
 
 // The lock of the slot that I am in, or want. At most one is held.
@@ -65,12 +67,15 @@ class SlotChooser {
  private:
   // A dead host's beats may land for a while yet (Q). Whoever is seen to beat twice after that lives.
   static constexpr int kBeatsOfTheLiving = 2;
-  enum class Standing : std::uint8_t { kTakeable, kClaimable, kBusy, kWatched, kRefused };
+  // Who holds the lock and has not beaten for so many beats is alive, but hangs.
+  static constexpr int kBeatsOfTheEnding = 3;
+  enum class Standing : std::uint8_t { kTakeable, kClaimable, kBusy, kEnding, kWatched, kRefused };
   struct Watched {
     Identity owner;
     LeaseState state = LeaseState::kFree;
     std::uint64_t beat = 0;
     int changes = 0;  // of the beat, since what landed late cannot be the cause
+    bool beats = false;  // it was seen to change
     Nanos read = 0;   // submit of the last read that was sound
     CoveredTime covered;
     Nanos silent = 0;
@@ -93,7 +98,7 @@ class SlotChooser {
 
   const MembershipConfig& config_;
   HeldLock& lock_;
-  Nanos dead_, join_, fence_, late_;
+  Nanos dead_, join_, fence_, late_, beat_;
   Nanos watching_since_ = kNever;  // submit of the first sweep
   std::vector<Watched> slots_;
   std::optional<Lease> abandoned_;

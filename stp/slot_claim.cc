@@ -14,6 +14,8 @@ namespace {
 // Two rivals for one slot add different numbers to the same highest incarnation, nearly always.
 constexpr std::uint64_t kIncarnationSpread = 65536;
 
+constexpr Nanos kSoon = 20 * kMillisecond;
+
 double seconds(Nanos t) { return static_cast<double>(t) / kSecond; }
 
 }  // namespace
@@ -48,11 +50,15 @@ bool SlotClaim::wants_sweep(Nanos now) const {
   return phase_ == Phase::kReadBack && now >= until_ && swept_ == kNever;
 }
 
-Nanos SlotClaim::deadline() const { return phase_ == Phase::kWaiting || (phase_ == Phase::kRetired && !io_.writing()) ? until_ : kNever; }
+Nanos SlotClaim::deadline() const {
+  return phase_ == Phase::kScan || phase_ == Phase::kWaiting || (phase_ == Phase::kRetired && !io_.writing()) ? until_ : kNever;
+}
 
 void SlotClaim::tick(Nanos now) {
   if (now < until_) return;
-  if (phase_ == Phase::kWaiting) {
+  if (phase_ == Phase::kScan) {
+    swept_ = until_ = kNever;  // another look
+  } else if (phase_ == Phase::kWaiting) {
     phase_ = Phase::kReadBack;
     scan_from_ = now;
     swept_ = kNever;
@@ -91,6 +97,7 @@ void SlotClaim::choose(const LeaseSweep& sweep, const PeerWatch& watch, Nanos no
   switch (choice.what) {
     case SlotChoice::What::kWait:
       why_ = std::move(choice.why);
+      if (choice.soon) until_ = now + kSoon;
       return;
     case SlotChoice::What::kStop:
       stop(choice.error_code, std::move(choice.why));

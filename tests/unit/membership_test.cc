@@ -72,6 +72,33 @@ TEST(Membership, RestartOnTheSameKernelIsImmediate) {
   EXPECT_NE(again.self().identity.nonce, first.nonce);
 }
 
+TEST(Membership, RestartKeepsItsNameAlthoughTheKernelStillEndsTheKilledOne) {
+  World w;
+  FakeHost& a = w.add("alpha", 1);
+  ASSERT_TRUE(w.joins(a, 2 * w.join()));
+  const Slot slot = a.self().identity.slot;
+  w.kill(a);
+  w.tables[1][slot] = &w;  // its io_uring is not gone yet
+  const Nanos ends = 2 * Nanos{w.superblock.timing.beat_ms} * kMillisecond;
+  w.disk.at(w.disk.now() + ends, [&w, slot] { w.tables[1].erase(slot); });
+  FakeHost& again = w.add("alpha", 1);
+  ASSERT_TRUE(w.joins(again, ends + 100 * kMillisecond));
+  EXPECT_EQ(again.self().name, "alpha");
+  EXPECT_EQ(again.self().identity.slot, slot);
+}
+
+TEST(Membership, WhoHoldsTheLockAndHangsKeepsItsName) {
+  World w;
+  FakeHost& a = w.add("alpha", 1);
+  ASSERT_TRUE(w.joins(a, 2 * w.join()));
+  const Slot slot = a.self().identity.slot;
+  w.kill(a);
+  w.tables[1][slot] = &w;  // for ever
+  FakeHost& b = w.add("alpha", 1);
+  ASSERT_TRUE(w.joins(b, 2 * w.join()));
+  EXPECT_EQ(b.self().name, "alpha~2");
+}
+
 TEST(Membership, SecondProgramOfAHostBecomesTheSecondInstance) {
   World w;
   FakeHost& a = w.add("alpha", 1);
