@@ -128,6 +128,7 @@ Woken Driving::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uin
       break;
     }
     const std::uint32_t seen = waiter.word.load(std::memory_order_acquire);
+    medium_.let_go();  // this thread carries nothing out while it sleeps
     lock.unlock();
     const bool undisturbed = futex_sleep(waiter.word, seen, std::min(deadline - now, kLongestSleep));
     const bool interrupted = !undisturbed && some_handler_interrupts();
@@ -208,8 +209,8 @@ std::optional<Woken> Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& 
     step(now, patient);
     if (news(waiter)) return Woken::kReady;
     if (now >= deadline) return Woken::kTimeout;
-    if (wanted_by_ != nullptr) {
-      give(*std::exchange(wanted_by_, nullptr));
+    if (Waiter* const other = std::exchange(wanted_by_, nullptr); other != nullptr && !other->signalled) {
+      give(*other);
       return std::nullopt;
     }
     const Nanos until = std::min({next_step_, deadline, now + kLongestSleep});
@@ -311,7 +312,9 @@ void Driving::drive_as_fallback(std::unique_lock<std::mutex>& lock) {
     if (first_ != nullptr) break;
     (void)sleep_on_medium(lock, std::min(next_step_, now + kLongestSleep), false, false);
   }
-  leave();
+  left_at_ = boottime_now();
+  driver_ = Driver::kNobody;
+  hand_on(0);
 }
 
 }  // namespace stp::host
