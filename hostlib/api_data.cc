@@ -52,7 +52,9 @@ ssize_t send_bytes(Call& call, ConstBytes data, int flags) {
     const auto taken = call.engine().send(socket.id, data.subspan(done, std::min(data.size() - done, kCopyAtOnce)), now);
     if (taken) {
       done += *taken;
-      call.driving().step(now, transfer.blocking && transfer.deadline == kNever);
+      const bool patient = transfer.blocking && transfer.deadline == kNever;
+      call.driving().step(now, patient);
+      if (patient) call.may_carry_out();
       continue;
     }
     if (taken.error().code != EAGAIN) return partial_or_fail(call, done, taken.error());
@@ -99,6 +101,7 @@ ssize_t receive_bytes(Call& call, Bytes into, int flags) {
 // As send(2): EPIPE comes with SIGPIPE, in the calling thread. Without the lock: a handler may make STP calls.
 ssize_t with_signal(Call& call, ssize_t result, int flags) {
   if (result >= 0 || errno != EPIPE || (flags & MSG_NOSIGNAL) != 0) return result;
+  call.driving().let_go();
   call.lock().unlock();
   (void)::pthread_kill(::pthread_self(), SIGPIPE);
   errno = EPIPE;

@@ -7,6 +7,7 @@
 #include "hostlib/debug.h"
 #include "hostlib/fork_guard.h"
 #include "hostlib/last_error.h"
+#include "hostlib/readiness.h"
 #include "hostlib/words.h"
 
 namespace stp::host {
@@ -39,10 +40,18 @@ Call::Call(std::string_view action, int s, Check check) : Call(action) {
 }
 
 Call::~Call() {
-  if (!lock_.owns_lock() || runtime_.host() == nullptr || !driving().keeps()) return;
+  if (!lock_.owns_lock() || runtime_.host() == nullptr) return;
+  if (socket_ != nullptr && !socket_->poll_descriptors.empty() && !socket_->closed) show_readiness(engine(), *socket_);
   Driving& driving = this->driving();
+  if (!driving.keeps()) return;
+  if (!may_carry_out_) {
+    driving.let_go();
+    return;
+  }
+  const int before = errno;
   lock_.unlock();
   driving.carry_out();
+  errno = before;
 }
 
 int Call::wait(std::uint32_t bits, Nanos deadline) {

@@ -20,8 +20,10 @@ class Call {
   // A call without a socket.
   explicit Call(std::string_view action);
 
-  // Without the lock it does the write that the engine left to a call that may block (see Driving::step).
+  // Does, without the lock, the write that the engine left to this call if it may block (see Driving::step), and lets go that of another.
   ~Call();
+  // This call may block for as long as the device takes for one small write.
+  void may_carry_out() { may_carry_out_ = true; }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -56,6 +58,7 @@ class Call {
   int s_ = -1;
   std::shared_ptr<Socket> socket_;
   bool good_ = false;
+  bool may_carry_out_ = false;
 };
 
 }  // namespace stp::host

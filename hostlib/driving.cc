@@ -16,14 +16,15 @@ namespace stp::host {
 
 // A thread in wait(). On its stack; touched by others only under the lock and while enlisted.
 struct Waiter {
-  Socket* socket = nullptr;
-  std::uint32_t bits = 0;
+  std::span<Watch> watches;            // empty: the membership board
+  bool one_step = false;
+  bool any_signal = false;             // a handler with SA_RESTART ends it, too
+  int bell = -1;                       // of a bystander
   Nanos since = 0;                     // when the wait began
   bool signalled = false;
   std::atomic<std::uint32_t> word{0};  // counts up at each wake
   Waiter* next = nullptr;              // of all
   Waiter* previous = nullptr;
-  Waiter* next_here = nullptr;         // of the socket
 };
 
 namespace {
@@ -31,7 +32,6 @@ namespace {
 constexpr Nanos kLongestSleep = 250 * kMillisecond;  // nobody sleeps longer without a look
 constexpr Nanos kFallbackAfter = 2 * kMillisecond;
 constexpr Nanos kCold = kMillisecond;  // who has waited longer waits for something rare: the role goes to others first
-constexpr Nanos kStuck = 2 * kLongestSleep;
 constexpr Nanos kFallbackLongest = 100 * kMillisecond;
 constexpr Nanos kCreditWithin = 50 * kMicrosecond;
 constexpr std::uint64_t kCreditBytes = 64 * 1024;
@@ -53,38 +53,54 @@ Driving::~Driving() { stop_fallback(); }
 
 // -- Waiting -------------------------------------------------------------------------------------------------------
 
-void Driving::enlist(Waiter& waiter, Socket* socket) {
-  waiter.socket = socket;
-  waiter.previous = last_;
-  (last_ != nullptr ? last_->next : first_) = &waiter;
-  last_ = &waiter;
-  if (socket != nullptr) {
-    waiter.next_here = socket->waiters;
-    socket->waiters = &waiter;
+void Driving::watch(Waiter& waiter) {
+  for (Watch& watch : waiter.watches) {
+    watch.waiter = &waiter;
+    watch.next_here = watch.socket->watches;
+    watch.socket->watches = &watch;
   }
 }
 
-void Driving::dismiss(Waiter& waiter, Socket* socket) {
+void Driving::unwatch(Waiter& waiter) {
+  for (Watch& watch : waiter.watches) {
+    for (Watch** at = &watch.socket->watches; *at != nullptr; at = &(*at)->next_here) {
+      if (*at != &watch) continue;
+      *at = watch.next_here;
+      break;
+    }
+  }
+}
+
+void Driving::enlist(Waiter& waiter) {
+  waiter.previous = last_;
+  (last_ != nullptr ? last_->next : first_) = &waiter;
+  last_ = &waiter;
+  watch(waiter);
+}
+
+void Driving::dismiss(Waiter& waiter) {
   (waiter.previous != nullptr ? waiter.previous->next : first_) = waiter.next;
   (waiter.next != nullptr ? waiter.next->previous : last_) = waiter.previous;
   if (wanted_by_ == &waiter) wanted_by_ = nullptr;
-  if (socket == nullptr) return;
-  for (Waiter** at = &socket->waiters; *at != nullptr; at = &(*at)->next_here) {
-    if (*at != &waiter) continue;
-    *at = waiter.next_here;
-    break;
-  }
+  unwatch(waiter);
 }
 
 // Whether there is a reason to return to the caller.
 bool Driving::news(const Waiter& waiter) const {
   const bool parks = parked_ && ender_ != std::this_thread::get_id();  // who ends the process goes on driving
-  return waiter.signalled || parks || (waiter.socket != nullptr && waiter.socket->closed && (waiter.bits & Ready::kDrained) == 0);
+  // Who waits for many is signalled by the close; this is for one that was closed before the wait began.
+  const bool closed = waiter.watches.size() == 1 && waiter.watches[0].socket->closed && (waiter.watches[0].bits & Ready::kDrained) == 0;
+  return waiter.signalled || parks || closed;
 }
 
 void Driving::signal(Waiter& waiter) {
   if (waiter.signalled) return;
   waiter.signalled = true;
+  if (waiter.bell >= 0) {
+    const std::uint64_t one = 1;
+    (void)!::write(waiter.bell, &one, sizeof one);
+    return;
+  }
   waiter.word.fetch_add(1, std::memory_order_release);
   if (&waiter != driving_)
     futex_wake(waiter.word);
@@ -93,8 +109,8 @@ void Driving::signal(Waiter& waiter) {
 }
 
 void Driving::ready(Socket& socket, std::uint32_t bits) {
-  for (Waiter* waiter = socket.waiters; waiter != nullptr; waiter = waiter->next_here)
-    if ((waiter->bits & bits) != 0) signal(*waiter);
+  for (Watch* watch = socket.watches; watch != nullptr; watch = watch->next_here)
+    if ((watch->bits & bits) != 0) signal(*watch->waiter);
 }
 
 void Driving::board_changed() {
@@ -104,15 +120,45 @@ void Driving::board_changed() {
 
 void Driving::signal_board_waiters() {
   for (Waiter* waiter = first_; waiter != nullptr; waiter = waiter->next)
-    if (waiter->socket == nullptr) signal(*waiter);
+    if (waiter->watches.empty()) signal(*waiter);
 }
 
 Woken Driving::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline) {
-  if (parked_ && ender_ != std::this_thread::get_id()) park(lock);
+  Watch watch{.socket = socket, .bits = bits};
   Waiter waiter;
-  waiter.bits = bits;
+  if (socket != nullptr) waiter.watches = {&watch, 1};
+  waiter.one_step = socket == nullptr && bits == kOneStep;
+  return wait_as(lock, waiter, deadline);
+}
+
+Woken Driving::wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> watches, Nanos deadline) {
+  Waiter waiter;
+  waiter.watches = watches;
+  waiter.any_signal = true;
+  return wait_as(lock, waiter, deadline);
+}
+
+Driving::Bystander::Bystander(Driving& driving, std::span<Watch> watches, int bell) : driving_(driving), waiter_(std::make_unique<Waiter>()) {
+  waiter_->watches = watches;
+  waiter_->bell = bell;
+  watch(*waiter_);
+  ++driving_.bystanders_;
+  if (driving_.driver_ != Driver::kNobody) return;
+  driving_.fallback_until_ = 0;
+  driving_.fallback_sleep_.notify_one();
+}
+
+Driving::Bystander::~Bystander() {
+  unwatch(*waiter_);
+  --driving_.bystanders_;
+}
+
+bool Driving::interrupts(const Waiter& waiter) const { return waiter.any_signal || some_handler_interrupts(); }
+
+Woken Driving::wait_as(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline) {
+  if (parked_ && ender_ != std::this_thread::get_id()) park(lock);
   waiter.since = boottime_now();
-  enlist(waiter, socket);
+  enlist(waiter);
   Woken woken = Woken::kReady;
   for (;;) {
     if (news(waiter)) break;
@@ -124,21 +170,21 @@ Woken Driving::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uin
     }
     const Nanos now = boottime_now();
     if (now >= deadline) {
-      woken = Woken::kTimeout;
+      step(now);
+      woken = news(waiter) ? Woken::kReady : Woken::kTimeout;
       break;
     }
     const std::uint32_t seen = waiter.word.load(std::memory_order_acquire);
-    medium_.let_go();  // this thread carries nothing out while it sleeps
     lock.unlock();
     const bool undisturbed = futex_sleep(waiter.word, seen, std::min(deadline - now, kLongestSleep));
-    const bool interrupted = !undisturbed && some_handler_interrupts();
+    const bool interrupted = !undisturbed && interrupts(waiter);
     lock.lock();
     if (interrupted && !waiter.signalled) {
       woken = Woken::kInterrupted;
       break;
     }
   }
-  dismiss(waiter, socket);
+  dismiss(waiter);
   if (driving_ == &waiter) leave();
   if (parked_ && ender_ != std::this_thread::get_id()) park(lock);
   return woken;
@@ -203,10 +249,9 @@ void Driving::hand_on(Nanos since) {
 }
 
 std::optional<Woken> Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline) {
-  const bool patient = deadline == kNever;  // a device that stalls must not make it miss its time
   for (;;) {
     const Nanos now = boottime_now();
-    step(now, patient);
+    step(now);
     if (news(waiter)) return Woken::kReady;
     if (now >= deadline) return Woken::kTimeout;
     if (Waiter* const other = std::exchange(wanted_by_, nullptr); other != nullptr && !other->signalled) {
@@ -214,21 +259,20 @@ std::optional<Woken> Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& 
       return std::nullopt;
     }
     const Nanos until = std::min({next_step_, deadline, now + kLongestSleep});
-    if (!sleep_on_medium(lock, until, engine_.expects_soon(now), patient) && some_handler_interrupts()) {
+    if (!sleep_on_medium(lock, until, engine_.expects_soon(now)) && interrupts(waiter)) {
       step(boottime_now());
       return news(waiter) ? Woken::kReady : Woken::kInterrupted;
     }
-    if (waiter.socket == nullptr && waiter.bits == kOneStep) waiter.signalled = true;
+    if (waiter.one_step) waiter.signalled = true;
   }
 }
 
 // False when a signal ended it (a medium leaves EINTR in errno then, as system calls do).
-bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin, bool patient) {
+bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin) {
   asleep_ = true;
   asleep_until_ = until;
   lock.unlock();
   errno = 0;
-  if (patient) medium_.carry_out();
   medium_.wait(until, may_spin ? spin() : 0);
   const bool interrupted = errno == EINTR;
   lock.lock();
@@ -241,6 +285,7 @@ void Driving::step(Nanos now, bool keep) {
   next_step_ = engine_.step(now);
   if (!keep) medium_.let_go();
   stepped_at_ = now;
+  if (board_changed_.exchange(false, std::memory_order_acq_rel)) signal_board_waiters();
   credit_bytes_ = 0;
   if (asleep_ && next_step_ < asleep_until_) {
     asleep_until_ = next_step_;
@@ -280,15 +325,14 @@ void Driving::fallback_loop() {
   std::uint64_t taken_before = 0;
   while (!stop_fallback_) {
     const Nanos now = boottime_now();
-    const Nanos free_since = std::max(left_at_, stepped_at_);
-    if (driver_ == Driver::kProgram && now - stepped_at_ >= kStuck) step(now);  // it is held up by its own write
-    if (driver_ == Driver::kNobody && now - free_since >= kFallbackAfter) {
-      if (first_ != nullptr)
-        hand_on(0);
-      else
-        drive_as_fallback(lock);
+    const Nanos free_since = first_ != nullptr ? left_at_ : std::max(left_at_, stepped_at_);
+    if (driver_ == Driver::kNobody && (bystanders_ > 0 || now - free_since >= kFallbackAfter)) {
       pause = kFallbackAfter;
-      continue;
+      if (first_ == nullptr) {
+        drive_as_fallback(lock);
+        continue;
+      }
+      hand_on(0);  // nobody takes it when all were signalled: they need the lock, to go
     }
     // While a thread of the program stays in the role, look less and less often (the one that leaves it wakes us). One that
     // takes and leaves it all the time is not to be burdened with waking us.
@@ -310,7 +354,7 @@ void Driving::drive_as_fallback(std::unique_lock<std::mutex>& lock) {
     const Nanos now = boottime_now();
     step(now);
     if (first_ != nullptr) break;
-    (void)sleep_on_medium(lock, std::min(next_step_, now + kLongestSleep), false, false);
+    (void)sleep_on_medium(lock, std::min(next_step_, now + kLongestSleep), false);
   }
   left_at_ = boottime_now();
   driver_ = Driver::kNobody;

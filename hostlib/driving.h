@@ -13,8 +13,10 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 
 #include "hostlib/socket.h"
@@ -24,6 +26,16 @@
 namespace stp::host {
 
 enum class Woken { kReady, kTimeout, kInterrupted };
+
+struct Waiter;
+
+// One socket that a thread waits for, and what of it. A node of the socket's list while the thread waits.
+struct Watch {
+  Socket* socket = nullptr;
+  std::uint32_t bits = 0;
+  Waiter* waiter = nullptr;
+  Watch* next_here = nullptr;  // of the socket
+};
 
 class Driving {
  public:
@@ -38,11 +50,29 @@ class Driving {
   static constexpr std::uint32_t kOneStep = 1u << 31;
   Woken wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline);
 
+  // The same for any of several sockets; any signal handler that runs ends it, as it ends poll(2).
+  Woken wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> watches, Nanos deadline);
+
+  // For a thread that sleeps elsewhere meanwhile: `bell` (an eventfd) is written when any of `watches` may have become true. It never
+  // has the role; the fallback drives at once. Made and destroyed with the lock held.
+  class Bystander {
+   public:
+    Bystander(Driving& driving, std::span<Watch> watches, int bell);
+    ~Bystander();
+    Bystander(const Bystander&) = delete;
+    Bystander& operator=(const Bystander&) = delete;
+
+   private:
+    Driving& driving_;
+    std::unique_ptr<Waiter> waiter_;
+  };
+
   // One step of the engine, by whoever called something that queued; wakes a driver that would sleep too long.
   // `keep`: a write that the engine wants done promptly may wait for the caller's carry_out(), without the lock; else it is let go.
   void step(Nanos now, bool keep = false);
   bool keeps() const { return medium_.keeps(); }
   void carry_out() { medium_.carry_out(); }
+  void let_go() { medium_.let_go(); }
   // The same, unless one was made within the last moments and nothing waits for it: for calls that only give back credit.
   void step_soon(Nanos now, std::uint64_t bytes);
 
@@ -65,9 +95,13 @@ class Driving {
   void hand_on(Nanos since);
   void give(Waiter& waiter);
   std::optional<Woken> drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline);
-  bool sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin, bool patient);
-  void enlist(Waiter& waiter, Socket* socket);
-  void dismiss(Waiter& waiter, Socket* socket);
+  bool sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin);
+  Woken wait_as(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline);
+  static void watch(Waiter& waiter);
+  static void unwatch(Waiter& waiter);
+  void enlist(Waiter& waiter);
+  void dismiss(Waiter& waiter);
+  bool interrupts(const Waiter& waiter) const;
   bool news(const Waiter& waiter) const;
   void signal(Waiter& waiter);
   void signal_board_waiters();
@@ -86,6 +120,7 @@ class Driving {
   std::uint64_t times_taken_ = 0;
   Waiter* first_ = nullptr;     // all waiters, oldest first
   Waiter* last_ = nullptr;
+  int bystanders_ = 0;
   bool asleep_ = false;         // the driver is in (or on its way into) medium.wait
   Nanos asleep_until_ = 0;
   Nanos next_step_ = 0;         // when the engine wants to be called again

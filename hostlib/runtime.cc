@@ -8,6 +8,7 @@
 
 #include "hostlib/debug.h"
 #include "hostlib/fork_guard.h"
+#include "hostlib/readiness.h"
 
 namespace stp::host {
 namespace {
@@ -31,6 +32,7 @@ void Runtime::on_ready(SocketId id, std::uint32_t bits) {
   Socket* socket = table_.find_id(id);
   if (socket == nullptr || joined_ == nullptr) return;
   if ((bits & Ready::kDrained) != 0 && (bits & Ready::kHangUp) != 0) socket->lost = true;
+  if (!socket->poll_descriptors.empty()) raise_readiness(*socket, bits);
   joined_->driving().ready(*socket, bits);
 }
 

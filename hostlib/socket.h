@@ -9,9 +9,21 @@
 
 namespace stp::host {
 
-struct Waiter;
+struct Watch;
+
+// What STPgetpollfd gave: an eventfd that is readable while any of `events` (poll(2)) is true of the socket.
+struct PollDescriptor {
+  int fd = -1;
+  short events = 0;
+  bool raised = false;
+};
 
 struct Socket {
+  Socket() = default;
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+  ~Socket();
+
   SocketId id = 0;
   int fd = -1;
   bool closed = false;       // STPclose was called; threads that still wait on it get EBADF
@@ -32,7 +44,8 @@ struct Socket {
   int receive_buffer_bytes = 0;
   SocketError told_later;        // of a call that moved some bytes first: the next call tells it
   std::vector<SocketId> unclaimed;  // accepted by the engine when the process had no descriptor left for them
-  Waiter* waiters = nullptr;     // threads that wait for this socket
+  std::vector<PollDescriptor> poll_descriptors;
+  Watch* watches = nullptr;      // threads that wait for this socket
 };
 
 }  // namespace stp::host

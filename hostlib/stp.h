@@ -23,8 +23,10 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -126,6 +128,17 @@ int STPgetsockopt(int s, int level, int option, void *value, socklen_t *length);
 int STPsetsockopt(int s, int level, int option, const void *value, socklen_t length);
 int STPfcntl(int s, int command, ... /* int */);               /* F_GETFL F_SETFL(O_NONBLOCK) F_GETFD F_SETFD */
 int STPioctl(int s, unsigned long request, ... /* int * */);   /* FIONBIO FIONREAD SIOCOUTQ */
+
+/* poll(2) over STP sockets and ordinary descriptors mixed, level-triggered. POLLIN, POLLOUT, POLLRDHUP, POLLERR, POLLHUP as a TCP socket
+ * gives them; POLLPRI never. EINTR whenever a signal handler ran. With STP sockets alone the calling thread finds its events itself;
+ * ordinary descriptors beside them cost a wake-up by another thread. */
+int STPpoll(struct pollfd *descriptors, nfds_t count, int timeout_ms);
+/* select(2) over the same; `timeout` is left with what remained of it. */
+int STPselect(int count, fd_set *readable, fd_set *writable, fd_set *exceptional, struct timeval *timeout);
+/* A descriptor to put into poll, epoll, libuv or asio: readable while any of `events` (POLLIN | POLLOUT; POLLERR and POLLHUP always count) is
+ * true of the socket. Do not read it. It is the socket's: repeated calls with the same events give the same one, and STPclose closes it.
+ * EINVAL, EMFILE, ENFILE. */
+int STPgetpollfd(int s, short events);
 
 int STPgetopt(int s, int option, void *value, socklen_t *length);
 int STPsetopt(int s, int option, void *value, socklen_t length);

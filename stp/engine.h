@@ -36,6 +36,9 @@ struct Ready {
   static constexpr std::uint32_t kConnect = 4;  // connect has ended, well or not
   static constexpr std::uint32_t kHangUp = 8;   // both directions are over, or an error is pending
   static constexpr std::uint32_t kDrained = 16; // close() has ended; together with kHangUp: not everything was acknowledged
+  // Only from ready().
+  static constexpr std::uint32_t kError = 32;      // take_error() would give one
+  static constexpr std::uint32_t kPeerEnded = 64;  // everything that the peer will ever send has been read
 };
 
 // Called from inside engine calls and step(); must not call back into the engine.
@@ -114,6 +117,9 @@ class Engine {
   bool closing(SocketId socket) const;  // closed, not drained yet
 
   SocketResult<SocketInfo> info(SocketId socket) const;  // EBADF
+  // What it is ready for now; a socket that was never connected is writable and hung up, as BSD's are. That counts as told: on_ready comes
+  // for what follows.
+  SocketResult<std::uint32_t> ready(SocketId socket);    // EBADF
   SocketError take_error(SocketId socket);               // SO_ERROR: reads and clears
   void set_send_buffer(SocketId socket, std::uint32_t bytes);
   void set_receive_window(SocketId socket, std::uint32_t bytes);

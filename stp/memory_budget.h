@@ -17,11 +17,15 @@ class MemoryBudget {
   void take_always(std::uint64_t bytes) { used_ += bytes; }
   void give_back(std::uint64_t bytes) { used_ -= std::min(bytes, used_); }
   std::uint64_t used() const { return used_; }
+  // The most that one user should hold while several are busy.
+  std::uint64_t share() const { return share_; }
+  void set_share(std::uint64_t bytes) { share_ = bytes; }
   std::uint64_t left() const { return used_ < limit_ ? limit_ - used_ : 0; }
 
  private:
   std::uint64_t limit_;
   std::uint64_t used_ = 0;
+  std::uint64_t share_ = UINT64_MAX;
 };
 
 }  // namespace stp

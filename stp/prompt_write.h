@@ -1,7 +1,8 @@
 // The one small write that a medium keeps for the thread that submitted it to do itself, outside of the owner's lock.
 //
 // A synchronous write is back some 20 us earlier than one that goes through the kernel's queue and returns as an event, and the
-// thread would only sleep or spin beside it. See Medium::carry_out().
+// thread would only sleep or spin beside it. On a device that takes its time that is no gain: after a slow one none is kept for a
+// while. See Medium::carry_out().
 #pragma once
 
 #include <atomic>
@@ -28,10 +29,13 @@ class PromptWrite {
   bool empty() const { return state_.load() == State::kNone; }
 
  private:
+  static constexpr Nanos kSlow = kMillisecond;
+  static constexpr Nanos kRest = 100 * kMillisecond;
   enum class State : std::uint8_t { kNone, kKept, kWriting, kDone };
   std::atomic<State> state_{State::kNone};
   IoRequest request_;
   int error_ = 0;
+  std::atomic<Nanos> not_before_{0};
 };
 
 }  // namespace stp

@@ -23,7 +23,8 @@ void RingReceiver::expect_answer(Nanos at) {
   if (at == mine_landed_) return;
   mine_landed_ = at;
   looks_since_ = 0;
-  next_look_ = std::max(next_look_, at + kTheirTurn);
+  // Never for long: writes that land one after the other must not keep input waiting.
+  next_look_ = std::max(next_look_, std::min(at + kTheirTurn, last_looked_ + kLongestTurn));
 }
 
 void RingReceiver::on_doorbell(std::uint64_t head) {

@@ -62,6 +62,7 @@ class RingReceiver {
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
   static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
   static constexpr Nanos kTheirTurn = 5 * kMicrosecond;     // from a packet's being there to the answer's being submitted, at best
+  static constexpr Nanos kLongestTurn = 200 * kMicrosecond; // since the last look
   static constexpr Nanos kApart = 10 * kMicrosecond;        // the second look from the first
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
   static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then

@@ -10,10 +10,6 @@
 namespace stp {
 namespace {
 constexpr std::uint64_t kAlwaysAllowed = 16 * 1024;  // of a socket, whatever the budget says
-// What all streams together need to keep a fast device busy. Where several stream, more would only leave the processor's cache (and
-// the page tables) behind: each may hold what the others leave of it, and never less than two extents.
-constexpr std::uint64_t kWorkingSet = 16u << 20;
-constexpr std::uint64_t kLeastShare = 512 * 1024;
 }  // namespace
 
 SendStream::SendStream(Core& core, CacheRegion& cache, MemoryBudget& budget, Slot peer, std::uint32_t buffer_bytes, Changed changed)
@@ -29,9 +25,7 @@ std::uint64_t SendStream::acked() const {
 
 std::size_t SendStream::room() const {
   const std::uint64_t held = accepted_ - acked();
-  const std::uint64_t others = budget_.used() - budgeted_;
-  const std::uint64_t share = others < kLeastShare ? buffer_bytes_ : std::max(kLeastShare, kWorkingSet - std::min(others, kWorkingSet));
-  const std::uint64_t most = std::min<std::uint64_t>(buffer_bytes_, share);
+  const std::uint64_t most = std::min<std::uint64_t>(buffer_bytes_, budget_.share());
   if (held >= most) return 0;
   const std::uint64_t free = most - held;
   const std::uint64_t allowed = std::max(budget_.left(), held < kAlwaysAllowed ? kAlwaysAllowed - held : 0);

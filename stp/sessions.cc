@@ -24,6 +24,7 @@ void Sockets::begin_session(Socket& s, Slot peer, SessionId session) {
   s.talking = false;  // it may still stand in the line of another peer, who will pass it over
   const auto changed = [this, id = s.id] { on_stream_changed(id); };
   if (s.rx) s.rx->abandon();
+  s.acked_before = 0;
   s.tx = std::make_shared<SendStream>(core_, cache_, send_budget_, peer, s.send_buffer, changed);
   s.rx = std::make_shared<ReceiveStream>(core_, receive_budget_, peer, s.window, changed);
   sessions_[{peer, session}] = s.id;

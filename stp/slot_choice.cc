@@ -82,13 +82,13 @@ void SlotChooser::observe_slot(Watched& w, const LeaseReading& reading, bool any
   const Nanos read_before = std::exchange(w.read, submitted);
   if (l.owner == w.owner && l.beat > w.beat) {
     if (read_before - watching_since_ >= late_) ++w.changes;
-    w.beats = true;
+    ++w.beats;
     w.silent = 0;
   } else if (l.owner != w.owner && (l.owner.incarnation >= w.owner.incarnation || w.state == LeaseState::kClaim)) {
     // A claim that lost does not outrank the owner who wrote over it, whatever its incarnation.
     w.owner = l.owner;
     w.changes = 0;
-    w.beats = false;
+    w.beats = 0;
     w.silent = 0;
   } else {  // the same as before, or an old write that landed late
     w.silent += passed;
@@ -214,7 +214,7 @@ SlotChooser::Standing SlotChooser::judge(Slot slot, const Lease& lease) {
   const Watched& w = slots_[slot];
   if (same_kernel && lock_.usable()) {
     if (lock_.take(slot)) return Standing::kTakeable;
-    const bool ending = lease.state != LeaseState::kClaim && !w.beats && w.silent < kBeatsOfTheEnding * beat_;
+    const bool ending = lease.state != LeaseState::kClaim && w.beats < kBeatsOfTheRunning && w.silent < kBeatsOfTheEnding * beat_;
     return ending ? Standing::kEnding : Standing::kBusy;
   }
   if (lease.state == LeaseState::kFree) return Standing::kClaimable;

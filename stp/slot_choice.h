@@ -67,6 +67,8 @@ class SlotChooser {
  private:
   // A dead host's beats may land for a while yet (Q). Whoever is seen to beat twice after that lives.
   static constexpr int kBeatsOfTheLiving = 2;
+  // One beat of a program that was killed may still land.
+  static constexpr int kBeatsOfTheRunning = 2;
   // Who holds the lock and has not beaten for so many beats is alive, but hangs.
   static constexpr int kBeatsOfTheEnding = 3;
   enum class Standing : std::uint8_t { kTakeable, kClaimable, kBusy, kEnding, kWatched, kRefused };
@@ -75,7 +77,7 @@ class SlotChooser {
     LeaseState state = LeaseState::kFree;
     std::uint64_t beat = 0;
     int changes = 0;  // of the beat, since what landed late cannot be the cause
-    bool beats = false;  // it was seen to change
+    int beats = 0;    // changes of the beat, late or not
     Nanos read = 0;   // submit of the last read that was sound
     CoveredTime covered;
     Nanos silent = 0;

@@ -62,6 +62,8 @@ struct Socket {
   std::uint32_t ready = 0;     // as last told
   bool talking = false;        // in its peer's list of talkers
   Nanos scb_written = 0;
+  std::uint64_t acked_before = 0;  // when the streams were last counted
+  bool wants_room = false;         // stands in Sockets::roomless_
 };
 
 }  // namespace stp

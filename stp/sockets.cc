@@ -7,6 +7,11 @@ namespace stp {
 namespace {
 
 constexpr std::uint32_t kMostBacklog = 4096;
+// What all streams together need to keep a fast device busy. Where several stream, more would only leave the processor's cache (and
+// the page tables) behind: each may hold its part of it, and never less than two extents.
+constexpr std::uint64_t kWorkingSet = 16u << 20;
+constexpr std::uint64_t kLeastShare = 512 * 1024;
+constexpr Nanos kSharingPeriod = 50 * kMillisecond;
 
 std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
 
@@ -133,9 +138,13 @@ SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data) {
   const std::size_t n = s->tx->take(data);
   if (n == 0) {
     s->ready &= ~Ready::kWrite;  // so that the next room is news
+    note_no_room(*s);
     return no(EAGAIN, Reason::kSendBufferFull);
   }
-  if (s->tx->room() == 0) s->ready &= ~Ready::kWrite;
+  if (s->tx->room() == 0) {
+    s->ready &= ~Ready::kWrite;
+    note_no_room(*s);
+  }
   touch(*s);
   return n;
 }
@@ -237,6 +246,18 @@ SocketResult<SocketInfo> Sockets::info(SocketId id) const {
   if (s->rx) out.readable_bytes = s->rx->discarding() ? 0 : s->rx->readable();
   if (s->tx) out.unacknowledged_bytes = s->tx->accepted() - s->tx->acked();
   return out;
+}
+
+SocketResult<std::uint32_t> Sockets::ready(SocketId id) {
+  Socket* s = find(id);
+  if (s == nullptr) return no(EBADF);
+  s->ready = ready_bits(*s);
+  std::uint32_t bits = s->ready;
+  if (s->phase == Socket::Phase::kEstablished && (bits & Ready::kWrite) == 0) note_no_room(*s);
+  if (s->kind == Socket::Kind::kPlain && s->phase == Socket::Phase::kNone) bits |= Ready::kWrite | Ready::kHangUp;
+  if (s->phase == Socket::Phase::kOver && s->error.code != 0 && !s->error_taken) bits |= Ready::kError;
+  if (s->phase == Socket::Phase::kEstablished && s->rx->at_end()) bits |= Ready::kPeerEnded;
+  return bits;
 }
 
 SocketError Sockets::take_error(SocketId id) {
@@ -349,7 +370,36 @@ void Sockets::write_scb(Socket& s, bool now) {
   if (table_.get(s.scb) != scb) table_.set(scb);
 }
 
+void Sockets::note_no_room(Socket& s) {
+  if (s.wants_room) return;
+  s.wants_room = true;
+  roomless_.push_back(s.id);
+}
+
+// Counts who streams, gives each its part of the working set, and tells those who have room now although nothing of theirs moved.
+void Sockets::share_memory() {
+  if (core_.now < next_sharing_ || (roomless_.empty() && !streaming())) return;
+  next_sharing_ = core_.now + kSharingPeriod;
+  std::uint64_t streams = 0;
+  for (const auto& [id, socket] : sockets_) {
+    if (socket->phase != Socket::Phase::kEstablished) continue;
+    const std::uint64_t acked = socket->tx->acked();
+    if (acked - socket->acked_before >= kLeastShare / 2) ++streams;
+    socket->acked_before = acked;
+  }
+  send_budget_.set_share(streams < 2 ? UINT64_MAX : std::max(kLeastShare, kWorkingSet / streams));
+  for (const SocketId id : std::exchange(roomless_, {})) {
+    Socket* s = find(id);
+    if (s == nullptr) continue;
+    s->wants_room = false;
+    if (s->phase != Socket::Phase::kEstablished || s->send_shut) continue;
+    tell_ready(*s, false);
+    if (s->tx->room() == 0) note_no_room(*s);
+  }
+}
+
 void Sockets::work() {
+  share_memory();
   bulk_.work();
   table_.behind().work();
   ports_.behind().work();
@@ -357,7 +407,8 @@ void Sockets::work() {
 }
 
 Nanos Sockets::next_deadline() const {
-  return std::min({bulk_.next_deadline(), table_.behind().next_deadline(), ports_.behind().next_deadline()});
+  const Nanos sharing = roomless_.empty() ? kNever : next_sharing_;
+  return std::min({sharing, bulk_.next_deadline(), table_.behind().next_deadline(), ports_.behind().next_deadline()});
 }
 
 bool Sockets::drained() const {

@@ -47,6 +47,7 @@ class Sockets {
   void close(SocketId id, bool abort);
   bool closing(SocketId id) const;
   SocketResult<SocketInfo> info(SocketId id) const;
+  SocketResult<std::uint32_t> ready(SocketId id);
   SocketError take_error(SocketId id);
   void set_send_buffer(SocketId id, std::uint32_t bytes);
   void set_receive_window(SocketId id, std::uint32_t bytes);
@@ -82,6 +83,8 @@ class Sockets {
   void tell_ready(Socket& socket, bool more_data);
   std::uint32_t ready_bits(const Socket& socket) const;
   void write_scb(Socket& socket, bool now);
+  void note_no_room(Socket& socket);
+  void share_memory();
   ScbState scb_state(const Socket& socket) const;
   SocketResult<void> take_port(Socket& socket, std::uint16_t port);
 
@@ -126,6 +129,8 @@ class Sockets {
   };
   std::vector<std::deque<Emitted>> emitted_;  // by peer: whom an acknowledgement concerns
   std::vector<SocketId> dead_;
+  std::vector<SocketId> roomless_;  // would send; told again when memory may have come free that is not theirs
+  Nanos next_sharing_ = 0;
   SocketId next_id_ = 1;
   std::uint64_t next_session_ = 1;
 };

@@ -24,9 +24,9 @@ class Spin {
     if (now >= deadline || (!brief && (longest <= 0 || now < not_before_.load(std::memory_order_relaxed)))) return false;
     const Nanos end = brief ? deadline : std::min(deadline, now + std::min(longest, kSecond));
     while (now < end) {
-      if (look()) return won();
+      if (look()) return won(brief);
       ::sched_yield();
-      if (look()) return won();
+      if (look()) return won(brief);
       const Nanos before = now;
       now = boottime_now();
       if (now - before > kCrowded) break;
@@ -43,8 +43,8 @@ class Spin {
   static constexpr Nanos kCrowded = 50 * kMicrosecond;
   static constexpr Nanos kFirstRest = 250 * kMicrosecond;
   static constexpr Nanos kLongestRest = 8 * kMillisecond;
-  bool won() {
-    rest_ = kFirstRest;
+  bool won(bool brief) {
+    if (!brief) rest_ = kFirstRest;
     return true;
   }
   Nanos rest_ = kFirstRest;

@@ -98,6 +98,7 @@ ThreadMedium::~ThreadMedium() {
     return;
   }
   let_go();
+  while (!prompt_.empty() && !prompt_.done()) std::this_thread::yield();
   {
     std::lock_guard lock(pool_->mutex);
     pool_->stopping = true;

@@ -8,6 +8,6 @@ if [ -n "$other" ]; then
   exit 1
 fi
 for call in socket bind listen accept accept4 connect send recv readv writev close shutdown gethostbyname gethostname getsockname \
-  getpeername getsockopt setsockopt fcntl ioctl error strerror getopt setopt; do
+  getpeername getsockopt setsockopt fcntl ioctl error strerror getopt setopt poll select getpollfd; do
   printf '%s\n' "$symbols" | grep -qx "STP$call" || { echo "STP$call is not exported" >&2; exit 1; }
 done
