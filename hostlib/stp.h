@@ -93,7 +93,7 @@ enum {
 };
 
 /* Makes a socket: domain AF_STP, type SOCK_STREAM (| SOCK_NONBLOCK | SOCK_CLOEXEC), protocol PF_STP or 0.
- * EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, ENFILE (no SCB free), EMFILE, ENOTCONN never; when joining fails:
+ * EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT, ENFILE (no SCB free), EMFILE; when joining fails:
  * ENETDOWN or what the storage said, and STPstrerror says it in words. */
 int STPsocket(int domain, int type, int protocol);
 int STPbind(int s, const struct sockaddr *address, socklen_t length); /* port 0: a free one from the port file */
@@ -102,8 +102,8 @@ int STPaccept(int s, struct sockaddr *address, socklen_t *length);
 int STPaccept4(int s, struct sockaddr *address, socklen_t *length, int flags);
 int STPconnect(int s, const struct sockaddr *address, socklen_t length);
 
-/* Flags: MSG_DONTWAIT, MSG_NOSIGNAL (no call here ever raises SIGPIPE unless SO_NOSIGPIPE semantics are turned off:
- * like send(2), EPIPE raises SIGPIPE without MSG_NOSIGNAL); for STPrecv also MSG_PEEK, MSG_WAITALL. Others: EOPNOTSUPP. */
+/* Flags: MSG_DONTWAIT, MSG_NOSIGNAL (as with send(2), EPIPE raises SIGPIPE without it); for STPrecv also MSG_PEEK, MSG_WAITALL.
+ * Others: EOPNOTSUPP. A blocking send without a timeout may take as long as the device takes for one small write. */
 ssize_t STPsend(int s, const void *data, size_t length, int flags);
 ssize_t STPrecv(int s, void *into, size_t length, int flags);
 ssize_t STPreadv(int s, const struct iovec *into, int count);
