@@ -1,5 +1,4 @@
 // STPpoll, STPselect, STPgetpollfd.
-#include <fmt/format.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 

@@ -41,16 +41,17 @@ Call::Call(std::string_view action, int s, Check check) : Call(action) {
 
 Call::~Call() {
   if (!lock_.owns_lock() || runtime_.host() == nullptr) return;
+  const int before = errno;  // the caller's result
   if (socket_ != nullptr && !socket_->poll_descriptors.empty() && !socket_->closed) show_readiness(engine(), *socket_);
   Driving& driving = this->driving();
-  if (!driving.keeps()) return;
-  if (!may_carry_out_) {
-    driving.let_go();
-    return;
+  if (driving.keeps()) {
+    if (may_carry_out_) {
+      lock_.unlock();
+      driving.carry_out();
+    } else {
+      driving.let_go();
+    }
   }
-  const int before = errno;
-  lock_.unlock();
-  driving.carry_out();
   errno = before;
 }
 

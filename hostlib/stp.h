@@ -129,8 +129,8 @@ int STPsetsockopt(int s, int level, int option, const void *value, socklen_t len
 int STPfcntl(int s, int command, ... /* int */);               /* F_GETFL F_SETFL(O_NONBLOCK) F_GETFD F_SETFD */
 int STPioctl(int s, unsigned long request, ... /* int * */);   /* FIONBIO FIONREAD SIOCOUTQ */
 
-/* poll(2) over STP sockets and ordinary descriptors mixed, level-triggered. POLLIN, POLLOUT, POLLRDHUP, POLLERR, POLLHUP as a TCP socket
- * gives them; POLLPRI never. EINTR whenever a signal handler ran. With STP sockets alone the calling thread finds its events itself;
+/* poll(2) over STP sockets and ordinary descriptors mixed, level-triggered. POLLIN, POLLOUT, POLLERR, POLLHUP as a TCP socket gives them;
+ * POLLRDHUP once everything that the peer will ever send was read; POLLPRI never. EINTR whenever a signal handler ran. With STP sockets alone the calling thread finds its events itself;
  * ordinary descriptors beside them cost a wake-up by another thread. */
 int STPpoll(struct pollfd *descriptors, nfds_t count, int timeout_ms);
 /* select(2) over the same; `timeout` is left with what remained of it. */

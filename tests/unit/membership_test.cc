@@ -72,13 +72,19 @@ TEST(Membership, RestartOnTheSameKernelIsImmediate) {
   EXPECT_NE(again.self().identity.nonce, first.nonce);
 }
 
+// A member of kernel 1 that was killed, and whose io_uring is not gone yet: its slot stays locked.
+Slot killed_but_locked(World& w, const std::string& name) {
+  FakeHost& host = w.add(name, 1);
+  EXPECT_TRUE(w.joins(host, 2 * w.join()));
+  const Slot slot = host.self().identity.slot;
+  w.kill(host);
+  w.tables[1][slot] = &w;
+  return slot;
+}
+
 TEST(Membership, RestartKeepsItsNameAlthoughTheKernelStillEndsTheKilledOne) {
   World w;
-  FakeHost& a = w.add("alpha", 1);
-  ASSERT_TRUE(w.joins(a, 2 * w.join()));
-  const Slot slot = a.self().identity.slot;
-  w.kill(a);
-  w.tables[1][slot] = &w;  // its io_uring is not gone yet
+  const Slot slot = killed_but_locked(w, "alpha");
   const Nanos ends = 2 * Nanos{w.superblock.timing.beat_ms} * kMillisecond;
   w.disk.at(w.disk.now() + ends, [&w, slot] { w.tables[1].erase(slot); });
   FakeHost& again = w.add("alpha", 1);
@@ -89,11 +95,7 @@ TEST(Membership, RestartKeepsItsNameAlthoughTheKernelStillEndsTheKilledOne) {
 
 TEST(Membership, WhoHoldsTheLockAndHangsKeepsItsName) {
   World w;
-  FakeHost& a = w.add("alpha", 1);
-  ASSERT_TRUE(w.joins(a, 2 * w.join()));
-  const Slot slot = a.self().identity.slot;
-  w.kill(a);
-  w.tables[1][slot] = &w;  // for ever
+  (void)killed_but_locked(w, "alpha");  // for ever
   FakeHost& b = w.add("alpha", 1);
   ASSERT_TRUE(w.joins(b, 2 * w.join()));
   EXPECT_EQ(b.self().name, "alpha~2");
