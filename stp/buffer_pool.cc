@@ -12,7 +12,11 @@ std::size_t BufferPool::class_of(std::size_t size) {
 
 AlignedBuffer BufferPool::take(std::size_t size) {
   const std::size_t c = class_of(size);
-  if (free_[c].empty()) return AlignedBuffer(kSmallest << c);
+  if (free_[c].empty()) {
+    if (c + 1 < kClasses) return AlignedBuffer(kSmallest << c);
+    free_[c] = AlignedBuffer::of_huge_page(kLargest);
+    cached_ += free_[c].size() * kLargest;
+  }
   AlignedBuffer out = std::move(free_[c].back());
   free_[c].pop_back();
   cached_ -= out.size();

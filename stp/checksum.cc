@@ -2,6 +2,9 @@
 
 #include <isa-l/crc.h>
 #include <xxhash.h>
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>  // the same hash by the widest vectors of this processor; the library's own is built for the oldest
+#endif
 
 namespace stp {
 

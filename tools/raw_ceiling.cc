@@ -49,10 +49,10 @@ constexpr std::uint64_t kWindow = 64;  // requests written and not yet read: 16 
 
 // Free tokens, each with its buffer and the number of the request that it carries.
 struct Window {
-  AlignedBuffer memory{kSize * kDepth};
+  std::vector<AlignedBuffer> memory = AlignedBuffer::of_huge_page(kSize);  // as our own side has it
   std::uint64_t number[kDepth] = {};
   std::vector<unsigned> free = {0, 1, 2, 3};
-  std::byte* buffer(unsigned token) const { return memory.data() + token * kSize; }
+  std::byte* buffer(unsigned token) const { return memory[token].data(); }
   std::size_t in_flight() const { return kDepth - free.size(); }
 };
 static_assert(kDepth == 4);
@@ -60,9 +60,11 @@ static_assert(kDepth == 4);
 void write_side(RawQueue& queue, std::uint64_t places, double pace, bool followed, Clock::time_point end, Shared& shared) {
   Window window;
   std::mt19937_64 random(1);
-  for (std::size_t i = 0; i + 8 <= window.memory.size(); i += 8) {
-    const std::uint64_t value = random();
-    std::memcpy(window.memory.data() + i, &value, 8);
+  for (unsigned token = 0; token < kDepth; ++token) {
+    for (std::size_t i = 0; i + 8 <= kSize; i += 8) {
+      const std::uint64_t value = random();
+      std::memcpy(window.buffer(token) + i, &value, 8);
+    }
   }
   Prefix prefix;
   std::uint64_t next = 0;
@@ -174,14 +176,14 @@ Result<void> RawCeiling::calibrate() {
 Result<double> RawCeiling::measure() {
   auto at_pace = write_and_read(pace_);
   if (!at_pace) return at_pace;
-  // The neighbour: now above, now below; for an unpaced writer one paced a little above what arrives.
+  // The neighbour, now above, now below (for an unpaced writer one paced a little above what arrives), says only where to
+  // measure next: the better of two noisy figures would be more than the device can do.
   const double factor = ++turn_ % 2 != 0 ? 1.1 : 0.92;
   const double neighbour = pace_ > 0 ? pace_ * factor : *at_pace * 1.15;
   auto beside = write_and_read(neighbour);
   if (!beside) return beside;
-  if (*beside <= *at_pace) return at_pace;
-  pace_ = neighbour;
-  return beside;
+  if (*beside > *at_pace) pace_ = neighbour;
+  return at_pace;
 }
 
 }  // namespace stp

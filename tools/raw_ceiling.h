@@ -17,8 +17,8 @@ class RawCeiling {
 
   // Measures the unpaced write alone, then write and read together at a few paces, and keeps the best one.
   Result<void> calibrate();
-  // Bytes a second, both written and read: the better of the best pace known and a neighbour of it, so that the pace follows
-  // a device that changes its mind.
+  // Bytes a second, both written and read, at the best pace known; a neighbour of it is tried too, so that the pace of the
+  // next measurement follows a device that changes its mind.
   Result<double> measure();
 
   // Writes (nobody reads) at `pace` bytes a second, 0 = as fast as it goes; gives the rate.

@@ -78,6 +78,33 @@ class MediumContract : public ::testing::TestWithParam<const char*> {
   std::unique_ptr<Medium> medium_;
 };
 
+TEST(AlignedBuffer, buffers_of_a_huge_page_lie_side_by_side_zeroed_and_outlive_each_other) {
+  constexpr std::size_t kSize = 256 * 1024;
+  auto buffers = AlignedBuffer::of_huge_page(kSize);
+  ASSERT_EQ(buffers.size(), 8u);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffers[0].data()) % (8 * kSize), 0u);
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    EXPECT_EQ(buffers[i].data(), buffers[0].data() + i * kSize);
+    EXPECT_EQ(buffers[i].size(), kSize);
+    EXPECT_EQ(std::count(buffers[i].data(), buffers[i].data() + kSize, std::byte{0}), static_cast<std::ptrdiff_t>(kSize));
+    std::fill_n(buffers[i].data(), kSize, static_cast<std::byte>(i));
+  }
+  const AlignedBuffer last = std::move(buffers[7]);
+  buffers.clear();
+  EXPECT_EQ(last.data()[kSize - 1], std::byte{7});
+}
+
+TEST(BufferPool, gives_the_buffer_that_came_back_last) {
+  BufferPool pool;
+  AlignedBuffer a = pool.take(BufferPool::kLargest), b = pool.take(BufferPool::kLargest);
+  std::byte* const last = a.data();
+  EXPECT_NE(last, b.data());
+  pool.give_back(std::move(b));
+  pool.give_back(std::move(a));
+  EXPECT_EQ(pool.take(BufferPool::kLargest).data(), last);
+  EXPECT_EQ(pool.take(5000).size(), 8192u);
+}
+
 TEST_P(MediumContract, tells_the_geometry_of_its_storage) {
   EXPECT_EQ(medium_->block_size(), kBlock);
   EXPECT_EQ(medium_->total_blocks(), scratch_->superblock().geometry.total_blocks);
