@@ -19,16 +19,16 @@ constexpr Nanos kLookAgain = 10 * kMillisecond;
 int give_up(Call& call, const Address& peer) {
   Socket& socket = call.socket();
   const Nanos now = boottime_now();
-  const auto fresh = call.engine().open(now);
+  const auto fresh = call.sockets().open(now);
   if (!fresh) return call.fail({ETIMEDOUT, Reason::kSilent}, &peer);
   const SocketId old = socket.id;
   call.runtime().table().change_id(socket, *fresh);
-  call.engine().close(old, true, now);
-  if (socket.bound_port != 0) (void)call.engine().bind(*fresh, socket.bound_port);
-  if (socket.send_buffer_bytes != 0) call.engine().set_send_buffer(*fresh, static_cast<std::uint32_t>(socket.send_buffer_bytes));
-  if (socket.receive_buffer_bytes != 0) call.engine().set_receive_window(*fresh, static_cast<std::uint32_t>(socket.receive_buffer_bytes));
+  call.sockets().close(old, true, now);
+  if (socket.bound_port != 0) (void)call.sockets().bind(*fresh, socket.bound_port);
+  if (socket.send_buffer_bytes != 0) call.sockets().set_send_buffer(*fresh, static_cast<std::uint32_t>(socket.send_buffer_bytes));
+  if (socket.receive_buffer_bytes != 0) call.sockets().set_receive_window(*fresh, static_cast<std::uint32_t>(socket.receive_buffer_bytes));
   socket.connect_pending = false;
-  call.driving().step(now);
+  call.waiting().step(now);
   return call.fail({ETIMEDOUT, Reason::kSilent}, &peer);
 }
 
@@ -40,7 +40,7 @@ bool wait_for_end(Call& call, const Address& peer, SocketError& error, int& resu
   const Nanos mine = socket.connect_timeout_ms != 0 ? after(now, socket.connect_timeout_ms * kMillisecond) : kNever;
   const Nanos sending = socket.send_timeout != 0 ? after(now, socket.send_timeout) : kNever;
   for (;;) {
-    const auto info = call.engine().info(socket.id);
+    const auto info = call.sockets().info(socket.id);
     if (!info || (info->ready & Ready::kConnect) != 0) break;
     const int code = call.wait(Ready::kConnect, std::min(mine, sending));
     if (code == 0) continue;
@@ -51,7 +51,7 @@ bool wait_for_end(Call& call, const Address& peer, SocketError& error, int& resu
     return false;
   }
   socket.connect_pending = false;
-  error = call.engine().take_error(socket.id);
+  error = call.sockets().take_error(socket.id);
   return true;
 }
 
@@ -66,8 +66,8 @@ int connect_and_wait(Call& call, const Address& peer) {
   const Nanos deadline = after(boottime_now(), std::clamp(period, kShortestLook, kLongestLook));
   for (;;) {
     Socket& socket = call.socket();
-    const auto connected = call.engine().connect(socket.id, peer, socket.connect_waits_accept, boottime_now());
-    call.driving().step(boottime_now());
+    const auto connected = call.sockets().connect(socket.id, peer, socket.connect_waits_accept, boottime_now());
+    call.waiting().step(boottime_now());
     SocketError error = connected ? SocketError{} : connected.error();
     if (error.code == EINPROGRESS) {
       socket.connect_pending = true;
@@ -77,7 +77,7 @@ int connect_and_wait(Call& call, const Address& peer) {
     if (error.code == 0) return 0;
     if (!may_just_have_come(error) || boottime_now() >= deadline) return call.fail(error, &peer);
     call.host().look_at_leases_now();
-    (void)call.driving().wait(call.lock(), nullptr, 0, after(boottime_now(), kLookAgain));
+    (void)call.waiting().wait(call.lock(), nullptr, 0, after(boottime_now(), kLookAgain));
     if (socket.closed) return call.fail(EBADF);
   }
 }
@@ -85,8 +85,8 @@ int connect_and_wait(Call& call, const Address& peer) {
 // What became of a connect that an earlier call began.
 int ask_again(Call& call, const Address& peer) {
   Socket& socket = call.socket();
-  call.driving().step(boottime_now());
-  const auto info = call.engine().info(socket.id);
+  call.waiting().step(boottime_now());
+  const auto info = call.sockets().info(socket.id);
   SocketError error;
   if (info && (info->ready & Ready::kConnect) == 0) {
     if (socket.nonblocking) return call.fail_quietly(EALREADY);
@@ -95,7 +95,7 @@ int ask_again(Call& call, const Address& peer) {
     return error.code != 0 ? call.fail(error, &peer) : 0;
   }
   socket.connect_pending = false;
-  error = call.engine().take_error(socket.id);
+  error = call.sockets().take_error(socket.id);
   return error.code != 0 ? call.fail(error, &peer) : call.fail(EISCONN);
 }
 
@@ -104,8 +104,8 @@ int connect_socket(Call& call, Address peer) {
   Socket& socket = call.socket();
   if (socket.connect_pending) return ask_again(call, peer);
   if (!socket.nonblocking) return connect_and_wait(call, peer);
-  const auto connected = call.engine().connect(socket.id, peer, socket.connect_waits_accept, boottime_now());
-  call.driving().step(boottime_now());
+  const auto connected = call.sockets().connect(socket.id, peer, socket.connect_waits_accept, boottime_now());
+  call.waiting().step(boottime_now());
   if (connected) return 0;
   if (connected.error().code != EINPROGRESS) return call.fail(connected.error(), &peer);
   socket.connect_pending = true;

@@ -41,8 +41,8 @@ int control_socket(Call& call, unsigned long request, int* argument) {
   }
   if (request != FIONREAD && request != SIOCOUTQ) return call.fail(ENOTTY);
   if (call.socket().listening) return call.fail(EINVAL);
-  call.driving().step(boottime_now());
-  const auto info = call.engine().info(call.socket().id);
+  call.waiting().step(boottime_now());
+  const auto info = call.sockets().info(call.socket().id);
   if (!info) return call.fail(info.error());
   *argument = capped(request == FIONREAD ? info->readable_bytes : info->unacknowledged_bytes);
   return 0;

@@ -49,18 +49,18 @@ ssize_t send_bytes(Call& call, ConstBytes data, int flags) {
   bool looked = false;
   do {
     const Nanos now = boottime_now();
-    const auto taken = call.engine().send(socket.id, data.subspan(done, std::min(data.size() - done, kCopyAtOnce)), now);
+    const auto taken = call.sockets().send(socket.id, data.subspan(done, std::min(data.size() - done, kCopyAtOnce)), now);
     if (taken) {
       done += *taken;
       const bool patient = transfer.blocking && transfer.deadline == kNever;
-      call.driving().step(now, patient);
+      call.waiting().step(now, patient);
       if (patient) call.may_carry_out();
       continue;
     }
     if (taken.error().code != EAGAIN) return partial_or_fail(call, done, taken.error());
     if (!transfer.blocking) {
       if (looked) return partial_or_fail(call, done, {EAGAIN, Reason::kNone});
-      call.driving().step(now);  // acknowledgements may be there
+      call.waiting().step(now);  // acknowledgements may be there
       looked = true;
     } else if (const int code = call.wait(Ready::kWrite, transfer.deadline); code != 0) {
       return partial_or_fail(call, done, {code, Reason::kNone});
@@ -79,17 +79,17 @@ ssize_t receive_bytes(Call& call, Bytes into, int flags) {
   bool looked = false;
   do {
     const Nanos now = boottime_now();
-    const auto given = call.engine().receive(socket.id, into.subspan(done), peek, now);
+    const auto given = call.sockets().receive(socket.id, into.subspan(done), peek, now);
     if (given) {
       done += *given;
-      if (!peek && *given != 0) call.driving().step_soon(now, *given);
+      if (!peek && *given != 0) call.waiting().step_soon(now, *given);
       if (*given == 0 || !all) break;
       continue;
     }
     if (given.error().code != EAGAIN) return partial_or_fail(call, done, given.error());
     if (!transfer.blocking) {
       if (looked) return partial_or_fail(call, done, {EAGAIN, Reason::kNone});
-      call.driving().step(now);
+      call.waiting().step(now);
       looked = true;
     } else if (const int code = call.wait(Ready::kRead, transfer.deadline); code != 0) {
       return partial_or_fail(call, done, {code, Reason::kNone});
@@ -101,7 +101,7 @@ ssize_t receive_bytes(Call& call, Bytes into, int flags) {
 // As send(2): EPIPE comes with SIGPIPE, in the calling thread. Without the lock: a handler may make STP calls.
 ssize_t with_signal(Call& call, ssize_t result, int flags) {
   if (result >= 0 || errno != EPIPE || (flags & MSG_NOSIGNAL) != 0) return result;
-  call.driving().let_go();
+  call.waiting().let_go();
   call.lock().unlock();
   (void)::pthread_kill(::pthread_self(), SIGPIPE);
   errno = EPIPE;

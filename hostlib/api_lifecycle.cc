@@ -26,9 +26,9 @@ std::expected<int, int> install(Runtime& runtime, std::shared_ptr<Socket> socket
   socket->nonblocking = (flags & SOCK_NONBLOCK) != 0;
   if (auto lost = runtime.table().put(*fd, std::move(socket)); lost != nullptr) {  // closed behind our back
     lost->closed = true;
-    Driving& driving = runtime.host()->driving();
-    driving.ready(*lost, ~Ready::kDrained);
-    runtime.host()->engine().close(lost->id, false, boottime_now());
+    Waiting& waiting = runtime.host()->waiting();
+    waiting.ready(*lost, ~Ready::kDrained);
+    runtime.host()->sockets().close(lost->id, false, boottime_now());
     runtime.forget(*lost);
   }
   forget_errors(*fd);
@@ -41,13 +41,13 @@ int make_socket(Call& call, int flags) {
     const Error& error = host.error();
     return call.fail(error.code, Reason::kNotJoined, fmt::format("{}: {}", "join", error.text));
   }
-  const auto id = (*host)->engine().open(boottime_now());
+  const auto id = (*host)->sockets().open(boottime_now());
   if (!id) return call.fail(id.error());
   auto socket = std::make_shared<Socket>();
   socket->id = *id;
   const auto fd = install(call.runtime(), socket, flags);
   if (!fd) {
-    (*host)->engine().close(*id, true, boottime_now());
+    (*host)->sockets().close(*id, true, boottime_now());
     return call.fail(fd.error());
   }
   return *fd;
@@ -77,9 +77,9 @@ SocketResult<SocketId> next_connection(Call& call) {
     return id;
   }
   const Nanos now = boottime_now();
-  auto id = call.engine().accept(call.socket().id, now);
-  if (id || call.socket().nonblocking) call.driving().step(now);
-  if (!id && id.error().code == EAGAIN && call.socket().nonblocking) id = call.engine().accept(call.socket().id, now);
+  auto id = call.sockets().accept(call.socket().id, now);
+  if (id || call.socket().nonblocking) call.waiting().step(now);
+  if (!id && id.error().code == EAGAIN && call.socket().nonblocking) id = call.sockets().accept(call.socket().id, now);
   return id;
 }
 
@@ -95,9 +95,9 @@ int accept_connection(Call& call, struct sockaddr* address, socklen_t* length, i
         listener.unclaimed.push_back(*id);  // it keeps its place until a descriptor is free
         return call.fail(fd.error());
       }
-      if (socket->send_buffer_bytes != 0) call.engine().set_send_buffer(*id, static_cast<std::uint32_t>(socket->send_buffer_bytes));
+      if (socket->send_buffer_bytes != 0) call.sockets().set_send_buffer(*id, static_cast<std::uint32_t>(socket->send_buffer_bytes));
       if (address != nullptr) {
-        const auto info = call.engine().info(*id);
+        const auto info = call.sockets().info(*id);
         (void)store_address(with_stg(info ? info->peer : Address{}, call.host()), address, length);
       }
       return *fd;
@@ -109,7 +109,7 @@ int accept_connection(Call& call, struct sockaddr* address, socklen_t* length, i
 }
 
 void abort_unclaimed(Call& call, Socket& listener, Nanos now) {
-  for (const SocketId id : listener.unclaimed) call.engine().close(id, true, now);
+  for (const SocketId id : listener.unclaimed) call.sockets().close(id, true, now);
   listener.unclaimed.clear();
 }
 
@@ -117,9 +117,9 @@ void abort_unclaimed(Call& call, Socket& listener, Nanos now) {
 int linger_on(Call& call, Socket& socket) {
   const Nanos span = socket.linger ? socket.linger_s * kSecond : call.host().patience();
   const Nanos deadline = after(boottime_now(), span);
-  while (call.engine().closing(socket.id)) {
-    const Woken woken = call.driving().wait(call.lock(), &socket, Ready::kDrained, deadline);
-    if (woken == Woken::kTimeout && call.engine().closing(socket.id)) return ETIMEDOUT;
+  while (call.sockets().closing(socket.id)) {
+    const Woken woken = call.waiting().wait(call.lock(), &socket, Ready::kDrained, deadline);
+    if (woken == Woken::kTimeout && call.sockets().closing(socket.id)) return ETIMEDOUT;
     if (woken == Woken::kInterrupted) return EINTR;
   }
   return 0;
@@ -129,18 +129,18 @@ int close_socket(Call& call) {
   Runtime& runtime = call.runtime();
   const bool ours = runtime.table().still_ours(call.number());
   const std::shared_ptr<Socket> socket = runtime.table().remove(call.number());
-  call.driving().ready(*socket, ~Ready::kDrained);  // other threads that wait on it
+  call.waiting().ready(*socket, ~Ready::kDrained);  // other threads that wait on it
   const Nanos now = boottime_now();
-  const auto before = call.engine().info(socket->id);
+  const auto before = call.sockets().info(socket->id);
   const bool abort = socket->linger && socket->linger_s == 0;
   abort_unclaimed(call, *socket, now);
-  call.engine().close(socket->id, abort, now);
-  call.driving().step(now);
+  call.sockets().close(socket->id, abort, now);
+  call.waiting().step(now);
   int code = 0;
   SocketError error;
   if (ours && !abort && !socket->nonblocking && !socket->listening) {
     code = linger_on(call, *socket);
-    error = call.engine().take_error(socket->id);
+    error = call.sockets().take_error(socket->id);
     if (code == 0 && error.code == 0 && socket->lost) error = {ECONNRESET, Reason::kClosed};
   }
   runtime.forget(*socket);
@@ -175,20 +175,20 @@ int STPbind(int s, const struct sockaddr* address, socklen_t length) {
   const auto wanted = stp::host::address_from(address, length);
   if (!wanted) return call.fail(wanted.error());
   if (const auto error = stp::host::check_own(*wanted, call.host()); error.code != 0) return call.fail(error, &*wanted);
-  const auto port = call.engine().bind(call.socket().id, wanted->port);
+  const auto port = call.sockets().bind(call.socket().id, wanted->port);
   if (!port) return call.fail(port.error(), &*wanted);
   call.socket().bound_port = *port;
-  call.driving().step(stp::boottime_now());
+  call.waiting().step(stp::boottime_now());
   return 0;
 }
 
 int STPlisten(int s, int backlog) {
   Call call("listen on", s, Call::Check::kDescriptor);
   if (!call.good()) return -1;
-  const auto listening = call.engine().listen(call.socket().id, static_cast<std::uint32_t>(std::clamp(backlog, 1, 4096)));
+  const auto listening = call.sockets().listen(call.socket().id, static_cast<std::uint32_t>(std::clamp(backlog, 1, 4096)));
   if (!listening) return call.fail(listening.error());
   call.socket().listening = true;
-  call.driving().step(stp::boottime_now());
+  call.waiting().step(stp::boottime_now());
   return 0;
 }
 
@@ -207,10 +207,10 @@ int STPshutdown(int s, int how) {
   if (!call.good()) return -1;
   if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return call.fail(EINVAL);
   const stp::Nanos now = stp::boottime_now();
-  const auto shut = call.engine().shut(call.socket().id, how != SHUT_WR, how != SHUT_RD, now);
+  const auto shut = call.sockets().shut(call.socket().id, how != SHUT_WR, how != SHUT_RD, now);
   if (!shut) return call.fail(shut.error());
-  call.driving().ready(call.socket(), stp::Ready::kRead | stp::Ready::kWrite);
-  call.driving().step(now);
+  call.waiting().ready(call.socket(), stp::Ready::kRead | stp::Ready::kWrite);
+  call.waiting().step(now);
   return 0;
 }
 

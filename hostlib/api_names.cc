@@ -52,7 +52,7 @@ struct hostent* look_up(Call& call, std::string_view text) {
     (void)call.fail(joined.error().code, Reason::kNotJoined, "look up " + name + ": " + joined.error().text);
     return not_found(TRY_AGAIN);
   }
-  EmbeddedHost& host = **joined;
+  Host& host = **joined;
   const std::string& stg = host.superblock().stg;
   if (const auto dot = name.find('.'); dot != std::string::npos) {
     if (name.substr(dot + 1) != stg) {
@@ -61,10 +61,10 @@ struct hostent* look_up(Call& call, std::string_view text) {
     }
     name.resize(dot);
   }
-  if (is_own_name(name, host)) return answer_with(own_name(host), {}, stg);
+  if (is_own_name(name, host)) return answer_with(host.own_name(), {}, stg);
   std::vector<std::string> instances;
   bool known = false;
-  for (const Peer& peer : host.board().view().peers) {
+  for (const Peer& peer : host.view().peers) {
     if (!names_host(name, peer.name)) continue;
     known = true;
     if (peer.name != name) instances.push_back(peer.name);
@@ -79,7 +79,7 @@ struct hostent* look_up(Call& call, std::string_view text) {
 
 std::string joined_host_name() {
   Call call("ask");
-  return call.good() && call.runtime().host() != nullptr ? own_name(call.host()) : std::string();
+  return call.good() && call.runtime().host() != nullptr ? call.host().own_name() : std::string();
 }
 
 std::string joined_stg_name() {
@@ -108,7 +108,7 @@ struct hostent* STPgethostbyname(const char* name) {
 int STPgetsockname(int s, struct sockaddr* address, socklen_t* length) {
   Call call("name", s, Call::Check::kTable);
   if (!call.good()) return -1;
-  const auto info = call.engine().info(call.socket().id);
+  const auto info = call.sockets().info(call.socket().id);
   if (!info) return call.fail(info.error());
   const int code = stp::host::store_address(stp::host::local_address(*info, call.host()), address, length);
   return code != 0 ? call.fail(code) : 0;
@@ -117,13 +117,13 @@ int STPgetsockname(int s, struct sockaddr* address, socklen_t* length) {
 int STPgethostname(int s, struct sockaddr* address, socklen_t* length) {
   Call call("name", s, Call::Check::kTable);
   if (!call.good()) return -1;
-  auto info = call.engine().info(call.socket().id);
+  auto info = call.sockets().info(call.socket().id);
   if (info && info->local.port == 0) {
-    const auto port = call.engine().bind(call.socket().id, 0);
+    const auto port = call.sockets().bind(call.socket().id, 0);
     if (!port) return call.fail(port.error());
     call.socket().bound_port = *port;
-    call.driving().step(stp::boottime_now());
-    info = call.engine().info(call.socket().id);
+    call.waiting().step(stp::boottime_now());
+    info = call.sockets().info(call.socket().id);
   }
   if (!info) return call.fail(info.error());
   const int code = stp::host::store_address(stp::host::local_address(*info, call.host()), address, length);
@@ -133,7 +133,7 @@ int STPgethostname(int s, struct sockaddr* address, socklen_t* length) {
 int STPgetpeername(int s, struct sockaddr* address, socklen_t* length) {
   Call call("name the peer of", s, Call::Check::kTable);
   if (!call.good()) return -1;
-  const auto info = call.engine().info(call.socket().id);
+  const auto info = call.sockets().info(call.socket().id);
   if (!info) return call.fail(info.error());
   if (info->peer.host.empty() || call.socket().connect_pending) return call.fail(ENOTCONN);
   const int code = stp::host::store_address(stp::host::with_stg(info->peer, call.host()), address, length);

@@ -56,9 +56,9 @@ std::expected<Nanos, int> to_nanos(const struct timeval& from) {
 
 int take_error_code(Call& call) {
   Socket& socket = call.socket();
-  call.driving().step(boottime_now());
+  call.waiting().step(boottime_now());
   SocketError error = std::exchange(socket.told_later, SocketError{});
-  if (error.code == 0) error = call.engine().take_error(socket.id);
+  if (error.code == 0) error = call.sockets().take_error(socket.id);
   if (error.code != 0) {
     const int before = errno;
     (void)call.fail(error);  // so that STPstrerror has the words
@@ -124,10 +124,10 @@ int set_socket_option(Call& call, int option, const void* value, socklen_t lengt
   const int buffer = std::clamp(*number, kSmallestBuffer, kLargestBuffer);
   if (option == SO_SNDBUF) {
     socket.send_buffer_bytes = buffer;
-    call.engine().set_send_buffer(socket.id, static_cast<std::uint32_t>(buffer));
+    call.sockets().set_send_buffer(socket.id, static_cast<std::uint32_t>(buffer));
   } else if (option == SO_RCVBUF) {
     socket.receive_buffer_bytes = buffer;
-    call.engine().set_receive_window(socket.id, static_cast<std::uint32_t>(buffer));
+    call.sockets().set_receive_window(socket.id, static_cast<std::uint32_t>(buffer));
   } else {
     (option == SO_REUSEADDR ? socket.reuse_address : socket.keep_alive) = *number != 0;
   }
@@ -142,7 +142,7 @@ int get_stp_option(Call& call, int option, void* value, socklen_t* length) {
     case STP_OPT_CONNECT_WAITS_ACCEPT: return store(call, socket.connect_waits_accept ? 1 : 0, value, length);
     case STP_OPT_CONNECT_TIMEOUT_MS: return store(call, socket.connect_timeout_ms, value, length);
     case STP_OPT_SCB: {
-      const auto info = call.engine().info(socket.id);
+      const auto info = call.sockets().info(socket.id);
       return info ? store(call, static_cast<int>(info->scb), value, length) : call.fail(info.error());
     }
     default: return call.fail(ENOPROTOOPT);

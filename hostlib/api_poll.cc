@@ -57,11 +57,11 @@ class PollSet {
   bool any_of_others() const { return !others_.empty(); }
   std::span<Watch> watches() { return watches_; }
 
-  int look_at_ours(Engine& engine) {
+  int look_at_ours(SocketCalls& sockets) {
     int count = 0;
     for (const Ours& ours : ours_) {
       pollfd& descriptor = all_[ours.at];
-      const short now = ours.socket->closed ? static_cast<short>(POLLNVAL) : readiness(engine, *ours.socket);
+      const short now = ours.socket->closed ? static_cast<short>(POLLNVAL) : readiness(sockets, *ours.socket);
       descriptor.revents = static_cast<short>(now & (descriptor.events | POLLERR | POLLHUP | POLLNVAL));
       count += descriptor.revents != 0;
     }
@@ -97,11 +97,11 @@ class PollSet {
 
 // Sleeps until something may have become true. 0, or an errno.
 int sleep_on(Call& call, PollSet& set, Nanos deadline) {
-  if (!set.any_of_others()) return call.driving().wait_any(call.lock(), set.watches(), deadline) == Woken::kInterrupted ? EINTR : 0;
+  if (!set.any_of_others()) return call.waiting().wait_any(call.lock(), set.watches(), deadline) == Woken::kInterrupted ? EINTR : 0;
   static thread_local Bell bell;
   if (bell.fd() < 0) return EMFILE;
   bell.silence();
-  const Driving::Bystander bystander(call.driving(), set.watches(), bell.fd());
+  const auto bystander = call.waiting().stand_by(set.watches(), bell.fd());
   call.lock().unlock();
   const Nanos now = boottime_now();
   const int count = set.look_at_others(deadline == kNever ? kNever : std::max<Nanos>(deadline - now, 0), bell.fd());
@@ -113,8 +113,8 @@ int sleep_on(Call& call, PollSet& set, Nanos deadline) {
 int poll_sockets(Call& call, PollSet& set, Nanos deadline) {
   for (bool first = true;; first = false) {
     const Nanos now = boottime_now();
-    if (first) call.driving().step(now);
-    int count = set.look_at_ours(call.engine());
+    if (first) call.waiting().step(now);
+    int count = set.look_at_ours(call.sockets());
     const bool last = count > 0 || now >= deadline;
     if (set.any_of_others()) {
       const int others = set.look_at_others(0, -1);
@@ -207,6 +207,6 @@ int STPgetpollfd(int s, short events) {
   stp::host::Call call("show the readiness of", s, stp::host::Call::Check::kDescriptor);
   if (!call.good()) return -1;
   if ((events & ~(POLLIN | POLLOUT | POLLRDHUP | POLLRDNORM | POLLWRNORM)) != 0) return call.fail(EINVAL);
-  const int fd = stp::host::readiness_descriptor(call.engine(), call.socket(), events);
+  const int fd = stp::host::readiness_descriptor(call.sockets(), call.socket(), events);
   return fd >= 0 ? fd : call.fail(-fd);
 }

@@ -42,14 +42,14 @@ Call::Call(std::string_view action, int s, Check check) : Call(action) {
 Call::~Call() {
   if (!lock_.owns_lock() || runtime_.host() == nullptr) return;
   const int before = errno;  // the caller's result
-  if (socket_ != nullptr && !socket_->poll_descriptors.empty() && !socket_->closed) show_readiness(engine(), *socket_);
-  Driving& driving = this->driving();
-  if (driving.keeps()) {
+  if (socket_ != nullptr && !socket_->poll_descriptors.empty() && !socket_->closed) show_readiness(sockets(), *socket_);
+  Waiting& waiting = this->waiting();
+  if (waiting.keeps()) {
     if (may_carry_out_) {
       lock_.unlock();
-      driving.carry_out();
+      waiting.carry_out();
     } else {
-      driving.let_go();
+      waiting.let_go();
     }
   }
   errno = before;
@@ -57,7 +57,7 @@ Call::~Call() {
 
 int Call::wait(std::uint32_t bits, Nanos deadline) {
   if (!runtime_.table().still_ours(s_)) return EBADF;
-  const Woken woken = driving().wait(lock_, socket_.get(), bits, deadline);
+  const Woken woken = waiting().wait(lock_, socket_.get(), bits, deadline);
   if (socket_->closed) return EBADF;
   if (woken == Woken::kTimeout) return EAGAIN;
   return woken == Woken::kInterrupted ? EINTR : 0;
@@ -69,7 +69,7 @@ std::string Call::action_with_object(const Address* peer, std::string& peer_name
     return fmt::format("{} {}", action_, to_string(*peer));
   }
   if (socket_ == nullptr || runtime_.host() == nullptr) return std::string(action_);
-  const auto info = engine().info(socket_->id);
+  const auto info = sockets().info(socket_->id);
   if (info && !info->peer.host.empty()) {
     peer_name = info->peer.host;
     return fmt::format("{} {}", action_, to_string(info->peer));
@@ -83,7 +83,7 @@ int Call::fail(const SocketError& error, const Address* peer) {
   std::string peer_name;
   std::string words = action_with_object(peer, peer_name);
   if (runtime_.host() != nullptr && lock_.owns_lock())
-    words = failure_words(words, error, peer_name, host().board().view(), host().superblock());
+    words = failure_words(words, error, peer_name, host().view(), host().superblock());
   else
     words += fmt::format(": {}", describe(error.reason));
   return fail(error.code, error.reason, std::move(words));

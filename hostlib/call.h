@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "hostlib/runtime.h"
+#include "stp/system.h"
 
 namespace stp::host {
 
@@ -20,7 +21,7 @@ class Call {
   // A call without a socket.
   explicit Call(std::string_view action);
 
-  // Does, without the lock, the write that the engine left to this call if it may block (see Driving::step), and lets go that of another.
+  // Does, without the lock, the write that the engine left to this call if it may block (see Waiting::step), and lets go that of another.
   ~Call();
   // This call may block for as long as the device takes for one small write.
   void may_carry_out() { may_carry_out_ = true; }
@@ -34,9 +35,9 @@ class Call {
   std::unique_lock<std::mutex>& lock() { return lock_; }
   int number() const { return s_; }
   Socket& socket() { return *socket_; }
-  EmbeddedHost& host() { return *runtime_.host(); }
-  Engine& engine() { return host().engine(); }
-  Driving& driving() { return host().driving(); }
+  Host& host() { return *runtime_.host(); }
+  SocketCalls& sockets() { return host().sockets(); }
+  Waiting& waiting() { return host().waiting(); }
 
   // Waits on the socket. 0 when it is worth looking again; else EAGAIN (deadline), EINTR or EBADF (closed by another
   // thread, or behind our back).

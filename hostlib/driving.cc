@@ -138,19 +138,31 @@ Woken Driving::wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> wat
   return wait_as(lock, waiter, deadline);
 }
 
-Driving::Bystander::Bystander(Driving& driving, std::span<Watch> watches, int bell) : driving_(driving), waiter_(std::make_unique<Waiter>()) {
-  waiter_->watches = watches;
-  waiter_->bell = bell;
-  watch(*waiter_);
-  ++driving_.bystanders_;
-  if (driving_.driver_ != Driver::kNobody) return;
-  driving_.fallback_until_ = 0;
-  driving_.fallback_sleep_.notify_one();
-}
+class Driving::Standing final : public Waiting::Bystander {
+ public:
+  Standing(Driving& driving, std::span<Watch> watches, int bell) : driving_(driving) {
+    waiter_.watches = watches;
+    waiter_.bell = bell;
+    watch(waiter_);
+    ++driving_.bystanders_;
+    if (driving_.driver_ != Driver::kNobody) return;
+    driving_.fallback_until_ = 0;
+    driving_.fallback_sleep_.notify_one();
+  }
+  ~Standing() override {
+    unwatch(waiter_);
+    --driving_.bystanders_;
+  }
+  Standing(const Standing&) = delete;
+  Standing& operator=(const Standing&) = delete;
 
-Driving::Bystander::~Bystander() {
-  unwatch(*waiter_);
-  --driving_.bystanders_;
+ private:
+  Driving& driving_;
+  Waiter waiter_;
+};
+
+std::unique_ptr<Waiting::Bystander> Driving::stand_by(std::span<Watch> watches, int bell) {
+  return std::make_unique<Standing>(*this, watches, bell);
 }
 
 bool Driving::interrupts(const Waiter& waiter) const { return waiter.any_signal || some_handler_interrupts(); }

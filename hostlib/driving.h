@@ -19,77 +19,46 @@
 #include <span>
 #include <thread>
 
-#include "hostlib/socket.h"
+#include "hostlib/waiting.h"
 #include "stp/engine.h"
 #include "stp/medium.h"
 
 namespace stp::host {
 
-enum class Woken { kReady, kTimeout, kInterrupted };
-
-struct Waiter;
-
-// One socket that a thread waits for, and what of it. A node of the socket's list while the thread waits.
-struct Watch {
-  Socket* socket = nullptr;
-  std::uint32_t bits = 0;
-  Waiter* waiter = nullptr;
-  Watch* next_here = nullptr;  // of the socket
-};
-
-class Driving {
+class Driving final : public Waiting {
  public:
   Driving(std::mutex& mutex, Engine& engine, Medium& medium);
-  ~Driving();
+  ~Driving() override;
   Driving(const Driving&) = delete;
   Driving& operator=(const Driving&) = delete;
 
-  // Waits until any of `bits` may have become true of `socket`, the socket was closed by its program, or `deadline`. Spurious
-  // returns of kReady are possible: look again. socket nullptr: until the membership board changed, or with kOneStep the engine
-  // had something to do.
+  // -- See Waiting. With kOneStep a wait without a socket also ends when the engine had something to do.
   static constexpr std::uint32_t kOneStep = 1u << 31;
-  Woken wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline);
-
-  // The same for any of several sockets; any signal handler that runs ends it, as it ends poll(2).
-  Woken wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> watches, Nanos deadline);
-
-  // For a thread that sleeps elsewhere meanwhile: `bell` (an eventfd) is written when any of `watches` may have become true. It never
-  // has the role; the fallback drives at once. Made and destroyed with the lock held.
-  class Bystander {
-   public:
-    Bystander(Driving& driving, std::span<Watch> watches, int bell);
-    ~Bystander();
-    Bystander(const Bystander&) = delete;
-    Bystander& operator=(const Bystander&) = delete;
-
-   private:
-    Driving& driving_;
-    std::unique_ptr<Waiter> waiter_;
-  };
-
+  Woken wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline) override;
+  Woken wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> watches, Nanos deadline) override;
+  // A bystander never has the role; the fallback drives at once.
+  std::unique_ptr<Bystander> stand_by(std::span<Watch> watches, int bell) override;
   // One step of the engine, by whoever called something that queued; wakes a driver that would sleep too long.
-  // `keep`: a write that the engine wants done promptly may wait for the caller's carry_out(), without the lock; else it is let go.
-  void step(Nanos now, bool keep = false);
-  bool keeps() const { return medium_.keeps(); }
-  void carry_out() { medium_.carry_out(); }
-  void let_go() { medium_.let_go(); }
-  // The same, unless one was made within the last moments and nothing waits for it: for calls that only give back credit.
-  void step_soon(Nanos now, std::uint64_t bytes);
-
+  void step(Nanos now, bool keep = false) override;
+  bool keeps() const override { return medium_.keeps(); }
+  void carry_out() override { medium_.carry_out(); }
+  void let_go() override { medium_.let_go(); }
+  void step_soon(Nanos now, std::uint64_t bytes) override;
   // From EngineEvents::on_ready.
-  void ready(Socket& socket, std::uint32_t bits);
+  void ready(Socket& socket, std::uint32_t bits) override;
+  void set_spin(Nanos spin) override { spin_.store(spin, std::memory_order_relaxed); }
+  void park_all_others() override;
+
   // Any thread, without the lock.
   void board_changed();
-  void set_spin(Nanos spin) { spin_.store(spin, std::memory_order_relaxed); }
   Nanos spin() const { return spin_.load(std::memory_order_relaxed); }
 
   void start_fallback();
   // Ends the fallback thread. Without the lock.
   void stop_fallback();
-  // The process ends: threads of the program that wait, or come to wait, stay where they are for good, except the calling one.
-  void park_all_others();
 
  private:
+  class Standing;
   bool take(Waiter& waiter);
   void leave();
   void hand_on(Nanos since);

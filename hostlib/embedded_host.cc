@@ -92,6 +92,11 @@ void EmbeddedHost::stop_membership() {
   membership_thread_.join();
 }
 
+std::string EmbeddedHost::own_name() {
+  const std::string name = board_.view().self.name;
+  return name.empty() ? base_name_ : name;
+}
+
 Result<void> EmbeddedHost::wait_until_member(std::unique_lock<std::mutex>& lock, const std::function<void(std::string_view)>& progress) {
   const Nanos began = boottime_now();
   std::string said;

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "hostlib/driving.h"
+#include "hostlib/host.h"
 #include "hostlib/host_options.h"
 #include "stp/engine.h"
 #include "stp/membership.h"
@@ -20,35 +21,33 @@
 
 namespace stp::host {
 
-class EmbeddedHost {
+class EmbeddedHost final : public Host {
  public:
   // Opens the storage and starts to join; does not wait. Without the lock. Errors are worded for the user.
   static Result<std::unique_ptr<EmbeddedHost>> start(const HostSettings& settings, std::mutex& mutex, EngineEvents& events);
   // Stops all threads without leaving the group: for a join that failed. Without the lock.
-  ~EmbeddedHost();
+  ~EmbeddedHost() override;
 
-  // Waits until this host is a member. The Error carries membership's words. With the lock.
-  Result<void> wait_until_member(std::unique_lock<std::mutex>& lock, const std::function<void(std::string_view)>& progress);
-
-  // The end of the process: waits until what was accepted has arrived (bounded), leaves the group (bounded), ends the threads. The
-  // sockets were closed already. Afterwards nothing of this object may be used; it is never destroyed then,
-  // because threads of the program may still be inside it, parked.
-  void leave(std::unique_lock<std::mutex>& lock, Nanos linger);
-
-  // Has membership read the leases as soon as it can.
-  void look_at_leases_now() {
+  // -- See Host
+  Result<void> wait_until_member(std::unique_lock<std::mutex>& lock, const std::function<void(std::string_view)>& progress) override;
+  void leave(std::unique_lock<std::mutex>& lock, Nanos linger) override;
+  void abandon_after_fork() override { storage_->abandon_after_fork(); }
+  SocketCalls& sockets() override { return *engine_; }
+  Waiting& waiting() override { return *driving_; }
+  MembershipBoard::View view() override { return board_.view(); }
+  const Superblock& superblock() const override { return storage_->superblock(); }
+  std::string own_name() override;
+  const std::string& base_name() const override { return base_name_; }
+  void look_at_leases_now() override {
     board_.nudge();
     membership_medium_->wake();
   }
+  EngineCounters counters() override { return engine_->counters(); }
 
   Engine& engine() { return *engine_; }
   Driving& driving() { return *driving_; }
   MembershipBoard& board() { return board_; }
-  Storage& storage() { return *storage_; }
-  const Superblock& superblock() const { return storage_->superblock(); }
-  // Twice the detection bound: no honest wait for a peer lasts longer.
-  Nanos patience() const { return 2 * static_cast<Nanos>(superblock().timing.detection_ms()) * kMillisecond; }
-  const std::string& base_name() const { return base_name_; }
+  const std::string& path() const { return storage_->path(); }
 
  private:
   EmbeddedHost() = default;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "hostlib/agent_protocol.h"
 #include "stp/names.h"
 
 namespace stp::host {
@@ -45,6 +46,11 @@ void set_host_name(std::string name) {
   settings().name = std::move(name);
 }
 
+void set_agent_path(std::string path) {
+  std::lock_guard lock(settings_mutex());
+  settings().agent = std::move(path);
+}
+
 void set_join_progress(std::function<void(std::string_view)> show) {
   std::lock_guard lock(settings_mutex());
   settings().progress = std::move(show);
@@ -55,7 +61,12 @@ HostSettings host_settings() {
   HostSettings now = settings();
   if (now.path.empty()) now.path = from_environment("STP_STG");
   if (now.name.empty()) now.name = from_environment("STP_HOST");
+  now.wanted_name = fold_name(now.name);
   if (now.name.empty()) now.name = short_machine_name();
+  if (now.agent.empty()) now.agent = from_environment("STP_AGENT");
+  now.agent_named = !now.agent.empty();
+  if (now.agent.empty()) now.agent = kDefaultAgentPath;
+  if (now.agent == "none") now.agent.clear();
   now.name = fold_name(now.name);
   return now;
 }

@@ -12,6 +12,8 @@ namespace stp::host {
 // Empty strings leave what the environment says (STP_STG, STP_HOST).
 void set_storage_path(std::string path);
 void set_host_name(std::string name);
+// The agent's socket (STP_AGENT, else the default one); "none" embeds the host whatever the environment says.
+void set_agent_path(std::string path);
 
 // Called from the joining thread, with a sentence without a final stop, once joining has taken a second and whenever what
 // it waits for changes. Called with an empty text when a join that was spoken of has ended. Must not call STP functions.
@@ -20,6 +22,9 @@ void set_join_progress(std::function<void(std::string_view)> show);
 struct HostSettings {
   std::string path;  // of the data storage system; empty: none was given
   std::string name;  // host name, folded, not yet checked
+  std::string wanted_name;   // the same where it was given, else empty: any name that an agent has
+  std::string agent;         // of the agent's socket; empty: no agent is wanted
+  bool agent_named = false;  // by STP_AGENT or a tool, not by default
   std::function<void(std::string_view)> progress;
 };
 // What the setters say, else the environment, else (for the name) the machine's short host name.

@@ -1,6 +1,6 @@
 #include "hostlib/program_options.h"
 
-#include "hostlib/embedded_host.h"
+#include "hostlib/host.h"
 #include "hostlib/stp.h"
 
 namespace stp::host {
@@ -27,10 +27,10 @@ bool ProgramOptions::set(int option, int value) {
   return true;
 }
 
-void ProgramOptions::apply(EmbeddedHost& host) const {
-  host.engine().set_poll_max(poll_max_us_ * kMicrosecond);
-  host.engine().set_inline_max(static_cast<std::uint32_t>(inline_max_bytes_));
-  host.driving().set_spin(spin_us_ * kMicrosecond);
+void ProgramOptions::apply(Host& host) const {
+  host.sockets().set_poll_max(poll_max_us_ * kMicrosecond);
+  host.sockets().set_inline_max(static_cast<std::uint32_t>(inline_max_bytes_));
+  host.waiting().set_spin(spin_us_ * kMicrosecond);
 }
 
 }  // namespace stp::host

@@ -3,14 +3,14 @@
 
 namespace stp::host {
 
-class EmbeddedHost;
+class Host;
 
 class ProgramOptions {
  public:
   // `option` is one of STP_OPT_POLL_MAX_US, STP_OPT_INLINE_MAX, STP_OPT_SPIN_US.
   int get(int option) const;
   bool set(int option, int value);  // false: out of bounds
-  void apply(EmbeddedHost& host) const;
+  void apply(Host& host) const;
 
  private:
   int poll_max_us_ = 12'000;

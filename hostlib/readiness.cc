@@ -27,8 +27,8 @@ Socket::~Socket() {
   for (const PollDescriptor& descriptor : poll_descriptors) (void)::close(descriptor.fd);
 }
 
-short readiness(Engine& engine, const Socket& socket) {
-  const auto bits = engine.ready(socket.id);
+short readiness(SocketCalls& sockets, const Socket& socket) {
+  const auto bits = sockets.ready(socket.id);
   if (!bits) return POLLERR | POLLHUP;
   short events = 0;
   if ((*bits & Ready::kRead) != 0 || !socket.unclaimed.empty()) events |= POLLIN | POLLRDNORM;
@@ -46,18 +46,18 @@ std::uint32_t bits_for(short events) {
   return bits;
 }
 
-int readiness_descriptor(Engine& engine, Socket& socket, short events) {
+int readiness_descriptor(SocketCalls& sockets, Socket& socket, short events) {
   for (const PollDescriptor& descriptor : socket.poll_descriptors)
     if (descriptor.events == events) return descriptor.fd;
   const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) return -errno;
   socket.poll_descriptors.push_back({.fd = fd, .events = events});
-  show_readiness(engine, socket);
+  show_readiness(sockets, socket);
   return fd;
 }
 
-void show_readiness(Engine& engine, Socket& socket) {
-  const short now = readiness(engine, socket);
+void show_readiness(SocketCalls& sockets, Socket& socket) {
+  const short now = readiness(sockets, socket);
   for (PollDescriptor& descriptor : socket.poll_descriptors) show(descriptor, (now & (descriptor.events | kAlways)) != 0);
 }
 

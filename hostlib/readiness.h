@@ -6,14 +6,14 @@
 namespace stp::host {
 
 // The bits of poll(2), whatever was asked for.
-short readiness(Engine& engine, const Socket& socket);
+short readiness(SocketCalls& sockets, const Socket& socket);
 // The engine's bits that may change any of `events`, and those that always count.
 std::uint32_t bits_for(short events);
 
 // A descriptor that shows `events` of the socket; a negative errno when there is none to be had.
-int readiness_descriptor(Engine& engine, Socket& socket, short events);
+int readiness_descriptor(SocketCalls& sockets, Socket& socket, short events);
 // Raises and lowers the socket's descriptors as is true now.
-void show_readiness(Engine& engine, Socket& socket);
+void show_readiness(SocketCalls& sockets, Socket& socket);
 // From EngineEvents::on_ready, where the engine must not be asked: only raises.
 void raise_readiness(Socket& socket, std::uint32_t bits);
 

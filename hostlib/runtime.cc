@@ -6,7 +6,9 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "hostlib/agent_host.h"
 #include "hostlib/debug.h"
+#include "hostlib/embedded_host.h"
 #include "hostlib/fork_guard.h"
 #include "hostlib/readiness.h"
 
@@ -33,10 +35,10 @@ void Runtime::on_ready(SocketId id, std::uint32_t bits) {
   if (socket == nullptr || joined_ == nullptr) return;
   if ((bits & Ready::kDrained) != 0 && (bits & Ready::kHangUp) != 0) socket->lost = true;
   if (!socket->poll_descriptors.empty()) raise_readiness(*socket, bits);
-  joined_->driving().ready(*socket, bits);
+  joined_->waiting().ready(*socket, bits);
 }
 
-Result<EmbeddedHost*> Runtime::join(std::unique_lock<std::mutex>& lock) {
+Result<Host*> Runtime::join(std::unique_lock<std::mutex>& lock) {
   for (;;) {
     if (ended_) return fail(ENETDOWN, "the program is ending");
     if (joined_ != nullptr) return joined_;
@@ -50,18 +52,35 @@ Result<EmbeddedHost*> Runtime::join(std::unique_lock<std::mutex>& lock) {
   return host;
 }
 
-Result<EmbeddedHost*> Runtime::start(std::unique_lock<std::mutex>& lock) {
+namespace {
+
+// The agent, where one serves the storage and host that this program wants; else embedded.
+Result<std::unique_ptr<Host>> make_host(const HostSettings& settings, std::mutex& mutex, EngineEvents& events) {
+  if (!settings.agent.empty()) {
+    auto served = AgentHost::connect({.agent_path = settings.agent, .stg_path = settings.path, .host = settings.wanted_name}, mutex, events);
+    if (served) return std::unique_ptr<Host>(std::move(*served));
+    debug("embedded: {}", served.error().text);
+    if (settings.path.empty() && settings.agent_named) return std::unexpected(served.error());
+  }
+  auto embedded = EmbeddedHost::start(settings, mutex, events);
+  if (!embedded) return std::unexpected(embedded.error());
+  return std::unique_ptr<Host>(std::move(*embedded));
+}
+
+}  // namespace
+
+Result<Host*> Runtime::start(std::unique_lock<std::mutex>& lock) {
   const HostSettings settings = host_settings();
   lock.unlock();
-  auto started = EmbeddedHost::start(settings, mutex_, *this);
+  auto started = make_host(settings, mutex_, *this);
   lock.lock();
   if (!started) return std::unexpected(started.error());
   starting_ = std::move(*started);
-  storage_ = &starting_->storage();
+  shared_with_child_ = starting_.get();
   arm_fork_guard(&Runtime::in_child);
   if (auto member = starting_->wait_until_member(lock, settings.progress); !member) {
-    std::unique_ptr<EmbeddedHost> failed = std::move(starting_);
-    storage_ = nullptr;
+    std::unique_ptr<Host> failed = std::move(starting_);
+    shared_with_child_ = nullptr;
     lock.unlock();
     failed.reset();
     lock.lock();
@@ -82,12 +101,12 @@ void Runtime::end() {
   }
   if (ended_ || starting_ == nullptr) return;
   ended_ = true;
-  EmbeddedHost& host = *starting_;
-  host.driving().park_all_others();
+  Host& host = *starting_;
+  host.waiting().park_all_others();
   if (joined_ != nullptr) {
     const Nanos now = boottime_now();
     for (const auto& socket : table_.all()) {
-      host.engine().close(socket->id, socket->linger && socket->linger_s == 0, now);
+      host.sockets().close(socket->id, socket->linger && socket->linger_s == 0, now);
     }
   }
   host.leave(lock, std::min(host.patience(), kLongestExitLinger));
@@ -99,7 +118,7 @@ void Runtime::at_exit() {
 
 void Runtime::in_child() {
   Runtime& runtime = get();
-  if (runtime.storage_ != nullptr) runtime.storage_->abandon_after_fork();
+  if (runtime.shared_with_child_ != nullptr) runtime.shared_with_child_->abandon_after_fork();
 }
 
 }  // namespace stp::host

@@ -7,7 +7,7 @@
 #include <mutex>
 
 #include "hostlib/descriptor_table.h"
-#include "hostlib/embedded_host.h"
+#include "hostlib/host.h"
 #include "hostlib/program_options.h"
 #include "stp/engine.h"
 
@@ -22,22 +22,25 @@ class Runtime final : public EngineEvents {
 
   // The host, joined: joins now if that was not done or failed before, and blocks meanwhile. With the lock, which it lets go while it
   // waits. The pointer is good until the process ends.
-  Result<EmbeddedHost*> join(std::unique_lock<std::mutex>& lock);
+  Result<Host*> join(std::unique_lock<std::mutex>& lock);
   // The host if it has joined, else nullptr. With the lock. There is one whenever there is a socket.
-  EmbeddedHost* host() { return joined_; }
+  Host* host() { return joined_; }
 
   ProgramOptions& options() { return options_; }
   DescriptorTable& table() { return table_; }
   bool ended() const { return ended_; }  // the process ends: calls fail with ENETDOWN
 
   // After a socket was closed in the engine, and nobody waits for it to drain.
-  void forget(Socket& socket) { table_.forget_id(socket.id); }
+  void forget(Socket& socket) {
+    table_.forget_id(socket.id);
+    if (joined_ != nullptr) joined_->forget(socket.id);
+  }
 
   void on_ready(SocketId socket, std::uint32_t bits) override;
 
  private:
   Runtime() = default;
-  Result<EmbeddedHost*> start(std::unique_lock<std::mutex>& lock);
+  Result<Host*> start(std::unique_lock<std::mutex>& lock);
   void end();
   static void at_exit();
   static void in_child();
@@ -46,9 +49,9 @@ class Runtime final : public EngineEvents {
   std::condition_variable join_ended_;
   bool joining_ = false;
   bool ended_ = false;
-  std::unique_ptr<EmbeddedHost> starting_;  // owned here from the start, joined or not
-  EmbeddedHost* joined_ = nullptr;
-  Storage* storage_ = nullptr;              // for the child of a fork
+  std::unique_ptr<Host> starting_;  // owned here from the start, joined or not
+  Host* joined_ = nullptr;
+  Host* shared_with_child_ = nullptr;       // for the child of a fork
   DescriptorTable table_;
   ProgramOptions options_;
 };

@@ -78,7 +78,8 @@ enum {
   STP_ESTUCK = 23,
   STP_ENOMEMORY = 24,
   STP_EOTHERSTG = 25,
-  STP_ENOTYET = 26
+  STP_ENOTYET = 26,
+  STP_EAGENT = 27
 };
 
 /* STP-specific options: STPgetopt(), STPsetopt(). All values are int. POLL_MAX_US, INLINE_MAX and SPIN_US are of the whole

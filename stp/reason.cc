@@ -31,6 +31,7 @@ std::string_view describe(Reason reason) {
     case Reason::kNoMemory: return "the memory budget of this host is used up";
     case Reason::kOtherStg: return "the address names another storage group than the one this program uses";
     case Reason::kNotYet: return "not supported by this version";
+    case Reason::kAgentGone: return "the agent of this host ended or does not answer";
   }
   return "an error that this version does not know";
 }

@@ -35,6 +35,7 @@ enum class Reason : std::uint32_t {
   kNoMemory = 24,
   kOtherStg = 25,         // an address of another storage group
   kNotYet = 26,           // an option or call that this version does not have
+  kAgentGone = 27,        // the agent of this host ended, or does not answer
 };
 
 // A sentence without a final stop; never empty.

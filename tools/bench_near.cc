@@ -123,7 +123,7 @@ double bytes_fetched() {
 double engine_reads() {
   host::Runtime& runtime = host::Runtime::get();
   std::lock_guard lock(runtime.mutex());
-  return runtime.host() == nullptr ? 0 : static_cast<double>(runtime.host()->engine().counters().reads);
+  return runtime.host() == nullptr ? 0 : static_cast<double>(runtime.host()->counters().reads);
 }
 
 Result<std::string> idle(const Address& far, milliseconds duration) {

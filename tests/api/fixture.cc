@@ -1,14 +1,19 @@
 #include "tests/api/fixture.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <random>
 
 #include "stp/formatter.h"
+#include "stp/names.h"
 #include "stp/storage.h"
 
 namespace stp::test {
@@ -27,7 +32,64 @@ int skip(const std::string& why) {
   return 77;
 }
 
+struct RunningAgent {
+  pid_t pid = -1;
+  std::string socket;
+};
+
+std::map<std::string, RunningAgent>& agents() {
+  static std::map<std::string, RunningAgent> running;
+  return running;
+}
+
+std::string from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+RunningAgent start_agent(const std::string& host) {
+  RunningAgent agent;
+  agent.socket = path() + "." + host + ".sock";
+  const std::string program = from_environment("STP_TEST_STPD");
+  const pid_t test = ::getpid();
+  agent.pid = ::fork();
+  if (agent.pid == 0) {
+    (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != test) ::_exit(1);
+    ::execl(program.c_str(), "stpd", "--stg", path().c_str(), "--host", host.c_str(), "--agent", agent.socket.c_str(), nullptr);
+    ::_exit(127);
+  }
+  const bool can_start = valid_host_name(host);  // a test asks for one that can not
+  for (int tries = 0; can_start && ::access(agent.socket.c_str(), F_OK) != 0; ++tries) {
+    if (tries < 3000 && ::waitpid(agent.pid, nullptr, WNOHANG) == 0) {
+      ::usleep(10'000);
+      continue;
+    }
+    std::fprintf(stderr, "the agent of %s (%s) did not start\n", host.c_str(), program.c_str());
+    std::abort();
+  }
+  return agent;
+}
+
 }  // namespace
+
+bool all_served_by_agents() { return from_environment("STP_TEST_AGENT") == "all"; }
+bool served_by_agent() { return all_served_by_agents() || from_environment("STP_TEST_AGENT") == "mine"; }
+
+std::string agent_of(const std::string& host) {
+  if (!all_served_by_agents() && !(served_by_agent() && host == kMyHost)) return "none";
+  RunningAgent& agent = agents()[host];
+  if (agent.pid < 0) agent = start_agent(host);
+  return agent.socket;
+}
+
+void stop_agents() {
+  for (auto& [host, agent] : agents()) {
+    (void)::kill(agent.pid, SIGTERM);
+    (void)::waitpid(agent.pid, nullptr, 0);
+  }
+  agents().clear();
+}
 
 const std::string& storage_path() { return path(); }
 
@@ -62,10 +124,14 @@ int make_storage() {
   }
   ::setenv("STP_STG", path().c_str(), 1);
   ::setenv("STP_HOST", kMyHost, 1);
+  ::setenv("STP_AGENT", agent_of(kMyHost).c_str(), 1);
   return 0;
 }
 
-void remove_storage() { (void)::unlink(path().c_str()); }
+void remove_storage() {
+  stop_agents();
+  (void)::unlink(path().c_str());
+}
 
 sockaddr_stp address_of(std::string_view host, std::uint16_t port) {
   sockaddr_stp address = {};

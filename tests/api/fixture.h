@@ -25,6 +25,13 @@ int make_storage();      // 0, 77 (skip: said why), or 1
 void remove_storage();
 const std::string& storage_path();
 
+// With STP_TEST_STPD (path of stpd) hosts are served by agents: this one ("mine") or every one ("all"), as STP_TEST_AGENT says. The agent's
+// socket; started when first asked for, stopped by remove_storage(). "none" for a host that embeds.
+std::string agent_of(const std::string& host);
+bool served_by_agent();
+bool all_served_by_agents();
+void stop_agents();
+
 class Owned {
  public:
   Owned() = default;

@@ -7,8 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+
+#include "tests/api/fixture.h"
 
 namespace stp::test {
 namespace {
@@ -50,6 +53,8 @@ PeerProcess::PeerProcess(const std::string& host, const std::string& role, const
   words.insert(words.end(), arguments.begin(), arguments.end());
   Environment settings = more;
   settings.emplace_back("STP_HOST", host);
+  const bool says_agent = std::ranges::any_of(more, [](const auto& setting) { return setting.first == "STP_AGENT"; });
+  if (!says_agent) settings.emplace_back("STP_AGENT", agent_of(host));
   std::vector<std::string> variables = environment_with(settings);
   EXPECT_EQ(::posix_spawn(&pid_, "/proc/self/exe", &actions, nullptr, pointers(words).data(), pointers(variables).data()), 0);
   posix_spawn_file_actions_destroy(&actions);

@@ -1,0 +1,124 @@
+// The agent: the one process of a host that has the storage, and moves bytes for the programs of the host.
+//
+// One Agent serves one storage. Its thread owns the embedded host, the engine's sockets and all shadows: it answers requests, moves
+// what the programs wrote into the engine and what arrived into the programs' shadows, and sleeps on the engine's medium. A second
+// thread, the ear, sleeps on the programs' Unix sockets and wakes the first. Two programs of one agent that talk to each
+// other get the two ends of one shadow; their bytes do not come by here.
+//
+// Nothing that a program sends or writes is trusted: requests are checked, counters in shadows too, and a program that breaks the
+// rules loses its own sockets.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "hostlib/agent_protocol.h"
+#include "hostlib/agent_socket.h"
+#include "hostlib/embedded_host.h"
+
+namespace stp::host {
+
+struct AgentSettings {
+  HostSettings host;
+  std::uint32_t ring_bytes = 1u << 20;       // of each direction of a socket
+  std::uint32_t most_sockets_of_a_user = 16384;
+  std::function<void(std::string_view)> log;  // a sentence; any thread
+};
+
+struct AgentCounters {
+  std::uint64_t programs = 0, sockets = 0;                    // now
+  std::uint64_t programs_served = 0, sockets_opened = 0, connects = 0, local_connects = 0, accepts = 0;
+  std::uint64_t bytes_sent = 0, bytes_received = 0, refused_requests = 0;
+};
+
+class Agent final : public EngineEvents {
+ public:
+  // Joins the group; waits until this host is a member.
+  static Result<std::unique_ptr<Agent>> start(const AgentSettings& settings);
+  // Leaves the group in good order, bounded. Programs that are still there get ECONNRESET.
+  ~Agent() override;
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+  // Whether a program that says this hello is to be served here.
+  bool serves(const AgentCall& hello) const;
+  // Takes over a program's connection, whose hello was read. Any thread.
+  void adopt(int fd, const AgentCall& hello);
+  AgentCounters counters() const;
+  EngineCounters engine_counters();
+  const std::string& path() const { return path_; }
+  const std::string& stg() const { return host_->superblock().stg; }
+  std::string name() { return host_->own_name(); }
+
+  void on_ready(SocketId socket, std::uint32_t bits) override;
+
+ private:
+  struct Program;
+  explicit Agent(const AgentSettings& settings);
+
+  void run();
+  void hear();
+  void poke();
+  void take_in_new_programs();
+  void serve_requests(Program& program);
+  void answer(Program& program, const AgentCall& call);
+  int greet(Program& program, const AgentCall& hello);
+  void drop(Program& program);
+  void take_news(Program& program);
+  void work(AgentSocket& socket);
+  void note(AgentSocket& socket);
+  void tell(AgentSocket& socket);
+  void update_queued(AgentSocket& listener);
+  void finish(AgentSocket& socket);
+  void destroy(AgentSocket& socket);
+  void close_listener(AgentSocket& listener);
+  void log(std::string_view text) const {
+    if (settings_.log) settings_.log(text);
+  }
+
+  SocketResult<AgentSocket*> new_socket(Program& program, std::shared_ptr<ShadowMemory> memory, int program_side);
+  AgentSocket* find(Program& program, std::uint32_t number);
+  SocketResult<void> open(Program& program, AgentAnswer& answer, std::vector<int>& fds);
+  SocketResult<void> bind(Program& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer);
+  SocketResult<void> listen(AgentSocket& socket, std::uint32_t backlog, AgentAnswer& answer);
+  SocketResult<void> accept(Program& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds);
+  SocketResult<void> connect(AgentSocket& socket, const AgentCall& call, AgentAnswer& answer);
+  SocketResult<void> connect_here(AgentSocket& socket, AgentSocket& listener, bool wait_for_accept, AgentAnswer& answer);
+  void close(AgentSocket& socket, bool abort);
+
+  const AgentSettings settings_;
+  std::string path_;
+  std::uint64_t device_ = 0, inode_ = 0;
+  mutable std::mutex mutex_;  // the embedded host's, and over everything below
+  std::unique_ptr<EmbeddedHost> host_;
+  std::map<int, std::unique_ptr<Program>> programs_;  // by descriptor
+  std::unordered_map<std::uint32_t, std::unique_ptr<AgentSocket>> sockets_;
+  std::unordered_map<SocketId, AgentSocket*> by_engine_id_;
+  std::map<std::uint16_t, AgentSocket*> listeners_;
+  std::map<uid_t, std::uint32_t> sockets_of_user_;
+  std::deque<std::uint32_t> dirty_;  // numbers of sockets with something to do
+  std::uint32_t next_number_ = 1;
+  AgentCounters counters_;
+
+  // From the ear, and from whoever adopts.
+  mutable std::mutex ear_mutex_;
+  std::vector<std::pair<int, AgentCall>> arriving_;
+  std::set<int> heard_;
+  std::set<int> hung_up_;
+
+  int epoll_ = -1;
+  int stop_bell_ = -1;
+  std::atomic<bool> stopping_{false};
+  std::thread worker_, ear_;
+};
+
+}  // namespace stp::host

@@ -1,0 +1,131 @@
+#include "hostlib/agent_host.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "hostlib/debug.h"
+#include "hostlib/deadline.h"
+#include "hostlib/host_list.h"
+#include "stp/names.h"
+#include "stp/system.h"
+
+namespace stp::host {
+namespace {
+
+constexpr int kLookForAgentMs = 100;
+
+}  // namespace
+
+AgentHost::AgentHost(AgentLink::Wanted wanted, std::shared_ptr<AgentLink> link, std::mutex& mutex, EngineEvents& events)
+    : wanted_(std::move(wanted)),
+      mutex_(mutex),
+      events_(events),
+      link_(std::move(link)),
+      superblock_(link_->superblock()),
+      base_name_(stp::base_name(link_->own_name())),
+      sockets_(link_),
+      waiting_(sockets_) {}
+
+Result<std::unique_ptr<AgentHost>> AgentHost::connect(const AgentLink::Wanted& wanted, std::mutex& mutex, EngineEvents& events) {
+  auto link = AgentLink::connect(wanted);
+  if (!link) return std::unexpected(link.error());
+  std::unique_ptr<AgentHost> host(new AgentHost(wanted, std::move(*link), mutex, events));
+  host->stop_bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (host->stop_bell_ < 0) return fail(errno, std::string("can not make an eventfd: ") + std::strerror(errno));
+  host->start_news_thread();
+  debug("served by the agent on {} as {} of {}", wanted.agent_path, host->link_->own_name(), host->superblock_.stg);
+  return host;
+}
+
+void AgentHost::start_news_thread() {
+  sigset_t all, before;
+  (void)::sigfillset(&all);
+  (void)::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's signals are for the program's threads
+  news_ = std::thread([this] { news_loop(); });
+  (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+AgentHost::~AgentHost() {
+  stopping_.store(true);
+  const std::uint64_t one = 1;
+  if (stop_bell_ >= 0) (void)!::write(stop_bell_, &one, sizeof one);
+  if (news_.joinable()) news_.join();
+  if (stop_bell_ >= 0) (void)::close(stop_bell_);
+}
+
+void AgentHost::take_news(AgentLink& link) {
+  std::uint64_t count = 0;
+  (void)!::read(link.bell(), &count, sizeof count);
+  std::lock_guard lock(mutex_);
+  link.board().to_program.take([&](std::uint32_t index) {
+    if (const SocketId id = sockets_.id_of(link, index); id != 0) events_.on_ready(id, ~Ready::kDrained);
+  });
+}
+
+void AgentHost::news_loop() {
+  std::shared_ptr<AgentLink> link;
+  {
+    std::lock_guard lock(mutex_);
+    link = link_;
+  }
+  while (!stopping_.load()) {
+    pollfd waits[3] = {{stop_bell_, POLLIN, 0}, {link->fd(), POLLRDHUP, 0}, {link->bell(), POLLIN, 0}};
+    if (link->dead()) {
+      std::unique_lock lock(mutex_);
+      if (link_ == link) {
+        debug("the agent on {} is gone", wanted_.agent_path);
+        sockets_.lose(*link, [this](SocketId id) { events_.on_ready(id, ~Ready::kDrained); });
+        come_back(lock);
+      }
+      link = link_;
+      lock.unlock();
+      if (link->dead()) (void)::poll(waits, 1, kLookForAgentMs);
+      continue;
+    }
+    if (::poll(waits, 3, -1) < 0) continue;
+    if ((waits[2].revents & POLLIN) != 0) take_news(*link);
+    if ((waits[1].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) link->die();
+  }
+}
+
+// Looks for an agent again; when there is one that serves the same storage, new sockets are its.
+void AgentHost::come_back(std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  auto link = AgentLink::connect(wanted_);
+  lock.lock();
+  if (!link || (*link)->superblock().uuid != superblock_.uuid) return;
+  link_ = *link;
+  sockets_.set_link(link_);
+  sockets_.listen_again(link_);
+  debug("served by the agent on {} again", wanted_.agent_path);
+}
+
+void AgentHost::leave(std::unique_lock<std::mutex>& lock, Nanos linger) {
+  const Nanos end = after(boottime_now(), linger);
+  while (sockets_.any_closing() && boottime_now() < end) (void)waiting_.wait(lock, nullptr, 0, after(boottime_now(), kMillisecond));
+}
+
+void AgentHost::abandon_after_fork() { link_->abandon(); }
+
+MembershipBoard::View AgentHost::view() {
+  AgentCall call;
+  call.what = AgentRequest::kView;
+  auto reply = link_->ask(call);
+  if (reply) return decode_hosts(reply->tail);
+  MembershipBoard::View none;
+  none.self.name = link_->own_name();
+  return none;
+}
+
+void AgentHost::look_at_leases_now() {
+  AgentCall call;
+  call.what = AgentRequest::kLook;
+  (void)link_->ask(call);
+}
+
+}  // namespace stp::host

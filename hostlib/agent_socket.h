@@ -1,0 +1,51 @@
+// One socket of a program, as its agent has it. Internal to the agent.
+#pragma once
+
+#include <sys/types.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "hostlib/shadow.h"
+#include "stp/socket_calls.h"
+
+namespace stp::host {
+
+struct AgentSocket {
+  std::uint32_t number = 0;
+  int program = -1;          // descriptor of the program that has it; -1: closed, or not accepted yet
+  std::uint32_t index = 0;   // on that program's news board
+  uid_t user = 0;
+  SocketId engine_id = 0;    // 0: none (the other side is a program here, and this side accepted)
+  // The side of the shadow that is not the program's: the agent's own view of the conversation.
+  ShadowEnd end;
+  std::uint16_t port = 0;
+  bool listening = false;
+  std::uint32_t backlog = 0;
+  bool remote_waits = false;             // a listener: the engine has connections in its queue
+  bool remote_next = false;              // whose turn it is to be accepted
+  std::deque<std::uint32_t> queue;       // a listener: numbers of local connections that wait
+  std::uint32_t listener = 0;            // in whose queue this one waits
+  bool connecting = false;
+  bool connected = false;
+  bool local = false;
+  std::uint32_t twin = 0;                // the socket at the other end of a local conversation
+  bool tell_accepted = false;
+  std::string peer_host;
+  std::uint16_t peer_port = 0;
+  bool over = false;
+  bool end_sent = false;                 // the engine was told that the program sends no more
+  bool read_shut = false;
+  bool end_given = false;                // the program was told that nothing more comes
+  bool closing = false;                  // the program closed it
+  bool engine_closed = false;
+  bool drained = false;
+  bool lost = false;
+  bool forgotten = false;
+  bool dirty = false;
+
+  ShadowSide& program_side() const { return end.theirs(); }
+};
+
+}  // namespace stp::host

@@ -1,0 +1,373 @@
+#include "hostlib/agent_sockets.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace stp::host {
+namespace {
+
+std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
+
+std::uint32_t state_of(const ShadowEnd& end) { return end.mine().state.load(std::memory_order_acquire); }
+
+}  // namespace
+
+std::shared_ptr<AgentSocketEntry> AgentSockets::find(SocketId id) const {
+  const auto it = entries_.find(id);
+  return it == entries_.end() ? nullptr : it->second;
+}
+
+SocketId AgentSockets::id_of(const AgentLink& link, std::uint32_t index) const {
+  return &link == indexed_ && index < by_index_.size() ? by_index_[index] : 0;
+}
+
+void AgentSockets::forget(SocketId id) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end()) return;
+  Entry& entry = *it->second;
+  if (entry.closed && entry.over.code == 0) (void)ask(entry, AgentRequest::kForget);
+  if (entry.link.get() == indexed_ && entry.index < by_index_.size() && by_index_[entry.index] == id) by_index_[entry.index] = 0;
+  entries_.erase(it);
+}
+
+SocketResult<AgentLink::Reply> AgentSockets::ask(Entry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
+  AgentCall call;
+  call.what = what;
+  call.socket = entry.number;
+  call.number = number;
+  call.flags = flags;
+  return entry.link->ask(call);
+}
+
+// After anything that the other side may wait for.
+void AgentSockets::tell_other(const Entry& entry) const {
+  if (entry.end.wake_other()) entry.link->tell_agent(entry.index);
+}
+
+AgentSockets::Phase AgentSockets::phase(const Entry& entry) {
+  if (entry.over.code != 0) return Phase::kOver;
+  if (entry.kind == Entry::Kind::kListener) return Phase::kNone;
+  const std::uint32_t state = state_of(entry.end);
+  if ((state & ShadowSide::kOver) != 0) return Phase::kOver;
+  if (entry.kind != Entry::Kind::kSession) return Phase::kNone;
+  return (state & ShadowSide::kConnected) != 0 ? Phase::kEstablished : Phase::kOpening;
+}
+
+SocketError AgentSockets::error_of(const Entry& entry) {
+  if (entry.over.code != 0) return entry.over;
+  ShadowSide& mine = entry.end.mine();
+  if ((mine.state.load(std::memory_order_acquire) & ShadowSide::kOver) == 0) return {};
+  return {static_cast<int>(mine.error.load(std::memory_order_relaxed)), static_cast<Reason>(mine.reason.load(std::memory_order_relaxed))};
+}
+
+SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link) {
+  const AgentAnswer& answer = reply.answer;
+  auto memory = ShadowMemory::map(reply.descriptors->at(0));
+  if (!memory) return no(memory.error());
+  if (answer.index >= kMostSocketsOfAProgram || answer.side > 1) return no(EPROTO);
+  auto entry = std::make_shared<Entry>();
+  while (next_id_ == 0 || entries_.contains(next_id_)) ++next_id_;
+  entry->id = next_id_++;
+  entry->link = std::move(link);
+  entry->number = answer.socket;
+  entry->index = answer.index;
+  entry->scb = answer.scb;
+  entry->local = answer.local != 0;
+  entry->port = static_cast<std::uint16_t>(answer.port);
+  entry->end = ShadowEnd(std::move(*memory), static_cast<int>(answer.side));
+  if (entry->link.get() != indexed_) {
+    by_index_.clear();
+    indexed_ = entry->link.get();
+  }
+  if (entry->index >= by_index_.size()) by_index_.resize(std::max<std::size_t>(entry->index + 1, 2 * by_index_.size()));
+  by_index_[entry->index] = entry->id;
+  entries_.emplace(entry->id, entry);
+  return entry;
+}
+
+void AgentSockets::listen_again(const std::shared_ptr<AgentLink>& link) {
+  std::vector<std::shared_ptr<Entry>> listeners;
+  for (const auto& [id, entry] : entries_)
+    if (entry->kind == Entry::Kind::kListener && !entry->closed && entry->link != link) listeners.push_back(entry);
+  for (const auto& old : listeners) {
+    auto fresh_id = open(0);
+    if (!fresh_id) continue;
+    const std::shared_ptr<Entry> fresh = find(*fresh_id);
+    entries_.erase(*fresh_id);
+    if (!ask(*fresh, AgentRequest::kBind, old->port) || !ask(*fresh, AgentRequest::kListen, old->backlog)) {
+      (void)ask(*fresh, AgentRequest::kClose);
+      (void)ask(*fresh, AgentRequest::kForget);
+      continue;
+    }
+    // The program's socket stays what it was; only what is behind it is new.
+    const SocketId id = old->id;
+    by_index_[fresh->index] = id;
+    fresh->id = id;
+    fresh->kind = Entry::Kind::kListener;
+    fresh->port = old->port;
+    fresh->backlog = old->backlog;
+    entries_[id] = fresh;
+    ShadowEnd::wake(old->end.mine());
+  }
+}
+
+bool AgentSockets::any_closing() const {
+  for (const auto& [id, entry] : entries_)
+    if (closing(id)) return true;
+  return false;
+}
+
+SocketResult<SocketId> AgentSockets::open(Nanos) {
+  AgentCall call;
+  call.what = AgentRequest::kOpen;
+  auto reply = link_->ask(call);
+  if (!reply) return std::unexpected(reply.error());
+  auto entry = adopt(std::move(*reply), link_);
+  if (!entry) return std::unexpected(entry.error());
+  return (*entry)->id;
+}
+
+SocketResult<std::uint16_t> AgentSockets::bind(SocketId id, std::uint16_t port) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->closed) return no(EBADF);
+  if (entry->port != 0 || entry->kind != Entry::Kind::kPlain) return no(EINVAL);
+  auto reply = ask(*entry, AgentRequest::kBind, port);
+  if (!reply) return std::unexpected(reply.error());
+  return entry->port = static_cast<std::uint16_t>(reply->answer.port);
+}
+
+SocketResult<void> AgentSockets::listen(SocketId id, std::uint32_t backlog) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->closed) return no(EBADF);
+  if (entry->kind == Entry::Kind::kSession) return no(EINVAL);
+  auto reply = ask(*entry, AgentRequest::kListen, backlog);
+  if (!reply) return std::unexpected(reply.error());
+  entry->kind = Entry::Kind::kListener;
+  entry->backlog = backlog;
+  entry->port = static_cast<std::uint16_t>(reply->answer.port);
+  return {};
+}
+
+SocketResult<SocketId> AgentSockets::accept(SocketId id, Nanos) {
+  const auto listener = find(id);
+  if (listener == nullptr || listener->closed) return no(EBADF);
+  if (listener->kind != Entry::Kind::kListener) return no(EINVAL);
+  if (listener->over.code != 0) return no(EAGAIN);  // until there is an agent again
+  if (listener->end.mine().queued.load(std::memory_order_acquire) == 0) return no(EAGAIN);
+  if (!listener->link->room_for_descriptors()) return no(EMFILE);
+  auto reply = ask(*listener, AgentRequest::kAccept);
+  if (!reply) return std::unexpected(reply.error());
+  Address peer{.host = get_text(reply->answer.host), .stg = listener->link->superblock().stg, .port = static_cast<std::uint16_t>(reply->answer.peer_port)};
+  auto entry = adopt(std::move(*reply), listener->link);
+  if (!entry) return std::unexpected(entry.error());
+  (*entry)->kind = Entry::Kind::kSession;
+  (*entry)->peer = std::move(peer);
+  (*entry)->peer_known = true;
+  return (*entry)->id;
+}
+
+SocketResult<void> AgentSockets::connect(SocketId id, const Address& peer, bool wait_for_accept, Nanos) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->closed) return no(EBADF);
+  if (entry->kind == Entry::Kind::kListener) return no(EOPNOTSUPP);
+  const Phase now = phase(*entry);
+  if (now == Phase::kEstablished) return no(EISCONN);
+  if (now == Phase::kOpening) return no(EALREADY);
+  if (peer.port == 0) return no(ECONNREFUSED, Reason::kNoListener);
+  if (!peer.stg.empty() && peer.stg != entry->link->superblock().stg) return no(ENETUNREACH, Reason::kOtherStg);
+  AgentCall call;
+  call.what = AgentRequest::kConnect;
+  call.socket = entry->number;
+  call.number = peer.port;
+  call.flags = wait_for_accept ? AgentCall::kWaitForAccept : 0;
+  put_text(call.host, peer.host);
+  auto reply = entry->link->ask(call);
+  if (!reply) return std::unexpected(reply.error());
+  entry->kind = Entry::Kind::kSession;
+  entry->local = reply->answer.local != 0;
+  entry->port = static_cast<std::uint16_t>(reply->answer.port);
+  entry->peer = {.host = peer.host, .stg = entry->link->superblock().stg, .port = peer.port};
+  entry->peer_known = false;
+  entry->over = {};
+  entry->error_taken = entry->send_shut = entry->read_shut = false;
+  return no(EINPROGRESS);
+}
+
+SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end() || it->second->closed) return no(EBADF);
+  Entry& entry = *it->second;
+  switch (phase(entry)) {
+    case Phase::kNone: return no(ENOTCONN);
+    case Phase::kOpening: return no(EAGAIN);
+    case Phase::kOver: {
+      const SocketError error = error_of(entry);
+      if (entry.error_taken || entry.send_shut) return no(EPIPE, error.reason);
+      entry.error_taken = true;
+      return std::unexpected(error);
+    }
+    case Phase::kEstablished: break;
+  }
+  if (entry.send_shut) return no(EPIPE);
+  if (data.empty()) return std::size_t{0};
+  const std::uint32_t deaf = entry.end.deaf();
+  if ((deaf & ShadowSide::kGone) != 0 || (entry.end.ended() & ShadowSide::kReset) != 0) {
+    entry.over = {ECONNRESET, (entry.end.ended() & ShadowSide::kReset) != 0 ? Reason::kAborted : Reason::kClosed};
+    return send(id, data, 0);
+  }
+  if ((deaf & ShadowSide::kDrops) != 0 && entry.local) return data.size();
+  const std::size_t n = entry.end.write(data);
+  if (n > 0) {
+    tell_other(entry);
+    return n;
+  }
+  if (entry.end.broken()) {
+    entry.over = {ECONNRESET, Reason::kProtocol};
+    return send(id, data, 0);
+  }
+  return no(EAGAIN, Reason::kSendBufferFull);
+}
+
+SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool peek, Nanos) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end() || it->second->closed) return no(EBADF);
+  Entry& entry = *it->second;
+  const Phase before = phase(entry);  // before the look at the ring: what came ahead of the end is there then
+  if (entry.kind != Entry::Kind::kSession || before == Phase::kNone) {
+    if (before != Phase::kOver || entry.error_taken) return no(ENOTCONN);
+    entry.error_taken = true;
+    return std::unexpected(error_of(entry));
+  }
+  if (before == Phase::kOpening) return no(EAGAIN);
+  if (into.empty()) return std::size_t{0};
+  if (entry.read_shut) return std::size_t{0};
+  const bool reset = entry.end.at_reset();
+  const std::size_t n = entry.end.read(into, peek);
+  if (n > 0) {
+    if (!peek) tell_other(entry);
+    return n;
+  }
+  if (entry.end.at_end()) return std::size_t{0};
+  if (before == Phase::kOver || reset || entry.end.broken()) {
+    if (before != Phase::kOver) entry.over = {ECONNRESET, reset ? Reason::kAborted : Reason::kProtocol};
+    entry.error_taken = true;
+    return std::unexpected(error_of(entry));
+  }
+  return no(EAGAIN);
+}
+
+SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->closed) return no(EBADF);
+  const Phase now = phase(*entry);
+  if (now != Phase::kEstablished && now != Phase::kOver) return no(ENOTCONN);
+  if (entry->kind != Entry::Kind::kSession) return no(ENOTCONN);
+  if (write && !entry->send_shut) {
+    entry->send_shut = true;
+    entry->end.end(ShadowSide::kEnd);
+  }
+  if (read && !entry->read_shut) {
+    entry->read_shut = true;
+    entry->end.stop_listening(ShadowSide::kDrops);
+    entry->end.take(entry->end.readable());
+  }
+  tell_other(*entry);
+  return {};
+}
+
+void AgentSockets::close(SocketId id, bool abort, Nanos) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->closed) return;
+  entry->closed = true;
+  if (entry->kind == Entry::Kind::kSession && entry->over.code == 0) {
+    const bool unread = entry->end.readable() > 0 && !entry->read_shut;
+    // Of two programs of one agent this side ends the conversation itself; a remote one the agent ends, when all has gone.
+    if (abort || (entry->local && unread)) entry->end.end(ShadowSide::kReset);
+    entry->end.end(abort ? ShadowSide::kReset : ShadowSide::kEnd);
+    entry->end.stop_listening(ShadowSide::kGone);
+    tell_other(*entry);
+  }
+  if (entry->over.code == 0 && !ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) entry->over = {ECONNRESET, Reason::kAgentGone};
+}
+
+bool AgentSockets::closing(SocketId id) const {
+  const auto entry = find(id);
+  return entry != nullptr && entry->closed && entry->over.code == 0 && (state_of(entry->end) & ShadowSide::kDrained) == 0;
+}
+
+SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
+  const auto entry = find(id);
+  if (entry == nullptr) return no(EBADF);
+  SocketInfo out;
+  const Phase now = phase(*entry);
+  if (now == Phase::kEstablished && (!entry->local || !entry->peer_known)) {
+    AgentCall call;
+    call.what = AgentRequest::kInfo;
+    call.socket = entry->number;
+    if (auto reply = entry->link->ask(call)) {
+      out.unacknowledged_bytes = reply->answer.bytes;
+      if (const std::string host = get_text(reply->answer.host); !host.empty()) entry->peer.host = host;
+      entry->peer_known = true;
+    }
+  }
+  if (entry->kind == Entry::Kind::kListener) out.state = ScbState::kListening;
+  if (entry->kind == Entry::Kind::kPlain) out.state = entry->port != 0 ? ScbState::kBound : ScbState::kUnbound;
+  if (entry->kind == Entry::Kind::kSession)
+    out.state = now == Phase::kOpening ? ScbState::kConnecting : now == Phase::kEstablished ? ScbState::kEstablished : ScbState::kClosed;
+  out.scb = entry->scb;
+  out.ready = bits(*entry);
+  out.local = {entry->link->own_name(), entry->link->superblock().stg, entry->port};
+  if (entry->kind == Entry::Kind::kSession) out.peer = entry->peer;
+  if (!entry->error_taken) out.error = error_of(*entry);
+  out.readable_bytes = entry->read_shut || entry->kind != Entry::Kind::kSession ? 0 : entry->end.readable();
+  return out;
+}
+
+std::uint32_t AgentSockets::bits(const Entry& entry) const {
+  const Phase now = phase(entry);
+  if (entry.kind == Entry::Kind::kListener) {
+    if (entry.over.code != 0) return 0;
+    return entry.end.mine().queued.load(std::memory_order_acquire) != 0 ? Ready::kRead : 0;
+  }
+  if (entry.kind == Entry::Kind::kPlain) return now == Phase::kOver ? Ready::kConnect | Ready::kHangUp : 0;
+  if (now == Phase::kOver) return Ready::kConnect | Ready::kRead | Ready::kWrite | Ready::kHangUp;
+  if (now != Phase::kEstablished) return 0;
+  std::uint32_t out = Ready::kConnect;
+  const bool reset = (entry.end.ended() & ShadowSide::kReset) != 0 || entry.end.broken();
+  const bool at_end = entry.end.at_end();
+  if (entry.end.readable() > 0 || at_end || reset || entry.read_shut) out |= Ready::kRead;
+  if (entry.send_shut || entry.end.deaf() != 0 || reset || entry.end.room() > 0) out |= Ready::kWrite;
+  if ((entry.send_shut && (at_end || entry.read_shut)) || reset) out |= Ready::kHangUp;
+  return out;
+}
+
+SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
+  const auto entry = find(id);
+  if (entry == nullptr) return no(EBADF);
+  entry->end.want_news();
+  std::uint32_t out = bits(*entry);
+  const Phase now = phase(*entry);
+  if (entry->kind == Entry::Kind::kPlain && now == Phase::kNone) out |= Ready::kWrite | Ready::kHangUp;
+  const bool reset = now == Phase::kEstablished && ((entry->end.ended() & ShadowSide::kReset) != 0 || entry->end.broken());
+  if ((now == Phase::kOver && error_of(*entry).code != 0 && !entry->error_taken) || (reset && !entry->error_taken)) out |= Ready::kError;
+  if (now == Phase::kEstablished && entry->end.at_end()) out |= Ready::kPeerEnded;
+  return out;
+}
+
+SocketError AgentSockets::take_error(SocketId id) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->error_taken) return {};
+  if (phase(*entry) == Phase::kEstablished && (entry->end.ended() & ShadowSide::kReset) != 0) entry->over = {ECONNRESET, Reason::kAborted};
+  SocketError error = error_of(*entry);
+  // Of a close that was waited for: not everything arrived.
+  if (error.code == 0 && entry->closed && (state_of(entry->end) & ShadowSide::kLost) != 0) error = {ECONNRESET, Reason::kClosed};
+  entry->error_taken = error.code != 0;
+  return error;
+}
+
+void AgentSockets::set_buffer(SocketId id, std::uint32_t bytes, bool send) {
+  const auto entry = find(id);
+  if (entry != nullptr && !entry->closed) (void)ask(*entry, AgentRequest::kBuffers, bytes, send ? AgentCall::kSend : 0);
+}
+
+}  // namespace stp::host

@@ -1,0 +1,98 @@
+// The socket calls of a program that an agent serves. Bytes go through shadows, everything else is asked of the agent.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "hostlib/agent_link.h"
+#include "hostlib/shadow.h"
+#include "stp/socket_calls.h"
+
+namespace stp::host {
+
+// One socket as the program's side knows it.
+struct AgentSocketEntry {
+  enum class Kind : std::uint8_t { kPlain, kListener, kSession };
+  SocketId id = 0;
+  std::shared_ptr<AgentLink> link;
+  std::uint32_t number = 0;  // the agent's
+  std::uint32_t index = 0;   // on the news board
+  std::uint32_t scb = 0;
+  ShadowEnd end;
+  Kind kind = Kind::kPlain;
+  bool local = false;        // the other side is a program of the same agent
+  bool send_shut = false;
+  bool read_shut = false;
+  bool closed = false;
+  SocketError over;          // found out on this side; what the agent found out is in the shadow
+  bool error_taken = false;
+  std::uint16_t port = 0;
+  Address peer;
+  bool peer_known = false;   // which instance it is
+  std::uint32_t backlog = 0;
+  std::uint32_t sleepers = 0;  // threads in AgentWaiting::wait
+};
+
+class AgentSockets final : public SocketCalls {
+ public:
+  explicit AgentSockets(std::shared_ptr<AgentLink> link) : link_(std::move(link)) {}
+
+  // New sockets are made through this one from now on.
+  void set_link(std::shared_ptr<AgentLink> link) { link_ = std::move(link); }
+  std::shared_ptr<AgentSocketEntry> find(SocketId id) const;
+  SocketId id_of(const AgentLink& link, std::uint32_t index) const;
+  // The agent behind `link` is gone: its sockets are over. Calls lost(id) for each.
+  template <class Lost>
+  void lose(const AgentLink& link, Lost lost) {
+    for (const auto& [id, entry] : entries_) {
+      if (entry->link.get() != &link) continue;
+      if (entry->over.code == 0) entry->over = {ECONNRESET, Reason::kAgentGone};
+      ShadowEnd::wake(entry->end.mine());
+      lost(id);
+    }
+  }
+  // Registers the listeners that a lost agent had with the new one, under their ports.
+  void listen_again(const std::shared_ptr<AgentLink>& link);
+  bool any_closing() const;
+  void forget(SocketId id);
+  // The bits of Ready, without asking for news.
+  std::uint32_t bits(const AgentSocketEntry& entry) const;
+
+  SocketResult<SocketId> open(Nanos now) override;
+  SocketResult<std::uint16_t> bind(SocketId socket, std::uint16_t port) override;
+  SocketResult<void> listen(SocketId socket, std::uint32_t backlog) override;
+  SocketResult<SocketId> accept(SocketId listener, Nanos now) override;
+  SocketResult<void> connect(SocketId socket, const Address& peer, bool wait_for_accept, Nanos now) override;
+  SocketResult<std::size_t> send(SocketId socket, ConstBytes data, Nanos now) override;
+  SocketResult<std::size_t> receive(SocketId socket, Bytes into, bool peek, Nanos now) override;
+  SocketResult<void> shut(SocketId socket, bool read, bool write, Nanos now) override;
+  void close(SocketId socket, bool abort, Nanos now) override;
+  bool closing(SocketId socket) const override;
+  SocketResult<SocketInfo> info(SocketId socket) const override;
+  SocketResult<std::uint32_t> ready(SocketId socket) override;
+  SocketError take_error(SocketId socket) override;
+  void set_send_buffer(SocketId socket, std::uint32_t bytes) override { set_buffer(socket, bytes, true); }
+  void set_receive_window(SocketId socket, std::uint32_t bytes) override { set_buffer(socket, bytes, false); }
+  // Of the whole agent, and not for its programs to set.
+  void set_inline_max(std::uint32_t) override {}
+  void set_poll_max(Nanos) override {}
+
+ private:
+  using Entry = AgentSocketEntry;
+  enum class Phase : std::uint8_t { kNone, kOpening, kEstablished, kOver };
+  static Phase phase(const Entry& entry);
+  static SocketError error_of(const Entry& entry);
+  SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link);
+  SocketResult<AgentLink::Reply> ask(Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
+  void tell_other(const Entry& entry) const;
+  void set_buffer(SocketId socket, std::uint32_t bytes, bool send);
+
+  std::shared_ptr<AgentLink> link_;
+  SocketId next_id_ = 1;
+  std::unordered_map<SocketId, std::shared_ptr<Entry>> entries_;
+  std::vector<SocketId> by_index_;  // of the present link
+  const AgentLink* indexed_ = nullptr;
+};
+
+}  // namespace stp::host

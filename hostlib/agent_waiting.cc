@@ -1,0 +1,183 @@
+#include "hostlib/agent_waiting.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "hostlib/interrupts.h"
+#include "stp/spin.h"
+#include "stp/system.h"
+
+namespace stp::host {
+
+// A thread that waits for several sockets. On its stack; touched by others only under the lock.
+struct AgentWaiter {
+  int bell = -1;  // of a bystander
+  bool signalled = false;
+  std::atomic<std::uint32_t> word{0};
+};
+
+namespace {
+
+constexpr Nanos kLongestSleep = 250 * kMillisecond;  // nobody sleeps longer without a look
+constexpr Nanos kBoardPeriod = 10 * kMillisecond;
+
+void link(std::span<Watch> watches, AgentWaiter& waiter) {
+  for (Watch& watch : watches) {
+    watch.agent_waiter = &waiter;
+    watch.next_here = watch.socket->watches;
+    watch.socket->watches = &watch;
+  }
+}
+
+void unlink(std::span<Watch> watches) {
+  for (Watch& watch : watches) {
+    for (Watch** at = &watch.socket->watches; *at != nullptr; at = &(*at)->next_here) {
+      if (*at != &watch) continue;
+      *at = watch.next_here;
+      break;
+    }
+  }
+}
+
+void signal(AgentWaiter& waiter) {
+  if (waiter.signalled) return;
+  waiter.signalled = true;
+  if (waiter.bell >= 0) {
+    const std::uint64_t one = 1;
+    (void)!::write(waiter.bell, &one, sizeof one);
+    return;
+  }
+  waiter.word.fetch_add(1, std::memory_order_release);
+  (void)::syscall(SYS_futex, &waiter.word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+bool sleep_on(std::atomic<std::uint32_t>& word, std::uint32_t seen, Nanos span) {
+  const struct timespec timeout = {.tv_sec = static_cast<time_t>(span / kSecond), .tv_nsec = static_cast<long>(span % kSecond)};
+  return ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, &timeout, nullptr, 0) == 0 || errno != EINTR;
+}
+
+}  // namespace
+
+AgentWaiting::AgentWaiting(AgentSockets& sockets) : sockets_(sockets), several_cores_(::sysconf(_SC_NPROCESSORS_ONLN) > 1) {}
+
+bool AgentWaiting::parks() const { return parked_.load(std::memory_order_acquire) && ender_ != std::this_thread::get_id(); }
+
+void AgentWaiting::park(std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  for (;;) ::pause();
+}
+
+bool AgentWaiting::satisfied(const AgentSocketEntry& entry, std::uint32_t bits) const {
+  if ((bits & Ready::kDrained) != 0 && !sockets_.closing(entry.id)) return true;
+  return (sockets_.bits(entry) & bits) != 0;
+}
+
+Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline) {
+  if (parks()) park(lock);
+  const Nanos began = boottime_now();
+  if (socket == nullptr) {
+    // Something of the group: asked for again and again, seldom and not for long.
+    lock.unlock();
+    const Nanos span = std::clamp<Nanos>(deadline - began, 0, kBoardPeriod);
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = static_cast<long>(span)};
+    (void)::nanosleep(&pause, nullptr);
+    lock.lock();
+    return Woken::kReady;
+  }
+  const std::shared_ptr<AgentSocketEntry> entry = sockets_.find(socket->id);
+  if (entry == nullptr) return Woken::kReady;
+  ShadowSide& mine = entry->end.mine();
+  ShadowSide& theirs = entry->end.theirs();
+  ++entry->sleepers;
+  mine.waiting.fetch_or(ShadowSide::kSleeps, std::memory_order_seq_cst);
+  Spin spin;
+  Woken woken = Woken::kReady;
+  for (;;) {
+    const std::uint32_t seen = mine.bell.load(std::memory_order_acquire);
+    const bool closed = socket->closed && (bits & Ready::kDrained) == 0;
+    if (closed || parks() || sockets_.find(socket->id) != entry || satisfied(*entry, bits)) break;
+    const Nanos now = boottime_now();
+    if (now >= deadline) {
+      woken = Woken::kTimeout;
+      break;
+    }
+    const std::uint64_t tail = theirs.tail.load(std::memory_order_relaxed), head = theirs.head.load(std::memory_order_relaxed);
+    lock.unlock();
+    const auto moved = [&] {
+      return theirs.tail.load(std::memory_order_relaxed) != tail || theirs.head.load(std::memory_order_relaxed) != head ||
+             mine.bell.load(std::memory_order_relaxed) != seen;
+    };
+    const Nanos longest = several_cores_ ? spin_.load(std::memory_order_relaxed) : 0;
+    bool undisturbed = true;
+    if (!spin.run(std::min(deadline, now + kLongestSleep), longest, moved))
+      undisturbed = ShadowEnd::sleep(mine, seen, std::min(deadline - now, kLongestSleep));
+    const bool interrupted = !undisturbed && some_handler_interrupts();
+    lock.lock();
+    if (interrupted && !satisfied(*entry, bits) && !socket->closed) {
+      woken = Woken::kInterrupted;
+      break;
+    }
+  }
+  if (--entry->sleepers == 0) mine.waiting.fetch_and(~ShadowSide::kSleeps, std::memory_order_seq_cst);
+  if (parks()) park(lock);
+  return woken;
+}
+
+Woken AgentWaiting::wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> watches, Nanos deadline) {
+  if (parks()) park(lock);
+  AgentWaiter waiter;
+  link(watches, waiter);
+  waiters_.push_back(&waiter);
+  Woken woken = Woken::kReady;
+  const Nanos now = boottime_now();
+  if (now >= deadline) woken = Woken::kTimeout;
+  if (woken == Woken::kReady) {
+    const std::uint32_t seen = waiter.word.load(std::memory_order_acquire);
+    lock.unlock();
+    // Whatever ends it, the caller looks again: a look costs little, and none is skipped for longer than this.
+    const bool undisturbed = sleep_on(waiter.word, seen, std::min(deadline - now, kLongestSleep));
+    lock.lock();
+    if (!undisturbed && !waiter.signalled) woken = Woken::kInterrupted;
+  }
+  std::erase(waiters_, &waiter);
+  unlink(watches);
+  if (parks()) park(lock);
+  return woken;
+}
+
+class AgentWaiting::Standing final : public Waiting::Bystander {
+ public:
+  Standing(std::span<Watch> watches, int bell) : watches_(watches) {
+    waiter_.bell = bell;
+    link(watches_, waiter_);
+  }
+  ~Standing() override { unlink(watches_); }
+  Standing(const Standing&) = delete;
+  Standing& operator=(const Standing&) = delete;
+
+ private:
+  std::span<Watch> watches_;
+  AgentWaiter waiter_;
+};
+
+std::unique_ptr<Waiting::Bystander> AgentWaiting::stand_by(std::span<Watch> watches, int bell) {
+  return std::make_unique<Standing>(watches, bell);
+}
+
+void AgentWaiting::ready(Socket& socket, std::uint32_t bits) {
+  for (Watch* watch = socket.watches; watch != nullptr; watch = watch->next_here)
+    if ((watch->bits & bits) != 0) signal(*watch->agent_waiter);
+  if (const auto entry = sockets_.find(socket.id); entry != nullptr && entry->sleepers > 0) ShadowEnd::wake(entry->end.mine());
+}
+
+void AgentWaiting::park_all_others() {
+  ender_ = std::this_thread::get_id();
+  parked_.store(true, std::memory_order_release);
+  for (AgentWaiter* waiter : waiters_) signal(*waiter);
+}
+
+}  // namespace stp::host

@@ -1,0 +1,48 @@
+// The host that this process is part of, once it has joined: embedded in the process (embedded_host.h) or served by an agent
+// (agent_host.h). The calls of the C API see only this. Under the runtime's lock.
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "hostlib/waiting.h"
+#include "stp/engine.h"
+#include "stp/membership_board.h"
+
+namespace stp::host {
+
+class Host {
+ public:
+  virtual ~Host() = default;
+
+  // Waits until this host is a member. The Error carries membership's words.
+  virtual Result<void> wait_until_member(std::unique_lock<std::mutex>& lock, const std::function<void(std::string_view)>& progress) = 0;
+  // The end of the process: waits until what was accepted has arrived (bounded), and takes leave (bounded). The
+  // sockets were closed already. Afterwards nothing of this object may be used; it is never destroyed then,
+  // because threads of the program may still be inside it, parked.
+  virtual void leave(std::unique_lock<std::mutex>& lock, Nanos linger) = 0;
+  // In the child of a fork, where nothing of this may be used: gives up what the child shares with its parent. Async-signal-safe.
+  virtual void abandon_after_fork() = 0;
+
+  virtual SocketCalls& sockets() = 0;
+  virtual Waiting& waiting() = 0;
+  // Nobody asks after a closed socket any more.
+  virtual void forget(SocketId) {}
+
+  // Who is there, as known now.
+  virtual MembershipBoard::View view() = 0;
+  virtual const Superblock& superblock() const = 0;
+  // The instance name that this host has, "alpha~2"; the base name until it has joined.
+  virtual std::string own_name() = 0;
+  virtual const std::string& base_name() const = 0;
+  // Has membership read the leases as soon as it can.
+  virtual void look_at_leases_now() = 0;
+  virtual EngineCounters counters() = 0;
+
+  // Twice the detection bound: no honest wait for a peer lasts longer.
+  Nanos patience() const { return 2 * static_cast<Nanos>(superblock().timing.detection_ms()) * kMillisecond; }
+};
+
+}  // namespace stp::host

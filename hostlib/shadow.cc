@@ -1,0 +1,164 @@
+#include "hostlib/shadow.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <utility>
+
+namespace stp::host {
+namespace {
+
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+std::size_t whole_size(std::uint32_t ring_bytes) { return ShadowMemory::kHeaderBytes + 2 * std::size_t{ring_bytes}; }
+
+}  // namespace
+
+std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::create(std::uint32_t ring_bytes) {
+  std::shared_ptr<ShadowMemory> memory(new ShadowMemory);
+  memory->ring_bytes_ = std::bit_ceil(std::clamp(ring_bytes, kSmallestRing, kLargestRing));
+  memory->fd_ = ::memfd_create("stp-shadow", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (memory->fd_ < 0) return std::unexpected(errno);
+  const std::size_t bytes = whole_size(memory->ring_bytes_);
+  if (::ftruncate(memory->fd_, static_cast<off_t>(bytes)) != 0 || ::fcntl(memory->fd_, F_ADD_SEALS, kSeals) != 0 ||
+      !memory->map_file(memory->fd_, bytes))
+    return std::unexpected(errno);
+  std::memcpy(memory->header_->magic, ShadowHeader::kMagic, sizeof ShadowHeader::kMagic);
+  memory->header_->version = ShadowHeader::kVersion;
+  memory->header_->ring_bytes = memory->ring_bytes_;
+  return memory;
+}
+
+std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::map(int fd) {
+  struct stat facts = {};
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals || ::fstat(fd, &facts) != 0) return std::unexpected(EPROTO);
+  if (facts.st_size < static_cast<off_t>(whole_size(kSmallestRing)) || facts.st_size > static_cast<off_t>(whole_size(kLargestRing)))
+    return std::unexpected(EPROTO);
+  std::shared_ptr<ShadowMemory> memory(new ShadowMemory);
+  if (!memory->map_file(fd, static_cast<std::size_t>(facts.st_size))) return std::unexpected(errno);
+  const std::uint32_t ring_bytes = memory->header_->ring_bytes;
+  const bool good = std::memcmp(memory->header_->magic, ShadowHeader::kMagic, sizeof ShadowHeader::kMagic) == 0 &&
+                    memory->header_->version == ShadowHeader::kVersion && std::has_single_bit(ring_bytes) &&
+                    whole_size(ring_bytes) == memory->bytes_;
+  if (!good) return std::unexpected(EPROTO);
+  memory->ring_bytes_ = ring_bytes;
+  return memory;
+}
+
+bool ShadowMemory::map_file(int fd, std::size_t bytes) {
+  void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED) return false;
+  base_ = static_cast<std::byte*>(at);
+  bytes_ = bytes;
+  header_ = reinterpret_cast<ShadowHeader*>(base_);
+  return true;
+}
+
+ShadowMemory::~ShadowMemory() {
+  if (base_ != nullptr) (void)::munmap(base_, bytes_);
+  close_fd();
+}
+
+void ShadowMemory::close_fd() {
+  if (fd_ >= 0) (void)::close(std::exchange(fd_, -1));
+}
+
+// -- Sending -------------------------------------------------------------------------------------------------------
+
+std::uint64_t ShadowEnd::unread() const {
+  return mine().tail.load(std::memory_order_relaxed) - theirs().head.load(std::memory_order_acquire);
+}
+
+std::size_t ShadowEnd::room() const {
+  const std::uint64_t held = unread();
+  return held <= ring_bytes() ? static_cast<std::size_t>(ring_bytes() - held) : 0;
+}
+
+Bytes ShadowEnd::next_room() const {
+  const std::size_t free = room();
+  const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
+  return {memory_->ring(side_) + at, std::min(free, ring_bytes() - at)};
+}
+
+void ShadowEnd::publish(std::size_t bytes) {
+  mine().tail.store(mine().tail.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
+}
+
+std::size_t ShadowEnd::write(ConstBytes data) {
+  const std::size_t count = std::min(room(), data.size());
+  const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
+  const std::size_t first = std::min(count, ring_bytes() - at);
+  std::byte* const ring = memory_->ring(side_);
+  std::memcpy(ring + at, data.data(), first);
+  if (first < count) std::memcpy(ring, data.data() + first, count - first);
+  if (count > 0) publish(count);
+  return count;
+}
+
+// -- Receiving -----------------------------------------------------------------------------------------------------
+
+std::size_t ShadowEnd::readable() const {
+  const std::uint64_t there = theirs().tail.load(std::memory_order_acquire) - mine().head.load(std::memory_order_relaxed);
+  return there <= ring_bytes() ? static_cast<std::size_t>(there) : 0;
+}
+
+bool ShadowEnd::broken() const {
+  return unread() > ring_bytes() || theirs().tail.load(std::memory_order_acquire) - mine().head.load(std::memory_order_relaxed) > ring_bytes();
+}
+
+ConstBytes ShadowEnd::next_readable() const {
+  const std::size_t there = readable();
+  const std::size_t at = static_cast<std::size_t>(mine().head.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
+  return {memory_->ring(1 - side_) + at, std::min(there, ring_bytes() - at)};
+}
+
+void ShadowEnd::take(std::size_t bytes) {
+  mine().head.store(mine().head.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
+}
+
+std::size_t ShadowEnd::read(Bytes into, bool peek) {
+  const std::size_t count = std::min(readable(), into.size());
+  const std::size_t at = static_cast<std::size_t>(mine().head.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
+  const std::size_t first = std::min(count, ring_bytes() - at);
+  const std::byte* const ring = memory_->ring(1 - side_);
+  std::memcpy(into.data(), ring + at, first);
+  if (first < count) std::memcpy(into.data() + first, ring, count - first);
+  if (!peek && count > 0) take(count);
+  return count;
+}
+
+// -- Waking --------------------------------------------------------------------------------------------------------
+
+bool ShadowEnd::wake_other() const {
+  // What was published is to be seen before the mark is read; who sleeps sets the mark first, and then looks once more.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const std::uint32_t waiting = theirs().waiting.load(std::memory_order_relaxed);
+  if (waiting == 0) return false;
+  if ((waiting & ShadowSide::kSleeps) != 0) wake(theirs());
+  return (waiting & ShadowSide::kWantsNews) != 0 &&
+         (theirs().waiting.fetch_and(~ShadowSide::kWantsNews, std::memory_order_seq_cst) & ShadowSide::kWantsNews) != 0;
+}
+
+void ShadowEnd::wake(ShadowSide& side) {
+  side.bell.fetch_add(1, std::memory_order_release);
+  (void)::syscall(SYS_futex, &side.bell, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+bool ShadowEnd::sleep(ShadowSide& side, std::uint32_t seen, std::int64_t span) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  const struct timespec timeout = {.tv_sec = static_cast<time_t>(span / kSecond), .tv_nsec = static_cast<long>(span % kSecond)};
+  return ::syscall(SYS_futex, &side.bell, FUTEX_WAIT, seen, &timeout, nullptr, 0) == 0 || errno != EINTR;
+}
+
+}  // namespace stp::host

@@ -1,0 +1,151 @@
+// The shadow of a socket: memory that a program shares with whoever is on the other side of it, its agent or another program of
+// the agent. Two byte rings, one each way, and for each side what it did and what it waits for.
+//
+// One memory file a socket, made by the agent, sealed so that its size can not change. Layout (native byte order, one machine):
+//
+//   0      "STPSHADW", version, ring size (bytes, a power of two), zeros
+//   1024   side 0, see ShadowSide             side 0 is the program that opened the socket;
+//   2048   side 1                             side 1 the agent, or the program that accepted the connection
+//   4096   ring of what side 0 sends, then the ring of what side 1 sends
+//
+// Counters only go up; a place in a ring is its counter modulo the ring size. Publishing is writing `tail`: the bytes are there before
+// it (release). Giving back room is writing `head`. Each side writes its own fields alone, but for those that say otherwise.
+//
+// Whatever the other side wrote there is not trusted: counters that make no sense end the conversation, and no place outside of the
+// rings is ever touched. A side that lies hurts this one socket.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <expected>
+#include <memory>
+
+#include "stp/bytes.h"
+
+namespace stp::host {
+
+struct ShadowSide {
+  static constexpr std::uint32_t kEnd = 1;    // ended: nothing comes after tail
+  static constexpr std::uint32_t kReset = 2;  // ended: the conversation broke after tail
+  static constexpr std::uint32_t kDrops = 1;  // deaf: takes and drops what comes (shutdown of reading)
+  static constexpr std::uint32_t kGone = 2;   // deaf: closed; what comes is answered with a reset
+  static constexpr std::uint32_t kSleeps = 1;     // waiting: threads sleep on `bell`
+  static constexpr std::uint32_t kWantsNews = 2;  // waiting: tell through the news board; taken off by who tells
+
+  // What this side sends.
+  alignas(64) std::atomic<std::uint64_t> tail;
+  std::atomic<std::uint32_t> ended;
+  // What this side takes.
+  alignas(64) std::atomic<std::uint64_t> head;
+  std::atomic<std::uint32_t> deaf;
+  // How to wake it.
+  alignas(64) std::atomic<std::uint32_t> waiting;
+  std::atomic<std::uint32_t> bell;  // counts up at each wake, by the other side and the agent
+  // What the agent says about this side's socket.
+  alignas(64) std::atomic<std::uint32_t> state;   // kConnected and so on
+  std::atomic<std::uint32_t> error;   // errno, with kOver
+  std::atomic<std::uint32_t> reason;  // stp::Reason that goes with it
+  std::atomic<std::uint32_t> queued;  // of a listener: connections that wait for accept
+
+  static constexpr std::uint32_t kConnected = 1;
+  static constexpr std::uint32_t kOver = 2;     // `error` says why
+  static constexpr std::uint32_t kDrained = 4;  // closed, and nothing of it is under way any more
+  static constexpr std::uint32_t kLost = 8;     // with kDrained: not everything had arrived
+};
+static_assert(sizeof(ShadowSide) == 256 && std::atomic<std::uint64_t>::is_always_lock_free);
+
+struct ShadowHeader {
+  static constexpr char kMagic[8] = {'S', 'T', 'P', 'S', 'H', 'A', 'D', 'W'};
+  static constexpr std::uint32_t kVersion = 1;
+  char magic[8];
+  std::uint32_t version;
+  std::uint32_t ring_bytes;
+  alignas(1024) ShadowSide side0;
+  alignas(1024) ShadowSide side1;
+};
+static_assert(sizeof(ShadowHeader) == 3072);
+
+// The mapping. Owned by the processes that have it; the memory goes with the last of them.
+class ShadowMemory {
+ public:
+  static constexpr std::uint32_t kHeaderBytes = 4096;
+  static constexpr std::uint32_t kSmallestRing = 4096;
+  static constexpr std::uint32_t kLargestRing = 64u << 20;
+
+  // By the agent. `ring_bytes` is rounded up to a power of two within the bounds. The errors are errno values.
+  static std::expected<std::shared_ptr<ShadowMemory>, int> create(std::uint32_t ring_bytes);
+  // A memory file that came from another process: EPROTO when it is none of ours, or not sealed. The descriptor stays the caller's.
+  static std::expected<std::shared_ptr<ShadowMemory>, int> map(int fd);
+  ~ShadowMemory();
+  ShadowMemory(const ShadowMemory&) = delete;
+  ShadowMemory& operator=(const ShadowMemory&) = delete;
+
+  // Of the creator, to hand it on; -1 in one that was mapped.
+  int fd() const { return fd_; }
+  void close_fd();
+  ShadowSide& side(int number) { return number == 0 ? header_->side0 : header_->side1; }
+  std::byte* ring(int number) { return base_ + kHeaderBytes + static_cast<std::size_t>(number) * ring_bytes_; }
+  std::uint32_t ring_bytes() const { return ring_bytes_; }
+
+ private:
+  ShadowMemory() = default;
+  bool map_file(int fd, std::size_t bytes);
+  int fd_ = -1;
+  std::byte* base_ = nullptr;
+  std::size_t bytes_ = 0;
+  ShadowHeader* header_ = nullptr;
+  std::uint32_t ring_bytes_ = 0;  // private copy: the shared one is not trusted
+};
+
+// One side's view. Any number of threads of one side under one lock; the other side needs none.
+class ShadowEnd {
+ public:
+  ShadowEnd() = default;
+  ShadowEnd(std::shared_ptr<ShadowMemory> memory, int side) : memory_(std::move(memory)), side_(side) {}
+  explicit operator bool() const { return memory_ != nullptr; }
+  const std::shared_ptr<ShadowMemory>& memory() const { return memory_; }
+  int side() const { return side_; }
+  ShadowSide& mine() const { return memory_->side(side_); }
+  ShadowSide& theirs() const { return memory_->side(1 - side_); }
+
+  // Sending. room() is 0 when the other side's counter makes no sense.
+  std::size_t room() const;
+  std::size_t write(ConstBytes data);                // what was taken; published
+  Bytes next_room() const;                           // the next free piece that lies together, to be filled and then
+  void publish(std::size_t bytes);                   // published
+  std::uint64_t unread() const;                      // sent, and not taken by the other side yet
+
+  // Receiving. readable() is 0 when the other side's counter makes no sense.
+  std::size_t readable() const;
+  std::size_t read(Bytes into, bool peek);
+  ConstBytes next_readable() const;                  // the next piece that lies together, to be taken and then
+  void take(std::size_t bytes);                      // given back
+  // Everything that the other side will ever send was taken. The end is read first: what was published before it is there then.
+  bool at_end() const { return (ended() & ShadowSide::kEnd) != 0 && readable() == 0; }
+  // The conversation broke, and what was sent before was taken.
+  bool at_reset() const { return (ended() & ShadowSide::kReset) != 0 && readable() == 0; }
+  // The other side's counters make no sense: treat it as a reset.
+  bool broken() const;
+
+  void end(std::uint32_t how) { mine().ended.fetch_or(how, std::memory_order_seq_cst); }
+  void stop_listening(std::uint32_t how) { mine().deaf.fetch_or(how, std::memory_order_seq_cst); }
+  std::uint32_t ended() const { return theirs().ended.load(std::memory_order_acquire); }
+  std::uint32_t deaf() const { return theirs().deaf.load(std::memory_order_acquire); }
+
+  // After anything that the other side may wait for: wakes those who sleep there. True: it also wants news through the board (the
+  // mark is taken off).
+  bool wake_other() const;
+  // Asks for news of what follows; look again afterwards.
+  void want_news() const { mine().waiting.fetch_or(ShadowSide::kWantsNews, std::memory_order_seq_cst); }
+
+  static void wake(ShadowSide& side);
+  // Sleeps while the bell of `side` is `seen`, at most `span` nanoseconds. False when a signal ended it.
+  static bool sleep(ShadowSide& side, std::uint32_t seen, std::int64_t span);
+
+ private:
+  std::size_t ring_bytes() const { return memory_->ring_bytes(); }
+  std::shared_ptr<ShadowMemory> memory_;
+  int side_ = 0;
+};
+
+}  // namespace stp::host
