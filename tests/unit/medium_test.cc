@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "scratch_storage.h"
+#include "stp/buffer_pool.h"
 #include "stp/storage.h"
 #include "stp/system.h"
 #include "stp/uring_medium.h"
