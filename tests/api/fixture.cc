@@ -83,6 +83,17 @@ std::string agent_of(const std::string& host) {
   return agent.socket;
 }
 
+pid_t agent_pid(const std::string& host) { return agents()[host].pid; }
+
+void kill_agent(const std::string& host) {
+  RunningAgent& agent = agents()[host];
+  if (agent.pid < 0) return;
+  (void)::kill(agent.pid, SIGKILL);
+  (void)::waitpid(agent.pid, nullptr, 0);
+  (void)::unlink(agent.socket.c_str());  // so that the next one can be waited for
+  agent.pid = -1;
+}
+
 void stop_agents() {
   for (auto& [host, agent] : agents()) {
     (void)::kill(agent.pid, SIGTERM);

@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/types.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -31,6 +32,8 @@ std::string agent_of(const std::string& host);
 bool served_by_agent();
 bool all_served_by_agents();
 void stop_agents();
+pid_t agent_pid(const std::string& host);
+void kill_agent(const std::string& host);  // SIGKILL; the next agent_of() starts another on the same socket
 
 class Owned {
  public:

@@ -38,6 +38,17 @@ Owned announce() {
   return listener;
 }
 
+// Connects to a host and port, sends so many bytes of a pattern, says "sent", and stays.
+int connect_send_hold(const Arguments& arguments) {
+  const Owned s(STPsocket(AF_STP, SOCK_STREAM, 0));
+  if (s < 0 || connect_to(s, arguments.at(0), port_from(arguments.at(1))) != 0) return say_error(s);
+  if (!send_all(s, pattern(std::stoul(arguments.at(2))))) return say_error(s);
+  std::cout << "sent" << std::endl;
+  std::string line;
+  std::getline(std::cin, line);
+  return 0;
+}
+
 // Sends back what comes, connection after connection, until told a line.
 int echo(const Arguments&) {
   Owned listener = announce();
@@ -147,6 +158,7 @@ const std::map<std::string, int (*)(const Arguments&)>& roles() {
       {"exit-with-blocked-thread", exit_with_blocked_thread},
       {"hold", hold},
       {"many-sockets", many_sockets},
+      {"connect-send-hold", connect_send_hold},
       {"no-descriptors", no_descriptors},
       {"only-socket", only_socket},
       {"send-and-exit", send_and_exit},

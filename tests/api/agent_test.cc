@@ -1,0 +1,349 @@
+// What only a host with an agent can do, or suffer: its death and return, programs that die or lie, who may use it. Runs with every host
+// served (STP_TEST_AGENT=all).
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "hostlib/agent_protocol.h"
+#include "hostlib/news_board.h"
+#include "hostlib/shadow.h"
+#include "stp/inspect.h"
+#include "stp/storage.h"
+#include "tests/api/fixture.h"
+#include "tests/api/peer_process.h"
+
+namespace stp::test {
+namespace {
+
+using namespace std::chrono_literals;
+using host::AgentAnswer;
+using host::AgentCall;
+using host::AgentRequest;
+
+std::uint16_t announced_port(PeerProcess& peer) {
+  std::istringstream line(peer.read_line());
+  std::string word;
+  std::uint16_t port = 0;
+  line >> word >> port;
+  EXPECT_EQ(word, "port") << line.str();
+  return port;
+}
+
+template <class Done>
+bool within(std::chrono::milliseconds span, Done done) {
+  for (const auto end = std::chrono::steady_clock::now() + span; std::chrono::steady_clock::now() < end; ::poll(nullptr, 0, 5))
+    if (done()) return true;
+  return done();
+}
+
+std::size_t descriptors_of(pid_t pid) {
+  std::size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd")) ++count;
+  return count;
+}
+
+std::size_t mappings_of(pid_t pid) {
+  std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) count += line.find("stp-shadow") != std::string::npos;
+  return count;
+}
+
+// As a program that does not use the library would do it.
+class RawProgram {
+ public:
+  explicit RawProgram(const std::string& path) {
+    fd_ = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+    connected_ = ::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    const timeval limit = {.tv_sec = 5, .tv_usec = 0};
+    (void)::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  }
+  ~RawProgram() { ::close(fd_); }
+  RawProgram(const RawProgram&) = delete;
+  RawProgram& operator=(const RawProgram&) = delete;
+  bool connected() const { return connected_; }
+  int fd() const { return fd_; }
+  AgentCall hello() const {
+    AgentCall call;
+    call.what = AgentRequest::kHello;
+    call.version = host::kAgentProtocolVersion;
+    return call;
+  }
+  // The answer's error, or what went wrong on the way.
+  int ask(const AgentCall& call) {
+    descriptors_.clear();
+    if (const int code = host::send_call(fd_, call, 0); code != 0) return code;
+    std::vector<std::byte> tail;
+    if (const int code = host::receive_answer(fd_, answer_, descriptors_, tail, 0); code != 0) return code;
+    return answer_.error;
+  }
+  const AgentAnswer& answer() const { return answer_; }
+  host::Descriptors& descriptors() { return descriptors_; }
+
+ private:
+  int fd_ = -1;
+  bool connected_ = false;
+  AgentAnswer answer_;
+  host::Descriptors descriptors_;
+};
+
+bool echoes(int s, std::size_t size = 1000) {
+  const auto data = pattern(size);
+  return send_all(s, data) && receive_exactly(s, size) == data;
+}
+
+}  // namespace
+
+TEST(Agent, ThatIsKilledEndsConversationsAtOnceAndIsFoundAgain) {
+  PeerProcess far("beta", "echo");
+  const std::uint16_t port = announced_port(far);
+  const Owned listener = listening_socket();
+  const std::uint16_t mine = port_of(listener);
+  const Owned remote = open_socket();
+  ASSERT_EQ(connect_to(remote, "beta", port), 0) << STPstrerror(remote);
+  ASSERT_TRUE(echoes(remote));
+  Pair local = connected_pair();
+  std::thread killer([] {
+    ::poll(nullptr, 0, 50);
+    kill_agent(kMyHost);
+  });
+  const auto began = std::chrono::steady_clock::now();
+  char byte = 0;
+  EXPECT_FAILS(STPrecv(remote, &byte, 1, 0), ECONNRESET);
+  EXPECT_EQ(STPerror(remote), STP_EAGENT) << STPstrerror(remote);
+  EXPECT_FAILS(STPrecv(local.server, &byte, 1, 0), ECONNRESET);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 1s);
+  killer.join();
+  EXPECT_FAILS(STPsend(remote, "x", 1, MSG_NOSIGNAL), EPIPE);
+  // While there is none: an error, at once.
+  EXPECT_EQ(STPsocket(AF_STP, SOCK_STREAM, 0), -1);
+  EXPECT_EQ(STPerror(-1), STP_EAGENT);
+  (void)agent_of(kMyHost);
+  // The library comes back by itself, and listens again.
+  Owned s;
+  ASSERT_TRUE(within(10s, [&] {
+    s = Owned(STPsocket(AF_STP, SOCK_STREAM, 0));
+    return s >= 0;
+  }));
+  ASSERT_EQ(connect_to(s, "beta", port), 0) << STPstrerror(s);
+  EXPECT_TRUE(echoes(s));
+  Owned again = open_socket();
+  ASSERT_TRUE(within(5s, [&] { return connect_to(again, "", mine) == 0; })) << STPstrerror(again);
+  const Owned served(STPaccept(listener, nullptr, nullptr));
+  ASSERT_GE(served.get(), 0) << STPstrerror(listener);
+  ASSERT_TRUE(send_all(again, pattern(100)));
+  EXPECT_EQ(receive_exactly(served, 100), pattern(100));
+}
+
+TEST(Agent, ThatIsKilledWakesAPollAndAPollDescriptor) {
+  Pair pair = connected_pair();
+  const int shown = STPgetpollfd(pair.client, POLLIN);
+  ASSERT_GE(shown, 0);
+  pollfd quiet = {shown, POLLIN, 0};
+  EXPECT_EQ(::poll(&quiet, 1, 0), 0);
+  std::thread killer([] {
+    ::poll(nullptr, 0, 50);
+    kill_agent(kMyHost);
+  });
+  pollfd waits = {pair.server, POLLIN, 0};
+  EXPECT_EQ(STPpoll(&waits, 1, 5000), 1);
+  EXPECT_NE(waits.revents & POLLERR, 0);
+  EXPECT_EQ(::poll(&quiet, 1, 5000), 1);
+  killer.join();
+  (void)agent_of(kMyHost);
+  ASSERT_TRUE(within(10s, [] { return Owned(STPsocket(AF_STP, SOCK_STREAM, 0)) >= 0; }));
+}
+
+TEST(Agent, GivesAResetForAProgramOfThisHostThatDiesAfterWhatItSent) {
+  const Owned listener = listening_socket();
+  PeerProcess near(kMyHost, "connect-send-hold", {kMyHost, std::to_string(port_of(listener)), "5000"});
+  const Owned s(STPaccept(listener, nullptr, nullptr));
+  ASSERT_GE(s.get(), 0) << STPstrerror(listener);
+  ASSERT_EQ(near.read_line(), "sent");
+  near.kill();
+  EXPECT_EQ(receive_exactly(s, 5000), pattern(5000));
+  char byte = 0;
+  EXPECT_FAILS(STPrecv(s, &byte, 1, 0), ECONNRESET);
+}
+
+TEST(Agent, KeepsNothingOfAProgramThatDies) {
+  const pid_t agent = agent_pid(kMyHost);
+  (void)connected_pair();
+  const std::size_t before = descriptors_of(agent), mapped = mappings_of(agent);
+  {
+    PeerProcess near(kMyHost, "many-sockets", {"300"});
+    (void)near.read_line();
+    (void)near.read_line();
+    EXPECT_GT(mappings_of(agent), mapped + 200);
+    near.kill();
+  }
+  EXPECT_TRUE(within(5s, [&] { return descriptors_of(agent) <= before && mappings_of(agent) <= mapped; }))
+      << descriptors_of(agent) << " of " << before << ", " << mappings_of(agent) << " of " << mapped;
+}
+
+TEST(Agent, TenThousandConnectsLeaveNothingBehind) {
+  const pid_t agent = agent_pid(kMyHost);
+  const Owned listener = listening_socket();
+  (void)connected_pair();
+  const std::size_t before = descriptors_of(agent), mapped = mappings_of(agent), mine = descriptors_of(::getpid());
+  for (int i = 0; i < 10'000; ++i) {
+    Owned s = open_socket();
+    ASSERT_EQ(connect_to(s, "", port_of(listener)), 0) << i << ' ' << STPstrerror(s);
+    Owned t(STPaccept(listener, nullptr, nullptr));
+    ASSERT_GE(t.get(), 0) << i;
+    if (i % 500 == 0) {
+      ASSERT_EQ(STPsend(s, "x", 1, 0), 1);
+      char byte = 0;
+      ASSERT_EQ(STPrecv(t, &byte, 1, 0), 1);
+    }
+    ASSERT_EQ(s.close(), 0) << STPstrerror(-1);
+    ASSERT_EQ(t.close(), 0) << STPstrerror(-1);
+  }
+  EXPECT_TRUE(within(5s, [&] { return descriptors_of(agent) <= before && mappings_of(agent) <= mapped; }))
+      << descriptors_of(agent) << " of " << before << ", " << mappings_of(agent) << " of " << mapped;
+  EXPECT_LE(descriptors_of(::getpid()), mine);
+  EXPECT_GE(open_socket().get(), 0);
+}
+
+TEST(Agent, AnswersNonsenseWithErrorsAndServesOthersOn) {
+  Pair pair = connected_pair();
+  std::mt19937 random(11);
+  for (int round = 0; round < 60; ++round) {
+    RawProgram hostile(agent_of(kMyHost));
+    ASSERT_TRUE(hostile.connected());
+    if (round % 4 == 0) {  // not even a hello
+      std::vector<std::byte> junk(random() % 600);
+      for (std::byte& each : junk) each = static_cast<std::byte>(random());
+      (void)::send(hostile.fd(), junk.data(), junk.size(), MSG_NOSIGNAL);
+      continue;
+    }
+    ASSERT_EQ(hostile.ask(hostile.hello()), 0);
+    for (int i = 0; i < 50; ++i) {
+      AgentCall call;
+      call.what = static_cast<AgentRequest>(random() % 16);
+      call.socket = static_cast<std::uint32_t>(random() % 100);
+      call.number = static_cast<std::uint32_t>(random() % 3 == 0 ? random() : random() % 70000);
+      call.flags = static_cast<std::uint32_t>(random() % 4);
+      for (char& c : call.host) c = static_cast<char>(random() % 3 == 0 ? random() : 'a');
+      const int code = hostile.ask(call);
+      if (code == EPIPE) break;
+    }
+    const char half[10] = {};
+    (void)::send(hostile.fd(), half, sizeof half, MSG_NOSIGNAL);
+  }
+  ASSERT_TRUE(send_all(pair.client, pattern(5000)));
+  EXPECT_EQ(receive_exactly(pair.server, 5000), pattern(5000));
+  EXPECT_EQ(open_socket().close(), 0);
+}
+
+TEST(Agent, AProgramThatLiesInSharedMemoryHurtsItsOwnSocketsOnly) {
+  PeerProcess far("beta", "echo");
+  const std::uint16_t port = announced_port(far);
+  const Owned other = open_socket();
+  ASSERT_EQ(connect_to(other, "beta", port), 0);
+  std::mt19937_64 random(13);
+  for (int round = 0; round < 40; ++round) {
+    RawProgram hostile(agent_of(kMyHost));
+    ASSERT_TRUE(hostile.connected());
+    ASSERT_EQ(hostile.ask(hostile.hello()), 0);
+    const int board_fd = hostile.descriptors().take(0), bell = hostile.descriptors().take(2);
+    auto* board = static_cast<host::NewsBoard*>(::mmap(nullptr, host::kNewsBoardBytes, PROT_READ | PROT_WRITE, MAP_SHARED, board_fd, 0));
+    AgentCall call;
+    call.what = AgentRequest::kOpen;
+    ASSERT_EQ(hostile.ask(call), 0);
+    const auto memory = host::ShadowMemory::map(hostile.descriptors().at(0));
+    ASSERT_TRUE(memory);
+    call.what = AgentRequest::kConnect;
+    call.socket = hostile.answer().socket;
+    call.number = port;
+    host::put_text(call.host, "beta");
+    ASSERT_EQ(hostile.ask(call), 0);
+    host::ShadowSide& mine = (*memory)->side(0);
+    ASSERT_TRUE(within(5s, [&] { return (mine.state.load() & host::ShadowSide::kConnected) != 0; }));
+    for (int i = 0; i < 200; ++i) {
+      host::ShadowSide& side = (*memory)->side(static_cast<int>(random() % 2));
+      side.tail.store(random() % 3 == 0 ? random() : random() % (2u << 20));
+      side.head.store(random() % 3 == 0 ? random() : random() % (2u << 20));
+      if (random() % 10 == 0) side.ended.store(static_cast<std::uint32_t>(random() % 4));
+      side.waiting.store(static_cast<std::uint32_t>(random() % 4));
+      for (std::uint32_t index : {0u, static_cast<std::uint32_t>(random() % 65536)}) (void)board->to_agent.set(index);
+      const std::uint64_t one = 1;
+      (void)!::write(bell, &one, sizeof one);
+    }
+    ::munmap(board, host::kNewsBoardBytes);
+    ::close(board_fd);
+    ::close(bell);
+    EXPECT_TRUE(echoes(other)) << round;
+  }
+}
+
+TEST(Agent, KeepsPortsBelow1024ForRoot) {
+  if (::getuid() != 0) GTEST_SKIP() << "needs root, to be somebody else";
+  (void)::chmod(agent_of(kMyHost).c_str(), 0666);
+  const std::string path = agent_of(kMyHost);
+  const auto bind_as = [&](uid_t user, std::uint32_t port) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (user != 0 && ::setuid(user) != 0) ::_exit(200);
+      RawProgram program(path);
+      AgentCall call = program.hello();
+      if (program.ask(call) != 0) ::_exit(201);
+      call.what = AgentRequest::kOpen;
+      if (program.ask(call) != 0) ::_exit(202);
+      call.what = AgentRequest::kBind;
+      call.socket = program.answer().socket;
+      call.number = port;
+      ::_exit(program.ask(call));
+    }
+    int status = 0;
+    (void)::waitpid(child, &status, 0);
+    return WEXITSTATUS(status);
+  };
+  EXPECT_EQ(bind_as(65534, 80), EACCES);
+  EXPECT_EQ(bind_as(65534, 8080), 0);
+  EXPECT_EQ(bind_as(0, 80), 0);
+}
+
+TEST(Agent, ServesOnlyItsStorageAndItsName) {
+  RawProgram other_storage(agent_of(kMyHost));
+  AgentCall call = other_storage.hello();
+  host::put_text(call.path, "/no/such/storage");
+  EXPECT_EQ(other_storage.ask(call), ENOENT);
+  RawProgram other_name(agent_of(kMyHost));
+  call = other_name.hello();
+  host::put_text(call.host, "omega");
+  EXPECT_EQ(other_name.ask(call), ENOENT);
+  RawProgram by_group(agent_of(kMyHost));
+  call = by_group.hello();
+  host::put_text(call.path, "apitest");
+  EXPECT_EQ(by_group.ask(call), 0);
+  RawProgram other_version(agent_of(kMyHost));
+  call = other_version.hello();
+  call.version = 999;
+  EXPECT_EQ(other_version.ask(call), EPROTONOSUPPORT);
+}
+
+TEST(Agent, ProgramsNeedNoAccessToTheStorage) {
+  PeerProcess near(kMyHost, "echo", {}, {{"STP_STG", ""}});
+  const std::uint16_t port = announced_port(near);
+  const Owned s = open_socket();
+  ASSERT_EQ(connect_to(s, "", port), 0) << STPstrerror(s);
+  EXPECT_TRUE(echoes(s, 3 << 20));
+}
+
+}  // namespace stp::test
