@@ -212,7 +212,7 @@ void Agent::run() {
       it->second->dirty = false;
       work(*it->second);
     }
-    host_->driving().look(lock);
+    host_->driving().step(boottime_now());
     bool idle = dirty_.empty();
     if (idle) {
       std::lock_guard ear(ear_mutex_);

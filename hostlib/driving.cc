@@ -226,7 +226,7 @@ bool Driving::take(Waiter& waiter) {
     return true;
   }
   if (driver_ == Driver::kFallback && asleep_) medium_.wake();
-  if (driver_ == Driver::kProgram && driving_ != nullptr && asleep_ && wanted_by_ == nullptr && waiter.since - driving_->since >= kCold) {
+  if (driver_ == Driver::kProgram && asleep_ && wanted_by_ == nullptr && waiter.since - driving_->since >= kCold) {
     wanted_by_ = &waiter;
     medium_.wake();
   }
@@ -308,18 +308,6 @@ void Driving::step(Nanos now, bool keep) {
 void Driving::step_soon(Nanos now, std::uint64_t bytes) {
   credit_bytes_ += bytes;
   if (credit_bytes_ >= kCreditBytes || now >= next_step_ || now - stepped_at_ >= kCreditWithin) step(now);
-}
-
-void Driving::look(std::unique_lock<std::mutex>& lock) {
-  if (driver_ != Driver::kNobody) {
-    step(boottime_now());
-    return;
-  }
-  driver_ = Driver::kProgram;  // without a waiter: nobody is handed over to or from it
-  (void)sleep_on_medium(lock, boottime_now() + kMicrosecond, false);
-  driver_ = Driver::kNobody;
-  left_at_ = boottime_now();
-  step(left_at_);
 }
 
 // -- The fallback --------------------------------------------------------------------------------------------------

@@ -49,10 +49,6 @@ class Driving final : public Waiting {
   void set_spin(Nanos spin) override { spin_.store(spin, std::memory_order_relaxed); }
   void park_all_others() override;
 
-  // Takes what the medium has ready, and does not sleep: for a thread that has other things to do than to wait, and would keep the
-  // engine from its completions if it only stepped it.
-  void look(std::unique_lock<std::mutex>& lock);
-
   // Any thread, without the lock.
   void board_changed();
   Nanos spin() const { return spin_.load(std::memory_order_relaxed); }

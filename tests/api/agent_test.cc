@@ -343,7 +343,7 @@ TEST(Agent, ProgramsNeedNoAccessToTheStorage) {
   const std::uint16_t port = announced_port(near);
   const Owned s = open_socket();
   ASSERT_EQ(connect_to(s, "", port), 0) << STPstrerror(s);
-  EXPECT_TRUE(echoes(s, 3 << 20));
+  EXPECT_TRUE(echoes(s, 500'000));
 }
 
 }  // namespace stp::test

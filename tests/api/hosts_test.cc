@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <sstream>
 #include <thread>
 
@@ -57,6 +58,30 @@ TEST(Hosts, ManySmallExchangesKeepTheirOrder) {
     const auto data = pattern(64, round);
     ASSERT_TRUE(send_all(s, data));
     ASSERT_EQ(receive_exactly(s, data.size()), data) << round;
+  }
+}
+
+TEST(Hosts, ABusyLoopOfNonBlockingCallsGetsItsDataToo) {
+  PeerProcess peer("beta", "echo");
+  const Announced there = announcement(peer);
+  const Owned s = open_socket();
+  ASSERT_EQ(connect_to(s, "beta", there.port), 0) << STPstrerror(s);
+  const auto data = pattern(300 * 1024);
+  for (int round = 0; round < 3; ++round) {
+    std::thread sender([&] { EXPECT_TRUE(send_all(s, data)); });
+    sender.join();  // from here on this thread alone makes calls, and none of them waits
+    std::vector<std::byte> in(data.size());
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    std::size_t got = 0;
+    while (got < in.size() && std::chrono::steady_clock::now() < end) {
+      const ssize_t n = STPrecv(s, in.data() + got, in.size() - got, MSG_DONTWAIT);
+      if (n > 0) got += static_cast<std::size_t>(n);
+      if (n < 0) {
+        ASSERT_EQ(errno, EAGAIN) << STPstrerror(s);
+      }
+    }
+    ASSERT_EQ(got, in.size());
+    EXPECT_EQ(in, data);
   }
 }
 
