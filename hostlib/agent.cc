@@ -148,6 +148,11 @@ void Agent::adopt(int fd, const AgentCall& hello) {
   poke();
 }
 
+void Agent::set_most_sockets_of_a_user(std::uint32_t count) {
+  std::lock_guard lock(mutex_);
+  settings_.most_sockets_of_a_user = count;
+}
+
 AgentCounters Agent::counters() const {
   std::lock_guard lock(mutex_);
   AgentCounters now = counters_;
@@ -218,7 +223,12 @@ void Agent::run() {
       std::lock_guard ear(ear_mutex_);
       idle = heard_.empty() && arriving_.empty();
     }
-    if (idle) (void)host_->driving().wait(lock, nullptr, Driving::kOneStep, after(boottime_now(), kLongestSleep));
+    if (idle) {
+      (void)host_->driving().wait(lock, nullptr, Driving::kOneStep, after(boottime_now(), kLongestSleep));
+    } else {
+      lock.unlock();  // whoever wants to know something of a busy agent gets a turn
+      lock.lock();
+    }
   }
 }
 

@@ -53,6 +53,7 @@ class Agent final : public EngineEvents {
   bool serves(const AgentCall& hello) const;
   // Takes over a program's connection, whose hello was read. Any thread.
   void adopt(int fd, const AgentCall& hello);
+  void set_most_sockets_of_a_user(std::uint32_t count);
   AgentCounters counters() const;
   EngineCounters engine_counters();
   const std::string& path() const { return path_; }
@@ -95,7 +96,7 @@ class Agent final : public EngineEvents {
   SocketResult<void> connect_here(AgentSocket& socket, AgentSocket& listener, bool wait_for_accept, AgentAnswer& answer);
   void close(AgentSocket& socket, bool abort);
 
-  const AgentSettings settings_;
+  AgentSettings settings_;
   std::string path_;
   std::uint64_t device_ = 0, inode_ = 0;
   mutable std::mutex mutex_;  // the embedded host's, and over everything below

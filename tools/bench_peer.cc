@@ -15,7 +15,7 @@
 
 namespace stp::tools {
 
-Result<BenchPeer> BenchPeer::start(const std::string& role, const std::string& stg, const std::string& host) {
+Result<BenchPeer> BenchPeer::start(const std::string& role, const std::string& stg, const std::string& host, const std::string& agent) {
   int commands[2], answers[2];
   if (::pipe2(commands, O_CLOEXEC) != 0) return fail(errno, fmt::format("no pipe for the process of host \"{}\": {}", host, std::strerror(errno)));
   if (::pipe2(answers, O_CLOEXEC) != 0) {
@@ -24,7 +24,7 @@ Result<BenchPeer> BenchPeer::start(const std::string& role, const std::string& s
     ::close(commands[1]);
     return fail(error, fmt::format("no pipe for the process of host \"{}\": {}", host, std::strerror(error)));
   }
-  const char* const arguments[] = {"stp", "bench-role", role.c_str(), "--stg", stg.c_str(), "--host", host.c_str(), nullptr};
+  const char* const arguments[] = {"stp", "bench-role", role.c_str(), "--stg", stg.c_str(), "--host", host.c_str(), "--agent", agent.c_str(), nullptr};
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -14,8 +14,8 @@ namespace stp::tools {
 
 class BenchPeer {
  public:
-  // Starts `stp bench-role ROLE --stg stg --host host`.
-  static Result<BenchPeer> start(const std::string& role, const std::string& stg, const std::string& host);
+  // Starts `stp bench-role ROLE --stg stg --host host`: a host of its own, or with `agent` a program of that agent.
+  static Result<BenchPeer> start(const std::string& role, const std::string& stg, const std::string& host, const std::string& agent = {});
   BenchPeer(BenchPeer&& other) noexcept;
   BenchPeer(const BenchPeer&) = delete;
   BenchPeer& operator=(const BenchPeer&) = delete;

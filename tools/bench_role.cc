@@ -68,6 +68,7 @@ int run_far() {
 int run_bench_role(const BenchRoleOptions& options) {
   host::set_storage_path(options.stg);
   host::set_host_name(options.host);
+  host::set_agent_path(options.agent.empty() ? "none" : options.agent);
   return options.role == "far" ? run_far() : run_bench_near();
 }
 

@@ -15,6 +15,7 @@ namespace stp::tools {
 
 struct BenchRoleOptions {
   std::string role, stg, host;
+  std::string agent;  // empty: embedded
 };
 
 int run_bench_role(const BenchRoleOptions& options);

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "stp/storage.h"
+#include "tools/agent_bench.h"
 #include "tools/bench_peer.h"
 #include "tools/bench_report.h"
 #include "tools/bench_role.h"
@@ -27,6 +28,7 @@ struct BenchOptions {
   unsigned rounds = 7;
   unsigned round_ms = 400;
   unsigned idle_ms = 2000;
+  std::string agent;
 };
 
 constexpr unsigned kManyStreams = 16;
@@ -181,7 +183,8 @@ Result<std::vector<BenchRow>> run_bench(const std::string& stg, const BenchOptio
 void add_bench_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("bench", "Measure streams and round trips on a storage, beside what raw I/O reaches there");
   auto options = std::make_shared<BenchOptions>();
-  add_stg_option(*command, context)->required();
+  add_stg_option(*command, context);
+  command->add_option("--agent", options->agent, "measure two programs of the agent on this socket instead, beside the kernel's AF_UNIX")->type_name("PATH");
   command->add_flag("--json", options->json, "print [{\"row\", \"ours\", \"rival\", \"ratio\", \"unit\"}]");
   command->add_option("--rounds", options->rounds, "measure so often and take medians")->check(CLI::Range(1, 1000))->capture_default_str();
   command->add_option("--round-ms", options->round_ms, "how long one measurement of a round takes")->check(CLI::Range(50, 60000))->capture_default_str();
@@ -192,10 +195,17 @@ void add_bench_command(CLI::App& app, Context& context) {
       "processes playing ping-pong with one O_DIRECT block each. Figures are medians over the rounds, ratios medians of the rounds' ratios.\n"
       "The rivals use a scratch file beside a file, gone afterwards; on a device the cache region of the highest slot that\n"
       "is FREE and kept for no name. Without such a slot the bench refuses.\n"
+      "With --agent: two programs that talk through one agent, beside two threads that talk through an AF_UNIX stream.\n"
       "Exit status: 0 measured, 1 failed, 2 wrong use.");
   command->callback([command, options, &context] {
     std::signal(SIGPIPE, SIG_IGN);  // a host that died is an error in words
-    auto rows = run_bench(context.stg, *options);
+    if (context.stg.empty() && options->agent.empty()) {
+      complain(*command, Error{EINVAL, "say what to measure: --stg PATH, or --agent PATH"});
+      context.status = kUsage;
+      return;
+    }
+    auto rows = options->agent.empty() ? run_bench(context.stg, *options)
+                                       : run_agent_bench(options->agent, context.stg, options->rounds, options->round_ms);
     if (!rows) {
       context.status = complain(*command, rows.error());
       return;
@@ -208,6 +218,7 @@ void add_bench_command(CLI::App& app, Context& context) {
   role->add_option("ROLE", part->role)->required()->check(CLI::IsMember({"near", "far"}));
   role->add_option("--stg", part->stg)->required();
   role->add_option("--host", part->host)->required();
+  role->add_option("--agent", part->agent);
   role->callback([part, &context] { context.status = run_bench_role(*part); });
 }
 

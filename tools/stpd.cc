@@ -15,21 +15,18 @@
 #include "hostlib/agent_door.h"
 #include "stp/names.h"
 #include "tools/service_manager.h"
+#include "tools/stpd_config.h"
 
 namespace {
 
+using stp::StpdConfig;
 using stp::host::Agent;
 using stp::host::AgentDoor;
 using stp::host::AgentSettings;
 
-struct Options {
-  std::vector<std::string> stgs;
-  std::string host;
-  std::string path = stp::host::kDefaultAgentPath;
-  std::string mode = "0666";
-  unsigned ring_kib = 1024;
-  unsigned most_sockets = 16384;
-};
+constexpr int kUsage = 2;
+constexpr int kCannotStart = 3;
+constexpr int kLookAroundMs = 1000;
 
 void say(std::string_view text) { fmt::print(stderr, "stpd: {}\n", text); }
 
@@ -50,44 +47,63 @@ void raise_descriptor_limit() {
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int run(const Options& options) {
+stp::Result<std::unique_ptr<Agent>> start_agent(const StpdConfig& config, const std::string& stg) {
+  AgentSettings settings;
+  settings.host.path = stg;
+  settings.host.name = stp::fold_name(config.host);
+  settings.host.progress = [stg](std::string_view text) {
+    if (!text.empty()) say(fmt::format("joining \"{}\": {}", stg, text));
+  };
+  settings.ring_bytes = config.ring_kib * 1024;
+  settings.most_sockets_of_a_user = config.most_sockets;
+  settings.log = say;
+  return Agent::start(settings);
+}
+
+void reread(const std::string& path, StpdConfig& config, AgentDoor& door, const std::vector<std::unique_ptr<Agent>>& agents) {
+  if (path.empty()) return say("SIGHUP: there is no configuration file to read again");
+  if (auto read = stp::read_stpd_config(path, config); !read) return say(read.error().text + "; going on as before");
+  door.set_access(config.access);
+  for (const auto& agent : agents) agent->set_most_sockets_of_a_user(config.most_sockets);
+  say(fmt::format("read {} again: access and limits hold from now on, everything else from the next start", path));
+}
+
+int run(const std::string& path, StpdConfig config) {
   ::signal(SIGPIPE, SIG_IGN);
   const int signals = watch_signals();
   raise_descriptor_limit();
-  auto door = AgentDoor::open(options.path, static_cast<mode_t>(std::stoul(options.mode, nullptr, 8)));
+  auto door = AgentDoor::open(config.agent, static_cast<mode_t>(std::stoul(config.mode, nullptr, 8)));
   if (!door) {
     say(door.error().text);
-    return 3;
+    return kCannotStart;
   }
+  (*door)->set_access(config.access);
   std::vector<std::unique_ptr<Agent>> agents;
-  for (const std::string& stg : options.stgs) {
-    AgentSettings settings;
-    settings.host.path = stg;
-    settings.host.name = stp::fold_name(options.host);
-    settings.host.progress = [&stg](std::string_view text) {
-      if (!text.empty()) say(fmt::format("joining \"{}\": {}", stg, text));
-    };
-    settings.ring_bytes = options.ring_kib * 1024;
-    settings.most_sockets_of_a_user = options.most_sockets;
-    settings.log = say;
-    auto agent = Agent::start(settings);
+  for (const std::string& stg : config.stgs) {
+    auto agent = start_agent(config, stg);
     if (!agent) {
       say(agent.error().text);
-      return 3;
+      return kCannotStart;
     }
     say(fmt::format("{} is a host of {} (\"{}\")", (*agent)->name(), (*agent)->stg(), stg));
     agents.push_back(std::move(*agent));
   }
-  say(fmt::format("serving on \"{}\"", options.path));
-  stp::ServiceManager manager;
+  say(fmt::format("serving on \"{}\"", config.agent));
+  const stp::ServiceManager manager;
   manager.ready();
-  for (;;) {
-    (*door)->serve(agents, signals, manager.watchdog_ms(1000), say);
+  for (bool ended = false; !ended;) {
+    (*door)->serve(agents, signals, manager.watchdog_ms(kLookAroundMs), say);
     manager.alive();
     signalfd_siginfo signal = {};
-    if (::read(signals, &signal, sizeof signal) != static_cast<ssize_t>(sizeof signal)) continue;
-    if (signal.ssi_signo == SIGHUP) continue;
-    break;
+    while (::read(signals, &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
+      if (signal.ssi_signo != SIGHUP) {
+        ended = true;
+        break;
+      }
+      manager.reloading();
+      reread(path, config, **door, agents);
+      manager.ready();
+    }
   }
   manager.stopping();
   say("leaving");
@@ -103,28 +119,48 @@ int main(int argc, char** argv) {
                "storage then.",
                "stpd"};
   app.set_version_flag("--version", "stpd " STP_VERSION);
-  Options options;
-  app.add_option("--stg", options.stgs, "path of a data storage system; may be given several times")->required()->type_name("PATH");
-  app.add_option("--host", options.host, "name of this host in the groups")->required()->type_name("NAME");
-  app.add_option("--agent", options.path, "the Unix socket to serve on; programs find it by STP_AGENT, or at this default")
-      ->capture_default_str()
+  std::string path;
+  std::vector<std::string> stgs;
+  std::string host, agent, mode;
+  unsigned ring_kib = 0, most_sockets = 0;
+  const auto octal = CLI::Validator(
+      [](std::string& text) {
+        const bool good = !text.empty() && text.size() <= 4 && text.find_first_not_of("01234567") == std::string::npos;
+        return good ? std::string() : std::string("permissions in octal are wanted, as 0660");
+      },
+      "OCTAL");
+  app.add_option("--config", path, "TOML file to read first; what follows here goes over it")->type_name("FILE");
+  app.add_option("--stg", stgs, "path of a data storage system; may be given several times")->type_name("PATH");
+  app.add_option("--host", host, "name of this host in the groups")->type_name("NAME");
+  app.add_option("--agent", agent, fmt::format("the Unix socket to serve on [{}]; programs find it by STP_AGENT, or there", stp::host::kDefaultAgentPath))
       ->type_name("PATH");
-  app.add_option("--mode", options.mode, "permissions of that socket, in octal")
-      ->capture_default_str()
-      ->check(CLI::Validator([](std::string& text) { return !text.empty() && text.size() <= 4 && text.find_first_not_of("01234567") == std::string::npos
-                                                                ? std::string()
-                                                                : std::string("permissions in octal are wanted, as 0660"); },
-                             "OCTAL"));
-  app.add_option("--ring", options.ring_kib, "KiB of memory of each direction of a socket, touched as it is used")
-      ->capture_default_str()
-      ->check(CLI::Range(4, 65536));
-  app.add_option("--max-sockets", options.most_sockets, "sockets that one user may have")->capture_default_str()->check(CLI::Range(1, 1 << 24));
-  app.footer("Runs in the foreground. Ends on SIGTERM or SIGINT: leaves the groups in good order; conversations that are open are reset.\n"
+  app.add_option("--mode", mode, "permissions of that socket [0666]")->check(octal);
+  app.add_option("--ring", ring_kib, "KiB of memory of each direction of a socket, touched as it is used [1024]")->check(CLI::Range(4, 65536));
+  app.add_option("--max-sockets", most_sockets, "sockets that one user may have [16384]")->check(CLI::Range(1, 1 << 24));
+  app.footer("Runs in the foreground. SIGHUP reads the configuration again. Ends on SIGTERM or SIGINT: leaves the groups in good order;\n"
+             "conversations that are open are reset.\n"
              "Exit status: 0 ended by a signal, 2 wrong use, 3 cannot start (said why).");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return app.exit(error) == 0 ? 0 : kUsage;
   }
-  return run(options);
+  StpdConfig config;
+  if (!path.empty()) {
+    if (auto read = stp::read_stpd_config(path, config); !read) {
+      say(read.error().text);
+      return kUsage;
+    }
+  }
+  if (!stgs.empty()) config.stgs = stgs;
+  if (!host.empty()) config.host = host;
+  if (!agent.empty()) config.agent = agent;
+  if (!mode.empty()) config.mode = mode;
+  if (ring_kib != 0) config.ring_kib = ring_kib;
+  if (most_sockets != 0) config.most_sockets = most_sockets;
+  if (config.stgs.empty() || config.host.empty()) {
+    say("say which storage and which host: --stg PATH --host NAME, or stg and host in the file of --config");
+    return kUsage;
+  }
+  return run(path, std::move(config));
 }

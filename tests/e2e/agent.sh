@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# stpd as an operator runs it: pipes through two agents and through one, configuration, SIGHUP, SIGTERM, readiness, refusals.
+. "$(dirname "$0")/common.sh"
+cd "$work" || exit 1
+storage=$STP_STG
+
+start_agent() {  # NAME [options]
+  local name=$1
+  shift
+  rm -f "$work/$name.log"
+  stpd --stg "$storage" --host "$name" --agent "$work/$name.sock" "$@" 2>"$work/$name.log" &
+  until_true 30 grep -q '^stpd: serving' "$work/$name.log" || fail "the agent of $name does not serve"
+}
+
+start_agent alpha
+alpha=$!
+start_agent beta
+beta=$!
+dd if=/dev/urandom of=a bs=1M count=40 status=none
+dd if=/dev/urandom of=b bs=1M count=30 status=none
+
+echo '- a pipe through two agents, both directions, by programs that do not open the storage'
+unset STP_STG
+dd if=b bs=64k status=none | STP_AGENT=$work/beta.sock stp pipe --listen 7000 2>listen.log | sha256sum >a.sum &
+listener=$!
+dd if=a bs=64k status=none | STP_AGENT=$work/alpha.sock stp pipe beta 7000 --wait 20 2>dial.log | sha256sum >b.sum
+[ "${PIPESTATUS[1]}" = 0 ] || fail 'the side that dials'
+wait "$listener" || fail 'the side that listens'
+[ "$(cat a.sum)" = "$(sha256sum <a)" ] || fail 'a did not arrive as it was sent'
+[ "$(cat b.sum)" = "$(sha256sum <b)" ] || fail 'b did not arrive as it was sent'
+
+echo '- a pipe between two programs of one agent'
+STP_AGENT=$work/alpha.sock stp pipe --listen 7001 </dev/null 2>listen.log | sha256sum >a.sum &
+listener=$!
+STP_AGENT=$work/alpha.sock stp pipe alpha 7001 --wait 20 <a >reply 2>dial.log || fail 'the side that dials'
+wait "$listener" || fail 'the side that listens'
+[ "$(cat a.sum)" = "$(sha256sum <a)" ] || fail 'a did not arrive as it was sent'
+
+echo '- a second agent for one socket, and bad options, are refused'
+expect 3 stpd --stg "$storage" --host gamma --agent "$work/alpha.sock"
+expect 2 stpd --host gamma --agent "$work/gamma.sock"
+expect 2 stpd --stg "$storage" --host gamma --mode 999
+expect 3 stpd --stg "$work/nothing" --host gamma --agent "$work/gamma.sock"
+[ ! -e "$work/gamma.sock" ] || fail 'a refused agent left its socket'
+
+echo '- SIGTERM leaves the group and takes the socket away'
+kill -TERM "$beta"
+wait "$beta" || fail 'the agent of beta did not end well'
+[ ! -e "$work/beta.sock" ] || fail 'the socket of beta is still there'
+stp hosts --stg "$storage" | grep -q '^beta .* left ' || fail "beta has not left: $(stp hosts --stg "$storage")"
+
+echo '- a configuration file; SIGHUP reads it again; the service manager is told'
+printf 'host = "delta"\nstg = "%s"\nagent = "%s"\n' "$storage" "$work/delta.sock" >delta.toml
+python3 - "$work/notify" >notify.log <<'PYTHON' &
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+while True:
+    print(s.recv(4096).decode().split("\n")[0], flush=True)
+PYTHON
+until_true 10 test -S "$work/notify" || fail 'no place for notifications'
+NOTIFY_SOCKET=$work/notify WATCHDOG_USEC=400000 stpd --config delta.toml 2>delta.log &
+delta=$!
+until_true 30 grep -q READY=1 notify.log || fail 'the service manager was not told'
+until_true 10 grep -q WATCHDOG=1 notify.log || fail 'the watchdog was not fed'
+echo hello | STP_AGENT=$work/delta.sock stp pipe nobody 1 2>dial.log
+grep -q 'no host of that name' dial.log || fail 'the agent of delta does not serve'
+printf '[access]\nallow_users = [4242]\n' >>delta.toml
+kill -HUP "$delta"
+until_true 10 grep -q 'read delta.toml again' delta.log || fail 'SIGHUP was not heard'
+STP_AGENT=$work/delta.sock stp pipe nobody 1 </dev/null 2>dial.log
+grep -q 'Permission denied' dial.log || fail "a user who is not allowed was let in: $(cat dial.log)"
+kill -TERM "$delta"
+wait "$delta" || fail 'the agent of delta did not end well'
+until_true 10 grep -q STOPPING=1 notify.log || fail 'the service manager was not told of the end'
+
+echo '- an agent that was killed is followed by one that has its name at once'
+kill -KILL "$alpha"
+wait "$alpha" 2>/dev/null
+begin=$(date +%s%N)
+start_agent alpha
+took=$((($(date +%s%N) - begin) / 1000000))
+grep -q '^stpd: alpha is a host' alpha.log || fail 'it came back under another name'
+echo "  after $took ms"
+stp check "$storage" >check.log || fail 'stp check'

@@ -1,0 +1,16 @@
+// What the kernel's own sockets do between two threads of this machine: AF_UNIX streams, the rival of programs that share an agent.
+#pragma once
+
+#include <chrono>
+#include <vector>
+
+#include "stp/error.h"
+
+namespace stp::tools {
+
+// Bytes a second that arrive when one side sends `send_bytes` at a time. buffer_bytes: SO_SNDBUF and SO_RCVBUF, 0 = the system's default.
+Result<double> unix_stream(std::size_t send_bytes, int buffer_bytes, std::chrono::milliseconds duration);
+// Round trips of 64 bytes, in microseconds, both sides blocking.
+Result<std::vector<double>> unix_pingpong(std::chrono::milliseconds duration);
+
+}  // namespace stp::tools
