@@ -59,10 +59,12 @@ void close_fd(int& fd) {
 
 // A program that is connected.
 struct Agent::Program {
+  std::uint32_t serial = 0;
   int fd = -1;
   int pidfd = -1;
-  int bell = -1;         // written for it
-  int agents_bell = -1;  // written by it
+  int bell = -1;         // our end of a socket pair: what is sent here wakes it. Not an eventfd, whose flags the program would share
+  int programs_bell = -1;  // its end, until it has it
+  int agents_bell = -1;  // written by it, and never read here: each write is an event for the ear, and a read might block
   int board_fd = -1;
   NewsBoard* board = nullptr;
   ucred who = {};
@@ -73,14 +75,14 @@ struct Agent::Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
   ~Program() {
-    for (int* each : {&fd, &pidfd, &bell, &agents_bell, &board_fd}) close_fd(*each);
+    for (int* each : {&fd, &pidfd, &bell, &programs_bell, &agents_bell, &board_fd}) close_fd(*each);
     if (board != nullptr) (void)::munmap(board, kNewsBoardBytes);
   }
 
   void tell(std::uint32_t index) {
     if (!board->to_program.set(index)) return;
-    const std::uint64_t one = 1;
-    (void)!::write(bell, &one, sizeof one);
+    // No room: it has not heard of what was told before.
+    (void)::send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 };
 
@@ -107,7 +109,7 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentSettings& settings) {
   agent->epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   agent->stop_bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (agent->epoll_ < 0 || agent->stop_bell_ < 0) return fail(errno, fmt::format("can not make an epoll or an eventfd: {}", std::strerror(errno)));
-  epoll_event event = {.events = EPOLLIN, .data = {.fd = agent->stop_bell_}};
+  epoll_event event = {.events = EPOLLIN, .data = {.u64 = 0}};  // of no program
   (void)::epoll_ctl(agent->epoll_, EPOLL_CTL_ADD, agent->stop_bell_, &event);
   Agent* const self = agent.get();
   agent->worker_ = std::thread([self] { self->run(); });
@@ -115,22 +117,30 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentSettings& settings) {
   return agent;
 }
 
-Agent::~Agent() {
+Agent::~Agent() { (void)leave(); }
+
+bool Agent::leave() {
+  if (std::exchange(left_, true)) return true;
   stopping_.store(true);
   const std::uint64_t one = 1;
   if (stop_bell_ >= 0) (void)!::write(stop_bell_, &one, sizeof one);
   if (ear_.joinable()) ear_.join();
   if (host_) poke();
   if (worker_.joinable()) worker_.join();
+  for (auto& [fd, hello] : arriving_) (void)::close(fd);
+  arriving_.clear();
+  bool good = true;
   if (host_) {
     std::unique_lock lock(mutex_);
     // Conversations of programs that closed them already go to their end; the others are reset.
     while (!programs_.empty()) drop(*programs_.begin()->second);
     host_->leave(lock, kLeaveLinger);
+    const MemberState state = host_->view().self.state;
+    good = state == MemberState::kLeft || state == MemberState::kStopped;
   }
   close_fd(epoll_);
   close_fd(stop_bell_);
-  for (auto& [fd, hello] : arriving_) (void)::close(fd);
+  return good;
 }
 
 bool Agent::serves(const AgentCall& hello) const {
@@ -178,10 +188,11 @@ void Agent::hear() {
     {
       std::lock_guard lock(ear_mutex_);
       for (int i = 0; i < count; ++i) {
-        const int fd = static_cast<int>(events[i].data.u64 & 0xffffffff);
-        const bool pidfd = (events[i].data.u64 >> 32) != 0;
-        if (pidfd || (events[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0) hung_up_.insert(fd);
-        heard_.insert(fd);
+        const auto program = static_cast<std::uint32_t>(events[i].data.u64);
+        const auto what = static_cast<Watched>(events[i].data.u64 >> 32);
+        const bool hung_up = what == Watched::kConnection && (events[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0;
+        if (what == Watched::kProcess || hung_up) hung_up_.insert(program);
+        if (program != 0) heard_.insert(program);
       }
     }
     poke();
@@ -190,7 +201,7 @@ void Agent::hear() {
 
 void Agent::run() {
   std::unique_lock lock(mutex_);
-  std::set<int> heard, hung_up;
+  std::set<std::uint32_t> heard, hung_up;
   while (!stopping_.load()) {
     take_in_new_programs();
     {
@@ -198,13 +209,13 @@ void Agent::run() {
       heard.swap(heard_);
       hung_up.swap(hung_up_);
     }
-    for (const int fd : heard) {
-      const auto it = programs_.find(fd);
+    for (const std::uint32_t serial : heard) {
+      const auto it = programs_.find(serial);
       if (it == programs_.end()) continue;
       take_news(*it->second);
       serve_requests(*it->second);
-      if (hung_up.contains(fd)) {
-        const auto still = programs_.find(fd);
+      if (hung_up.contains(serial)) {
+        const auto still = programs_.find(serial);
         if (still != programs_.end()) drop(*still->second);
       }
     }
@@ -217,6 +228,7 @@ void Agent::run() {
       it->second->dirty = false;
       work(*it->second);
     }
+    give_up_stuck_closes(boottime_now());
     host_->driving().step(boottime_now());
     bool idle = dirty_.empty();
     if (idle) {
@@ -241,6 +253,7 @@ void Agent::take_in_new_programs() {
   for (auto& [fd, hello] : arriving) {
     auto program = std::make_unique<Program>();
     program->fd = fd;
+    program->serial = next_serial_++;
     socklen_t length = sizeof program->who;
     AgentAnswer refusal;
     refusal.error = EPROTO;
@@ -251,32 +264,38 @@ void Agent::take_in_new_programs() {
       continue;
     }
     ++counters_.programs_served;
-    programs_.emplace(fd, std::move(program));
+    programs_.emplace(program->serial, std::move(program));
   }
 }
 
 int Agent::greet(Program& program, const AgentCall& hello) {
   if (hello.version != kAgentProtocolVersion) return EPROTONOSUPPORT;
-  program.bell = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int bells[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, bells) != 0) return EMFILE;
+  program.bell = bells[0];
+  program.programs_bell = bells[1];
   program.agents_bell = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   program.board = make_board(program.board_fd);
   program.pidfd = pidfd_of(program.fd, program.who.pid);
-  if (program.bell < 0 || program.agents_bell < 0 || program.board == nullptr) return EMFILE;
+  if (program.agents_bell < 0 || program.board == nullptr) return EMFILE;
   AgentAnswer welcome;
   put_text(welcome.host, host_->own_name());
   std::vector<std::byte> superblock(kMinBlockSize);
   encode_superblock(superblock, host_->superblock(), 0);
   welcome.tail_bytes = static_cast<std::uint32_t>(superblock.size());
-  const int fds[] = {program.board_fd, program.bell, program.agents_bell};
+  const int fds[] = {program.board_fd, program.programs_bell, program.agents_bell};
   if (const int code = send_answer(program.fd, welcome, fds, superblock, MSG_DONTWAIT); code != 0) return code;
   close_fd(program.board_fd);
-  const auto watch = [&](int fd, std::uint32_t what, bool pidfd) {
+  close_fd(program.programs_bell);
+  const auto watch = [&](int fd, std::uint32_t events, Watched what) {
     epoll_event event = {};
-    event.events = what | EPOLLET;
-    event.data.u64 = static_cast<std::uint32_t>(program.fd) | (pidfd ? std::uint64_t{1} << 32 : 0);
+    event.events = events | EPOLLET;
+    event.data.u64 = program.serial | static_cast<std::uint64_t>(what) << 32;
     return fd < 0 || ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0;
   };
-  return watch(program.fd, EPOLLIN | EPOLLRDHUP, false) && watch(program.agents_bell, EPOLLIN, false) && watch(program.pidfd, EPOLLIN, true) ? 0 : errno;
+  const bool watched = watch(program.fd, EPOLLIN | EPOLLRDHUP, Watched::kConnection) && watch(program.agents_bell, EPOLLIN, Watched::kBell) &&
+                       watch(program.pidfd, EPOLLIN, Watched::kProcess);
+  return watched ? 0 : errno;
 }
 
 // The program is gone: nothing of it stays, and whoever talks with it gets a reset.
@@ -287,17 +306,20 @@ void Agent::drop(Program& program) {
     if (number == 0 || it == sockets_.end()) continue;
     AgentSocket& socket = *it->second;
     if (!socket.closing) close(socket, true);
-    socket.program = -1;
+    socket.program = 0;
     socket.forgotten = true;
     finish(socket);
   }
-  programs_.erase(program.fd);
+  // The program may have kept descriptors of the same files: closing ours would leave them watched.
+  for (const int fd : {program.fd, program.agents_bell, program.pidfd}) (void)::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+  programs_.erase(program.serial);
 }
 
 // -- What a socket has to do ---------------------------------------------------------------------------------------
 
 void Agent::note(AgentSocket& socket) {
   if (std::exchange(socket.dirty, true)) return;
+  if (dirty_.empty()) poke();  // the engine may have found it in the very step before the worker's sleep
   dirty_.push_back(socket.number);
 }
 
@@ -315,12 +337,16 @@ void Agent::on_ready(SocketId id, std::uint32_t bits) {
 // After the program's side of the shadow changed.
 void Agent::tell(AgentSocket& socket) {
   if (!socket.end.wake_other()) return;
+  tell_surely(socket);
+}
+
+// Without asking whether it wants to hear: the marks of a local conversation are within reach of the other program.
+void Agent::tell_surely(AgentSocket& socket) {
+  ShadowEnd::wake(socket.program_side());
   if (const auto it = programs_.find(socket.program); it != programs_.end()) it->second->tell(socket.index);
 }
 
 void Agent::take_news(Program& program) {
-  std::uint64_t count = 0;
-  (void)!::read(program.agents_bell, &count, sizeof count);
   program.board->to_agent.take([&](std::uint32_t index) {
     if (index >= program.by_index.size()) return;
     const auto it = sockets_.find(program.by_index[index]);
@@ -484,6 +510,7 @@ void Agent::destroy(AgentSocket& socket) {
     it->second->free_indexes.push_back(socket.index);
   }
   by_engine_id_.erase(socket.engine_id);
+  closing_.erase(socket.number);
   if (const auto user = sockets_of_user_.find(socket.user); user != sockets_of_user_.end() && --user->second == 0) sockets_of_user_.erase(user);
   sockets_.erase(socket.number);
 }
@@ -502,6 +529,7 @@ void Agent::close_listener(AgentSocket& listener) {
 
 void Agent::close(AgentSocket& socket, bool abort) {
   if (std::exchange(socket.closing, true)) return;
+  closing_[socket.number] = {.left = socket.end.readable(), .since = boottime_now()};
   if (socket.listening) close_listener(socket);
   if (socket.local) {
     // The program has ended its side itself; one that died could not.
@@ -510,8 +538,9 @@ void Agent::close(AgentSocket& socket, bool abort) {
     side.deaf.fetch_or(ShadowSide::kGone, std::memory_order_seq_cst);
     if (const auto twin = sockets_.find(socket.twin); twin != sockets_.end()) {
       twin->second->twin = 0;
-      if (twin->second->listener != 0 && abort) twin->second->over = true;
-      tell(*twin->second);
+      const bool connected = (twin->second->program_side().state.load() & ShadowSide::kConnected) != 0;
+      if (!connected) end_with(*twin->second, {ECONNREFUSED, Reason::kListenerClosed});  // it waits for an accept that will not come
+      tell_surely(*twin->second);
     }
   }
   if (abort && socket.engine_id != 0 && !socket.engine_closed) {
@@ -519,6 +548,24 @@ void Agent::close(AgentSocket& socket, bool abort) {
     host_->engine().close(socket.engine_id, true, boottime_now());
   }
   note(socket);
+}
+
+// A closed socket whose peer takes nothing must not be kept for as long as that peer lives.
+void Agent::give_up_stuck_closes(Nanos now) {
+  if (now < next_look_at_closes_) return;
+  next_look_at_closes_ = now + kSecond;
+  for (auto& [number, progress] : closing_) {
+    const auto it = sockets_.find(number);
+    if (it == sockets_.end() || it->second->engine_closed || it->second->engine_id == 0) continue;
+    AgentSocket& socket = *it->second;
+    const std::size_t left = socket.end.readable();
+    if (left != progress.left) progress = {.left = left, .since = now};
+    if (now - progress.since < host_->patience()) continue;
+    socket.engine_closed = true;
+    socket.lost = true;
+    host_->engine().close(socket.engine_id, true, now);
+    note(socket);
+  }
 }
 
 // -- Requests ------------------------------------------------------------------------------------------------------
@@ -536,12 +583,12 @@ void Agent::serve_requests(Program& program) {
   }
   // More may wait, and the ear is told of changes only.
   std::lock_guard ear(ear_mutex_);
-  heard_.insert(program.fd);
+  heard_.insert(program.serial);
 }
 
 AgentSocket* Agent::find(Program& program, std::uint32_t number) {
   const auto it = sockets_.find(number);
-  return it != sockets_.end() && it->second->program == program.fd ? it->second.get() : nullptr;
+  return it != sockets_.end() && it->second->program == program.serial ? it->second.get() : nullptr;
 }
 
 void Agent::answer(Program& program, const AgentCall& call) {
@@ -599,8 +646,8 @@ void Agent::answer(Program& program, const AgentCall& call) {
   // One request, one answer: a program that does not take its answers has no room for more, and loses its connection.
   if (send_answer(program.fd, answer, fds, tail, MSG_DONTWAIT) != 0) {
     std::lock_guard ear(ear_mutex_);
-    hung_up_.insert(program.fd);
-    heard_.insert(program.fd);
+    hung_up_.insert(program.serial);
+    heard_.insert(program.serial);
   }
   // Once both sides have their memory nobody needs its descriptor. That of a socket that may yet connect to a program here stays.
   if (call.what == AgentRequest::kAccept && !fds.empty())
@@ -633,7 +680,7 @@ SocketResult<void> give_to(Program& program, AgentSocket& socket) {
   socket.index = program.free_indexes.back();
   program.free_indexes.pop_back();
   program.by_index[socket.index] = socket.number;
-  socket.program = program.fd;
+  socket.program = program.serial;
   return {};
 }
 
@@ -693,13 +740,12 @@ SocketResult<void> Agent::listen(AgentSocket& socket, std::uint32_t backlog, Age
 SocketResult<void> Agent::connect(AgentSocket& socket, const AgentCall& call, AgentAnswer& answer) {
   if (call.number == 0 || call.number > 0xffff) return no(ECONNREFUSED, Reason::kNoListener);
   if (socket.listening) return no(EOPNOTSUPP);
-  if (socket.connected && !socket.over) return no(EISCONN);
+  // Also after a reset: what lies in the shadow belongs to the old conversation.
+  if (socket.connected) return no(EISCONN);
   if (socket.connecting || socket.local) return no(EALREADY);
   Address peer{.host = get_text(call.host), .stg = {}, .port = static_cast<std::uint16_t>(call.number)};
   const bool wait = (call.flags & AgentCall::kWaitForAccept) != 0;
   ++counters_.connects;
-  socket.program_side().state.fetch_and(~(ShadowSide::kOver | ShadowSide::kConnected), std::memory_order_release);
-  socket.over = false;
   if (is_own_name(peer.host, *host_)) {
     if (const auto found = listeners_.find(peer.port); found != listeners_.end()) return connect_here(socket, *found->second, wait, answer);
   }
@@ -707,6 +753,8 @@ SocketResult<void> Agent::connect(AgentSocket& socket, const AgentCall& call, Ag
   if (!begun && begun.error().code != EINPROGRESS) return begun;
   const auto info = host_->engine().info(socket.engine_id);
   answer.port = socket.port = info ? info->local.port : 0;
+  socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt before
+  socket.over = false;
   socket.connecting = true;
   note(socket);
   return {};
@@ -726,6 +774,8 @@ SocketResult<void> Agent::connect_here(AgentSocket& socket, AgentSocket& listene
   auto made = new_socket(*owner->second, socket.end.memory(), 1);
   if (!made) return no(ECONNREFUSED, made.error().reason);
   AgentSocket& other = **made;
+  socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt before
+  socket.over = false;
   socket.local = other.local = true;
   socket.connected = other.connected = true;
   socket.twin = other.number;
@@ -780,6 +830,9 @@ SocketResult<void> Agent::accept(Program& program, AgentSocket& listener, AgentA
     return {};
   }
   listener.remote_next = false;
+  // Looked at before the connection is taken out of the queue: afterwards it would be lost.
+  const bool index_free = !program.free_indexes.empty() || program.by_index.size() < kMostSocketsOfAProgram;
+  if (!index_free || sockets_of_user_[program.who.uid] >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
   auto memory = ShadowMemory::create(settings_.ring_bytes);
   if (!memory) return no(memory.error());
   const auto id = host_->engine().accept(listener.engine_id, boottime_now());
@@ -792,6 +845,7 @@ SocketResult<void> Agent::accept(Program& program, AgentSocket& listener, AgentA
   if (!given) {
     host_->engine().close(*id, true, boottime_now());
     if (made) destroy(**made);
+    update_queued(listener);
     return given;
   }
   AgentSocket& socket = **made;

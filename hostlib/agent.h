@@ -44,7 +44,9 @@ class Agent final : public EngineEvents {
  public:
   // Joins the group; waits until this host is a member.
   static Result<std::unique_ptr<Agent>> start(const AgentSettings& settings);
-  // Leaves the group in good order, bounded. Programs that are still there get ECONNRESET.
+  // Leaves the group in good order, bounded. Programs that are still there get ECONNRESET. False: the storage did not answer in
+  // time, threads may be stuck in it: then nothing may be destroyed, and the process is to end.
+  bool leave();
   ~Agent() override;
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
@@ -64,6 +66,11 @@ class Agent final : public EngineEvents {
 
  private:
   struct Program;
+  enum class Watched : std::uint32_t { kConnection, kBell, kProcess };
+  struct Closing {
+    std::size_t left = 0;  // bytes in the shadow that the engine did not take yet
+    Nanos since = 0;
+  };
   explicit Agent(const AgentSettings& settings);
 
   void run();
@@ -78,6 +85,8 @@ class Agent final : public EngineEvents {
   void work(AgentSocket& socket);
   void note(AgentSocket& socket);
   void tell(AgentSocket& socket);
+  void tell_surely(AgentSocket& socket);
+  void give_up_stuck_closes(Nanos now);
   void update_queued(AgentSocket& listener);
   void finish(AgentSocket& socket);
   void destroy(AgentSocket& socket);
@@ -101,7 +110,11 @@ class Agent final : public EngineEvents {
   std::uint64_t device_ = 0, inode_ = 0;
   mutable std::mutex mutex_;  // the embedded host's, and over everything below
   std::unique_ptr<EmbeddedHost> host_;
-  std::map<int, std::unique_ptr<Program>> programs_;  // by descriptor
+  std::map<std::uint32_t, std::unique_ptr<Program>> programs_;  // by serial number, which is never used again
+  std::uint32_t next_serial_ = 1;
+  std::map<std::uint32_t, Closing> closing_;
+  Nanos next_look_at_closes_ = 0;
+  bool left_ = false;
   std::unordered_map<std::uint32_t, std::unique_ptr<AgentSocket>> sockets_;
   std::unordered_map<SocketId, AgentSocket*> by_engine_id_;
   std::map<std::uint16_t, AgentSocket*> listeners_;
@@ -113,8 +126,8 @@ class Agent final : public EngineEvents {
   // From the ear, and from whoever adopts.
   mutable std::mutex ear_mutex_;
   std::vector<std::pair<int, AgentCall>> arriving_;
-  std::set<int> heard_;
-  std::set<int> hung_up_;
+  std::set<std::uint32_t> heard_;
+  std::set<std::uint32_t> hung_up_;
 
   int epoll_ = -1;
   int stop_bell_ = -1;

@@ -18,6 +18,7 @@ namespace stp::host {
 namespace {
 
 constexpr Nanos kHelloWithin = 2 * kSecond;
+constexpr Nanos kRest = 100 * kMillisecond;  // when there is no room for one more program
 constexpr int kPeerGroups = 59;  // SO_PEERGROUPS
 
 std::vector<gid_t> groups_of(int fd, gid_t first) {
@@ -86,7 +87,10 @@ AgentDoor::~AgentDoor() {
 void AgentDoor::let_in() {
   while (guests_.size() < kMostGuests) {
     const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
+    if (fd < 0) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) closed_until_ = boottime_now() + kRest;
+      return;
+    }
     guests_.push_back({.fd = fd, .until = boottime_now() + kHelloWithin});
   }
 }
@@ -123,8 +127,8 @@ bool AgentDoor::greet(Guest& guest, const std::vector<std::unique_ptr<Agent>>& a
 void AgentDoor::serve(const std::vector<std::unique_ptr<Agent>>& agents, int wake, int longest_ms, const std::function<void(std::string_view)>& log) {
   const Nanos end = boottime_now() + longest_ms * kMillisecond;
   for (;;) {
-    std::vector<pollfd> waits = {{wake, POLLIN, 0}, {guests_.size() < kMostGuests ? fd_ : -1, POLLIN, 0}};
-    Nanos until = end;
+    std::vector<pollfd> waits = {{wake, POLLIN, 0}, {guests_.size() < kMostGuests && boottime_now() >= closed_until_ ? fd_ : -1, POLLIN, 0}};
+    Nanos until = closed_until_ > boottime_now() ? std::min(end, closed_until_) : end;
     for (const Guest& guest : guests_) {
       waits.push_back({guest.fd, POLLIN, 0});
       until = std::min(until, guest.until);

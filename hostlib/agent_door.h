@@ -48,6 +48,7 @@ class AgentDoor {
   dev_t device_ = 0;
   ino_t inode_ = 0;
   AgentAccess access_;
+  Nanos closed_until_ = 0;
   std::vector<Guest> guests_;  // connected, and have not said hello
 };
 

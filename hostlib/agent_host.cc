@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -59,8 +60,9 @@ AgentHost::~AgentHost() {
 }
 
 void AgentHost::take_news(AgentLink& link) {
-  std::uint64_t count = 0;
-  (void)!::read(link.bell(), &count, sizeof count);
+  char told[16];
+  while (::recv(link.bell(), told, sizeof told, MSG_DONTWAIT) > 0) {
+  }
   std::lock_guard lock(mutex_);
   link.board().to_program.take([&](std::uint32_t index) {
     if (const SocketId id = sockets_.id_of(link, index); id != 0) events_.on_ready(id, ~Ready::kDrained);
@@ -88,8 +90,13 @@ void AgentHost::news_loop() {
       continue;
     }
     if (::poll(waits, 3, -1) < 0) continue;
+    // Closed by closefrom(3) or the like: whatever has these numbers now is none of ours.
+    if (((waits[1].revents | waits[2].revents) & POLLNVAL) != 0) {
+      link->die();
+      continue;
+    }
     if ((waits[2].revents & POLLIN) != 0) take_news(*link);
-    if ((waits[1].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) link->die();
+    if (((waits[1].revents | waits[2].revents) & (POLLRDHUP | POLLHUP | POLLERR)) != 0) link->die();
   }
 }
 
@@ -101,7 +108,7 @@ void AgentHost::come_back(std::unique_lock<std::mutex>& lock) {
   if (!link || (*link)->superblock().uuid != superblock_.uuid) return;
   link_ = *link;
   sockets_.set_link(link_);
-  sockets_.listen_again(link_);
+  for (const SocketId id : sockets_.listen_again(link_)) events_.on_ready(id, ~Ready::kDrained);
   debug("served by the agent on {} again", wanted_.agent_path);
 }
 

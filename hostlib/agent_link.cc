@@ -103,7 +103,6 @@ SocketResult<AgentLink::Reply> AgentLink::ask(const AgentCall& call) {
   return reply;
 }
 
-// A socket that the agent made and this process can not take.
 void AgentLink::give_back(std::uint32_t socket) {
   if (socket == 0) return;
   AgentCall call;

@@ -34,6 +34,8 @@ class AgentLink {
   // One request and its answer. When the agent is gone or does not answer within a few seconds: ECONNRESET, and the link is dead.
   SocketResult<Reply> ask(const AgentCall& call);
 
+  // Closes a socket that the agent made and this process can not take.
+  void give_back(std::uint32_t socket);
   // Whether an answer with a descriptor could be taken now: asked before a connection is accepted, which would be lost otherwise.
   bool room_for_descriptors() const;
 
@@ -52,7 +54,6 @@ class AgentLink {
  private:
   AgentLink() = default;
   Result<void> hello(const Wanted& wanted);
-  void give_back(std::uint32_t socket);
   int fd_ = -1;
   int bell_ = -1;
   int agents_bell_ = -1;

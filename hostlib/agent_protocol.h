@@ -56,7 +56,7 @@ struct AgentCall {
 };
 static_assert(sizeof(AgentCall) == 40 + 352);
 
-// An answer. Descriptors that come with it: kHello news board, eventfd of the program, eventfd of the agent; kOpen and
+// An answer. Descriptors that come with it: kHello news board, a socket that wakes the program, an eventfd that wakes the agent; kOpen and
 // kAccept the shadow.
 struct AgentAnswer {
   std::int32_t error = 0;       // errno, 0: well

@@ -14,7 +14,7 @@ namespace stp::host {
 
 struct AgentSocket {
   std::uint32_t number = 0;
-  int program = -1;          // descriptor of the program that has it; -1: closed, or not accepted yet
+  std::uint32_t program = 0; // serial number of the program that has it; 0: it is gone, or has not accepted yet
   std::uint32_t index = 0;   // on that program's news board
   uid_t user = 0;
   SocketId engine_id = 0;    // 0: none (the other side is a program here, and this side accepted)

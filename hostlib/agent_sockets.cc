@@ -25,7 +25,7 @@ void AgentSockets::forget(SocketId id) {
   const auto it = entries_.find(id);
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
-  if (entry.closed && entry.over.code == 0) (void)ask(entry, AgentRequest::kForget);
+  if (entry.closed && !entry.link->dead()) (void)ask(entry, AgentRequest::kForget);
   if (entry.link.get() == indexed_ && entry.index < by_index_.size() && by_index_[entry.index] == id) by_index_[entry.index] = 0;
   entries_.erase(it);
 }
@@ -57,14 +57,19 @@ SocketError AgentSockets::error_of(const Entry& entry) {
   if (entry.over.code != 0) return entry.over;
   ShadowSide& mine = entry.end.mine();
   if ((mine.state.load(std::memory_order_acquire) & ShadowSide::kOver) == 0) return {};
-  return {static_cast<int>(mine.error.load(std::memory_order_relaxed)), static_cast<Reason>(mine.reason.load(std::memory_order_relaxed))};
+  const auto code = static_cast<int>(mine.error.load(std::memory_order_relaxed));
+  // In a local conversation the other program can write there: nothing that would be taken for "not yet".
+  const bool sensible = code > 0 && code < 4096 && code != EAGAIN && code != EINPROGRESS && code != EALREADY && code != EINTR;
+  return {sensible ? code : ECONNRESET, static_cast<Reason>(mine.reason.load(std::memory_order_relaxed))};
 }
 
 SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link) {
   const AgentAnswer& answer = reply.answer;
   auto memory = ShadowMemory::map(reply.descriptors->at(0));
-  if (!memory) return no(memory.error());
-  if (answer.index >= kMostSocketsOfAProgram || answer.side > 1) return no(EPROTO);
+  if (!memory || answer.index >= kMostSocketsOfAProgram || answer.side > 1) {
+    link->give_back(answer.socket);
+    return no(memory ? EPROTO : memory.error());
+  }
   auto entry = std::make_shared<Entry>();
   while (next_id_ == 0 || entries_.contains(next_id_)) ++next_id_;
   entry->id = next_id_++;
@@ -85,7 +90,7 @@ SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::R
   return entry;
 }
 
-void AgentSockets::listen_again(const std::shared_ptr<AgentLink>& link) {
+std::vector<SocketId> AgentSockets::listen_again(const std::shared_ptr<AgentLink>& link) {
   std::vector<std::shared_ptr<Entry>> listeners;
   for (const auto& [id, entry] : entries_)
     if (entry->kind == Entry::Kind::kListener && !entry->closed && entry->link != link) listeners.push_back(entry);
@@ -94,9 +99,16 @@ void AgentSockets::listen_again(const std::shared_ptr<AgentLink>& link) {
     if (!fresh_id) continue;
     const std::shared_ptr<Entry> fresh = find(*fresh_id);
     entries_.erase(*fresh_id);
-    if (!ask(*fresh, AgentRequest::kBind, old->port) || !ask(*fresh, AgentRequest::kListen, old->backlog)) {
+    SocketError error;
+    if (auto bound = ask(*fresh, AgentRequest::kBind, old->port); !bound)
+      error = bound.error();
+    else if (auto listening = ask(*fresh, AgentRequest::kListen, old->backlog); !listening)
+      error = listening.error();
+    if (error.code != 0) {
       (void)ask(*fresh, AgentRequest::kClose);
       (void)ask(*fresh, AgentRequest::kForget);
+      old->listen_error = error;  // told by the next accept: the port is somebody else's now, or root's
+      ShadowEnd::wake(old->end.mine());
       continue;
     }
     // The program's socket stays what it was; only what is behind it is new.
@@ -109,6 +121,9 @@ void AgentSockets::listen_again(const std::shared_ptr<AgentLink>& link) {
     entries_[id] = fresh;
     ShadowEnd::wake(old->end.mine());
   }
+  std::vector<SocketId> ids;
+  for (const auto& each : listeners) ids.push_back(each->id);
+  return ids;
 }
 
 bool AgentSockets::any_closing() const {
@@ -152,6 +167,7 @@ SocketResult<SocketId> AgentSockets::accept(SocketId id, Nanos) {
   const auto listener = find(id);
   if (listener == nullptr || listener->closed) return no(EBADF);
   if (listener->kind != Entry::Kind::kListener) return no(EINVAL);
+  if (listener->listen_error.code != 0) return std::unexpected(listener->listen_error);
   if (listener->over.code != 0) return no(EAGAIN);  // until there is an agent again
   if (listener->end.mine().queued.load(std::memory_order_acquire) == 0) return no(EAGAIN);
   if (!listener->link->room_for_descriptors()) return no(EMFILE);
@@ -279,7 +295,7 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
   const auto entry = find(id);
   if (entry == nullptr || entry->closed) return;
   entry->closed = true;
-  if (entry->kind == Entry::Kind::kSession && entry->over.code == 0) {
+  if (entry->kind == Entry::Kind::kSession && !entry->link->dead()) {
     const bool unread = entry->end.readable() > 0 && !entry->read_shut;
     // Of two programs of one agent this side ends the conversation itself; a remote one the agent ends, when all has gone.
     if (abort || (entry->local && unread)) entry->end.end(ShadowSide::kReset);
@@ -287,12 +303,12 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
     entry->end.stop_listening(ShadowSide::kGone);
     tell_other(*entry);
   }
-  if (entry->over.code == 0 && !ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) entry->over = {ECONNRESET, Reason::kAgentGone};
+  if (entry->link->dead() || !ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) entry->gone = true;
 }
 
 bool AgentSockets::closing(SocketId id) const {
   const auto entry = find(id);
-  return entry != nullptr && entry->closed && entry->over.code == 0 && (state_of(entry->end) & ShadowSide::kDrained) == 0;
+  return entry != nullptr && entry->closed && !entry->gone && !entry->link->dead() && (state_of(entry->end) & ShadowSide::kDrained) == 0;
 }
 
 SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
@@ -326,6 +342,7 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
 std::uint32_t AgentSockets::bits(const Entry& entry) const {
   const Phase now = phase(entry);
   if (entry.kind == Entry::Kind::kListener) {
+    if (entry.listen_error.code != 0) return Ready::kRead;
     if (entry.over.code != 0) return 0;
     return entry.end.mine().queued.load(std::memory_order_acquire) != 0 ? Ready::kRead : 0;
   }
@@ -349,7 +366,8 @@ SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
   const Phase now = phase(*entry);
   if (entry->kind == Entry::Kind::kPlain && now == Phase::kNone) out |= Ready::kWrite | Ready::kHangUp;
   const bool reset = now == Phase::kEstablished && ((entry->end.ended() & ShadowSide::kReset) != 0 || entry->end.broken());
-  if ((now == Phase::kOver && error_of(*entry).code != 0 && !entry->error_taken) || (reset && !entry->error_taken)) out |= Ready::kError;
+  const bool listener = entry->kind == Entry::Kind::kListener;  // goes on with the next agent
+  if ((now == Phase::kOver && !listener && error_of(*entry).code != 0 && !entry->error_taken) || (reset && !entry->error_taken)) out |= Ready::kError;
   if (now == Phase::kEstablished && entry->end.at_end()) out |= Ready::kPeerEnded;
   return out;
 }

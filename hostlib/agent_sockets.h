@@ -25,6 +25,8 @@ struct AgentSocketEntry {
   bool send_shut = false;
   bool read_shut = false;
   bool closed = false;
+  bool gone = false;         // closed, and there is nobody to wait for
+  SocketError listen_error;  // of a listener that could not be registered again
   SocketError over;          // found out on this side; what the agent found out is in the shadow
   bool error_taken = false;
   std::uint16_t port = 0;
@@ -52,8 +54,8 @@ class AgentSockets final : public SocketCalls {
       lost(id);
     }
   }
-  // Registers the listeners that a lost agent had with the new one, under their ports.
-  void listen_again(const std::shared_ptr<AgentLink>& link);
+  // Registers the listeners that a lost agent had with the new one, under their ports. All that may have news.
+  std::vector<SocketId> listen_again(const std::shared_ptr<AgentLink>& link);
   bool any_closing() const;
   void forget(SocketId id);
   // The bits of Ready, without asking for news.

@@ -24,6 +24,7 @@ int give_up(Call& call, const Address& peer) {
   const SocketId old = socket.id;
   call.runtime().table().change_id(socket, *fresh);
   call.sockets().close(old, true, now);
+  call.host().forget(old);
   if (socket.bound_port != 0) (void)call.sockets().bind(*fresh, socket.bound_port);
   if (socket.send_buffer_bytes != 0) call.sockets().set_send_buffer(*fresh, static_cast<std::uint32_t>(socket.send_buffer_bytes));
   if (socket.receive_buffer_bytes != 0) call.sockets().set_receive_window(*fresh, static_cast<std::uint32_t>(socket.receive_buffer_bytes));

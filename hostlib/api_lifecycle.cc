@@ -48,6 +48,7 @@ int make_socket(Call& call, int flags) {
   const auto fd = install(call.runtime(), socket, flags);
   if (!fd) {
     (*host)->sockets().close(*id, true, boottime_now());
+    (*host)->forget(*id);
     return call.fail(fd.error());
   }
   return *fd;
@@ -109,7 +110,10 @@ int accept_connection(Call& call, struct sockaddr* address, socklen_t* length, i
 }
 
 void abort_unclaimed(Call& call, Socket& listener, Nanos now) {
-  for (const SocketId id : listener.unclaimed) call.sockets().close(id, true, now);
+  for (const SocketId id : listener.unclaimed) {
+    call.sockets().close(id, true, now);
+    call.host().forget(id);
+  }
   listener.unclaimed.clear();
 }
 

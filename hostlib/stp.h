@@ -5,12 +5,17 @@
  * one thread may send while another receives. A socket is a small non-negative integer and a real
  * descriptor number of the process (it never collides with a file's), but it is for STP calls only.
  *
- * Environment: STP_STG  path of the data storage system (needed)
- *              STP_HOST my host name (default: the short host name of the machine)
- *              STP_IO   uring or threads: forces one way of doing direct I/O
+ * Environment: STP_STG   path of the data storage system (needed where no agent serves)
+ *              STP_HOST  my host name (default: the short host name of the machine)
+ *              STP_AGENT socket of the agent (default: /run/stp/agent.sock); none: no agent
+ *              STP_IO    uring or threads: forces one way of doing direct I/O
  *              STP_DEBUG 1: say on stderr what happens
  *
- * The first call that needs it joins the storage system; that takes milliseconds where the host was a member before
+ * Where an agent serves that storage and host name, the first call that needs it connects to the agent, and the program needs no
+ * access to the storage. When the agent ends, all sockets end with ECONNRESET (STP_EAGENT); the library finds the next one by
+ * itself, and listening sockets go on with it.
+ *
+ * Else the engine runs in this program: the first call that needs it joins the storage system; that takes milliseconds where the host was a member before
  * on this kernel, T_join of the storage's timing profile where not. Several programs of one host side by side are
  * NAME, NAME~2, NAME~3, ...; a connect to NAME finds the port among them. After fork, STP calls fail in
  * the child with ENOTSUP (STP_EFORKED).

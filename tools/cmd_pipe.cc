@@ -78,6 +78,7 @@ void add_pipe_command(CLI::App& app, Context& context) {
   command->add_flag("-n,--no-stdin", options->no_stdin, "send nothing: as if standard input were at its end");
   add_stg_option(*command, context);
   add_host_option(*command, context);
+  add_agent_option(*command);
   command->footer(
       "Both directions run at once. The end of standard input ends what is sent, and only that: the pipe goes on until the peer has ended too, and\n"
       "nothing is cut off. When standard input is a terminal, it counts as ended when the peer ends.\n"

@@ -26,6 +26,7 @@ using stp::host::AgentSettings;
 
 constexpr int kUsage = 2;
 constexpr int kCannotStart = 3;
+constexpr int kNotLeft = 4;
 constexpr int kLookAroundMs = 1000;
 
 void say(std::string_view text) { fmt::print(stderr, "stpd: {}\n", text); }
@@ -108,7 +109,13 @@ int run(const std::string& path, StpdConfig config) {
   manager.stopping();
   say("leaving");
   door->reset();
-  agents.clear();
+  bool left = true;
+  for (const auto& agent : agents) left &= agent->leave();
+  if (!left) {
+    say("the storage did not answer in time: going without having left the group; others will call this host dead");
+    std::fflush(nullptr);
+    ::_exit(kNotLeft);
+  }
   return 0;
 }
 
@@ -139,7 +146,8 @@ int main(int argc, char** argv) {
   app.add_option("--max-sockets", most_sockets, "sockets that one user may have [16384]")->check(CLI::Range(1, 1 << 24));
   app.footer("Runs in the foreground. SIGHUP reads the configuration again. Ends on SIGTERM or SIGINT: leaves the groups in good order;\n"
              "conversations that are open are reset.\n"
-             "Exit status: 0 ended by a signal, 2 wrong use, 3 cannot start (said why).");
+             "Exit status: 0 ended by a signal, 2 wrong use, 3 cannot start (said why), 4 the storage did not\n"
+             "answer at the end.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

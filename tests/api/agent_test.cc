@@ -292,6 +292,76 @@ TEST(Agent, AProgramThatLiesInSharedMemoryHurtsItsOwnSocketsOnly) {
   }
 }
 
+TEST(Agent, IsNotHeldUpByAProgramThatMakesItsBellsBlock) {
+  RawProgram hostile(agent_of(kMyHost));
+  ASSERT_EQ(hostile.ask(hostile.hello()), 0);
+  for (std::size_t i = 1; i < 3; ++i) {
+    const int bell = hostile.descriptors().at(i);
+    ASSERT_EQ(::fcntl(bell, F_SETFL, 0), 0);
+    const std::uint64_t most = 0xfffffffffffffffe;
+    (void)!::write(bell, &most, sizeof most);
+  }
+  AgentCall call;
+  call.what = AgentRequest::kView;
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(hostile.ask(call), 0);
+    EXPECT_EQ(open_socket().close(), 0);
+  }
+}
+
+TEST(Agent, KeepsNothingOfASocketThatFoundItsPeerReset) {
+  const pid_t agent = agent_pid(kMyHost);
+  (void)connected_pair();
+  const std::size_t mapped = mappings_of(agent), mine = mappings_of(::getpid());
+  for (int i = 0; i < 20; ++i) {
+    Pair pair = connected_pair();
+    const linger at_once = {.l_onoff = 1, .l_linger = 0};
+    ASSERT_EQ(STPsetsockopt(pair.server, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    ASSERT_EQ(pair.server.close(), 0);
+    char byte = 0;
+    EXPECT_FAILS(STPrecv(pair.client, &byte, 1, 0), ECONNRESET);
+    (void)pair.client.close();
+  }
+  EXPECT_TRUE(within(5s, [&] { return mappings_of(agent) <= mapped; })) << mappings_of(agent) << " of " << mapped;
+  EXPECT_LE(mappings_of(::getpid()), mine);
+}
+
+TEST(Agent, AConnectThatWaitsForTheAcceptEndsWithItsListener) {
+  Owned listener = listening_socket();
+  Owned s = open_socket();
+  const int on = 1;
+  ASSERT_EQ(STPsetopt(s, STP_OPT_CONNECT_WAITS_ACCEPT, const_cast<int*>(&on), sizeof on), 0);
+  std::thread closer([&] {
+    ::poll(nullptr, 0, 50);
+    EXPECT_EQ(listener.close(), 0);
+  });
+  EXPECT_FAILS(connect_to(s, "", port_of(listener)), ECONNREFUSED);
+  closer.join();
+}
+
+TEST(Agent, AConnectMayBeTriedAgainHoweverItFailedBefore) {
+  PeerProcess far("beta", "echo");
+  const std::uint16_t port = announced_port(far);
+  const Owned s = open_socket();
+  EXPECT_FAILS(connect_to(s, "beta", 9), ECONNREFUSED);         // refused over there
+  EXPECT_FAILS(connect_to(s, "nobody-here", 9), EHOSTUNREACH);  // at once
+  EXPECT_FAILS(connect_to(s, "", 9), ECONNREFUSED);
+  ASSERT_EQ(connect_to(s, "beta", port), 0) << STPstrerror(s);
+  EXPECT_TRUE(echoes(s));
+  EXPECT_FAILS(connect_to(s, "beta", port), EISCONN);
+}
+
+TEST(Agent, ManyShortLivedProgramsAreNotTakenForEachOther) {
+  for (int i = 0; i < 200; ++i) {
+    RawProgram program(agent_of(kMyHost));
+    ASSERT_TRUE(program.connected());
+    ASSERT_EQ(program.ask(program.hello()), 0) << i;
+    AgentCall call;
+    call.what = AgentRequest::kOpen;
+    ASSERT_EQ(program.ask(call), 0) << i;
+  }
+}
+
 TEST(Agent, KeepsPortsBelow1024ForRoot) {
   if (::getuid() != 0) GTEST_SKIP() << "needs root, to be somebody else";
   (void)::chmod(agent_of(kMyHost).c_str(), 0666);
