@@ -163,19 +163,6 @@ void Agent::set_most_sockets_of_a_user(std::uint32_t count) {
   settings_.most_sockets_of_a_user = count;
 }
 
-AgentCounters Agent::counters() const {
-  std::lock_guard lock(mutex_);
-  AgentCounters now = counters_;
-  now.programs = programs_.size();
-  now.sockets = sockets_.size();
-  return now;
-}
-
-EngineCounters Agent::engine_counters() {
-  std::lock_guard lock(mutex_);
-  return host_->counters();
-}
-
 // -- The two threads -----------------------------------------------------------------------------------------------
 
 void Agent::poke() { host_->driving().board_changed(); }
@@ -597,7 +584,8 @@ void Agent::answer(Program& program, const AgentCall& call) {
   std::vector<std::byte> tail;
   SocketResult<void> done;
   AgentSocket* const socket = find(program, call.socket);
-  const bool of_socket = call.what != AgentRequest::kOpen && call.what != AgentRequest::kView && call.what != AgentRequest::kLook;
+  const bool of_socket = call.what != AgentRequest::kOpen && call.what != AgentRequest::kView && call.what != AgentRequest::kLook &&
+                         call.what != AgentRequest::kStats;
   if (of_socket && (socket == nullptr || (socket->closing && call.what != AgentRequest::kForget))) {
     done = no(EBADF);
   } else {
@@ -632,6 +620,14 @@ void Agent::answer(Program& program, const AgentCall& call) {
           host_->engine().set_receive_window(socket->engine_id, call.number);
         break;
       case AgentRequest::kView: tail = encode_hosts(host_->view(), kMostTail); break;
+      case AgentRequest::kStats: {
+        AgentStats stats{.agent = counters_, .engine = host_->counters()};
+        stats.agent.programs = programs_.size();
+        stats.agent.sockets = sockets_.size();
+        const auto* bytes = reinterpret_cast<const std::byte*>(&stats);
+        tail.assign(bytes, bytes + sizeof stats);
+        break;
+      }
       case AgentRequest::kLook: host_->look_at_leases_now(); break;
       case AgentRequest::kHello: done = no(EPROTO); break;
       default: done = no(EOPNOTSUPP, Reason::kNotYet); break;

@@ -23,6 +23,7 @@
 
 #include "hostlib/agent_protocol.h"
 #include "hostlib/agent_socket.h"
+#include "hostlib/agent_stats.h"
 #include "hostlib/embedded_host.h"
 
 namespace stp::host {
@@ -32,12 +33,6 @@ struct AgentSettings {
   std::uint32_t ring_bytes = 1u << 20;       // of each direction of a socket
   std::uint32_t most_sockets_of_a_user = 16384;
   std::function<void(std::string_view)> log;  // a sentence; any thread
-};
-
-struct AgentCounters {
-  std::uint64_t programs = 0, sockets = 0;                    // now
-  std::uint64_t programs_served = 0, sockets_opened = 0, connects = 0, local_connects = 0, accepts = 0;
-  std::uint64_t bytes_sent = 0, bytes_received = 0, refused_requests = 0;
 };
 
 class Agent final : public EngineEvents {
@@ -56,8 +51,6 @@ class Agent final : public EngineEvents {
   // Takes over a program's connection, whose hello was read. Any thread.
   void adopt(int fd, const AgentCall& hello);
   void set_most_sockets_of_a_user(std::uint32_t count);
-  AgentCounters counters() const;
-  EngineCounters engine_counters();
   const std::string& path() const { return path_; }
   const std::string& stg() const { return host_->superblock().stg; }
   std::string name() { return host_->own_name(); }
@@ -108,7 +101,7 @@ class Agent final : public EngineEvents {
   AgentSettings settings_;
   std::string path_;
   std::uint64_t device_ = 0, inode_ = 0;
-  mutable std::mutex mutex_;  // the embedded host's, and over everything below
+  std::mutex mutex_;  // the embedded host's, and over everything below
   std::unique_ptr<EmbeddedHost> host_;
   std::map<std::uint32_t, std::unique_ptr<Program>> programs_;  // by serial number, which is never used again
   std::uint32_t next_serial_ = 1;
@@ -124,7 +117,7 @@ class Agent final : public EngineEvents {
   AgentCounters counters_;
 
   // From the ear, and from whoever adopts.
-  mutable std::mutex ear_mutex_;
+  std::mutex ear_mutex_;
   std::vector<std::pair<int, AgentCall>> arriving_;
   std::set<std::uint32_t> heard_;
   std::set<std::uint32_t> hung_up_;

@@ -36,6 +36,7 @@ enum class AgentRequest : std::uint32_t {
   kBuffers = 10,
   kView = 11,
   kLook = 12,    // have the leases read now
+  kStats = 13,
 };
 
 // A request. Which fields mean something depends on `what`.
@@ -70,7 +71,7 @@ struct AgentAnswer {
   std::uint64_t bytes = 0;
   std::array<char, 96> host{};  // kHello: own instance name; kAccept: the peer's
   std::array<char, 256> words{};  // of an error, where there are any
-  std::uint32_t tail_bytes = 0; // kHello: superblock block; kView: a list of hosts (encode_view)
+  std::uint32_t tail_bytes = 0; // kHello: superblock block; kView: a list of hosts (encode_hosts); kStats: AgentStats
   std::uint32_t local = 0;      // kAccept, kConnect: 1 when the other side is a program of the same agent
 };
 static_assert(sizeof(AgentAnswer) == 40 + 352 + 8);

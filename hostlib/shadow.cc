@@ -97,12 +97,13 @@ void ShadowEnd::publish(std::size_t bytes) {
 
 std::size_t ShadowEnd::write(ConstBytes data) {
   const std::size_t count = std::min(room(), data.size());
+  if (count == 0) return 0;
   const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
   const std::size_t first = std::min(count, ring_bytes() - at);
   std::byte* const ring = memory_->ring(side_);
   std::memcpy(ring + at, data.data(), first);
   if (first < count) std::memcpy(ring, data.data() + first, count - first);
-  if (count > 0) publish(count);
+  publish(count);
   return count;
 }
 
@@ -129,12 +130,13 @@ void ShadowEnd::take(std::size_t bytes) {
 
 std::size_t ShadowEnd::read(Bytes into, bool peek) {
   const std::size_t count = std::min(readable(), into.size());
+  if (count == 0) return 0;
   const std::size_t at = static_cast<std::size_t>(mine().head.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
   const std::size_t first = std::min(count, ring_bytes() - at);
   const std::byte* const ring = memory_->ring(1 - side_);
   std::memcpy(into.data(), ring + at, first);
   if (first < count) std::memcpy(into.data() + first, ring, count - first);
-  if (!peek && count > 0) take(count);
+  if (!peek) take(count);
   return count;
 }
 

@@ -37,5 +37,6 @@ void add_format_command(CLI::App& app, Context& context);
 void add_list_commands(CLI::App& app, Context& context);  // hosts, sockets, ports
 void add_pipe_command(CLI::App& app, Context& context);
 void add_repair_command(CLI::App& app, Context& context);
+void add_stats_command(CLI::App& app, Context& context);
 
 }  // namespace stp::tools

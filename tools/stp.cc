@@ -41,6 +41,7 @@ int run(int argc, char** argv) {
   add_format_command(app, context);
   add_check_command(app, context);
   add_repair_command(app, context);
+  add_stats_command(app, context);
   add_evict_command(app, context);
   add_list_commands(app, context);
   add_pipe_command(app, context);

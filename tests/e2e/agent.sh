@@ -36,6 +36,16 @@ STP_AGENT=$work/alpha.sock stp pipe alpha 7001 --wait 20 <a >reply 2>dial.log ||
 wait "$listener" || fail 'the side that listens'
 [ "$(cat a.sum)" = "$(sha256sum <a)" ] || fail 'a did not arrive as it was sent'
 
+echo '- what the agent counts'
+stp stats --agent "$work/alpha.sock" >stats || fail 'stp stats'
+grep -q '^# TYPE stp_agent_sockets_opened_total counter' stats || fail "no counter of sockets: $(cat stats)"
+count() { sed -n "s/^$1{.*} \([0-9]*\)\(\.0*\)\?\$/\1/p" stats; }
+[ "$(count stp_agent_local_connects_total)" = 1 ] || fail "local connects: $(grep local stats)"
+[ "$(count stp_agent_sent_bytes_total)" = $((40 << 20)) ] || fail "bytes sent: $(grep sent_bytes stats)"
+[ "$(count stp_agent_received_bytes_total)" = $((30 << 20)) ] || fail "bytes received: $(grep received_bytes stats)"
+grep -q '^stp_storage_reads_total{.*host="alpha".*}\|^stp_storage_reads_total{.*stg=.*host="alpha"' stats || fail 'no labels'
+expect 1 stp stats --agent "$work/nobody.sock"
+
 echo '- a second agent for one socket, and bad options, are refused'
 expect 3 stpd --stg "$storage" --host gamma --agent "$work/alpha.sock"
 expect 2 stpd --host gamma --agent "$work/gamma.sock"
