@@ -1,24 +1,18 @@
 #include "hostlib/agent.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "hostlib/agent_transfer.h"
 #include "hostlib/deadline.h"
-#include "hostlib/host_list.h"
-#include "hostlib/news_board.h"
-#include "hostlib/own_address.h"
-#include "stp/names.h"
 #include "stp/system.h"
 
 namespace stp::host {
@@ -26,65 +20,13 @@ namespace {
 
 constexpr Nanos kLongestSleep = 250 * kMillisecond;
 constexpr Nanos kLeaveLinger = 5 * kSecond;
-constexpr std::size_t kWorkAtOnce = 64;       // sockets between two looks at everything else
-constexpr int kRequestsAtOnce = 64;           // of one program
-constexpr std::size_t kMoveAtOnce = 256 * 1024;  // bytes each way, then it is the next socket's turn
-constexpr std::uint16_t kFirstFreePort = 1024;   // those below are root's
-constexpr std::uint32_t kNoScb = 0xffffffff;
-constexpr int kPeerPidfd = 77;                // SO_PEERPIDFD, younger than the headers of the oldest system that we build on
-
-std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
-
-// Watched too, because a child of a fork may keep the connection of a program that died.
-int pidfd_of(int fd, pid_t pid) {
-  int pidfd = -1;
-  socklen_t length = sizeof pidfd;
-  if (::getsockopt(fd, SOL_SOCKET, kPeerPidfd, &pidfd, &length) == 0) return pidfd;
-  return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
-}
-
-NewsBoard* make_board(int& fd) {
-  fd = ::memfd_create("stp-news", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0) return nullptr;
-  if (::ftruncate(fd, kNewsBoardBytes) != 0 || ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return nullptr;
-  void* at = ::mmap(nullptr, kNewsBoardBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  return at == MAP_FAILED ? nullptr : static_cast<NewsBoard*>(at);
-}
+constexpr std::size_t kWorkAtOnce = 64;  // sockets between two looks at everything else
 
 void close_fd(int& fd) {
   if (fd >= 0) (void)::close(std::exchange(fd, -1));
 }
 
 }  // namespace
-
-// A program that is connected.
-struct Agent::Program {
-  std::uint32_t serial = 0;
-  int fd = -1;
-  int pidfd = -1;
-  int bell = -1;         // our end of a socket pair: what is sent here wakes it. Not an eventfd, whose flags the program would share
-  int programs_bell = -1;  // its end, until it has it
-  int agents_bell = -1;  // written by it, and never read here: each write is an event for the ear, and a read might block
-  int board_fd = -1;
-  NewsBoard* board = nullptr;
-  ucred who = {};
-  std::vector<std::uint32_t> by_index;   // numbers of its sockets, 0 = free
-  std::vector<std::uint32_t> free_indexes;
-
-  Program() = default;
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
-  ~Program() {
-    for (int* each : {&fd, &pidfd, &bell, &programs_bell, &agents_bell, &board_fd}) close_fd(*each);
-    if (board != nullptr) (void)::munmap(board, kNewsBoardBytes);
-  }
-
-  void tell(std::uint32_t index) {
-    if (!board->to_program.set(index)) return;
-    // No room: it has not heard of what was told before.
-    (void)::send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
-};
 
 // -- Coming and going ----------------------------------------------------------------------------------------------
 
@@ -176,9 +118,9 @@ void Agent::hear() {
       std::lock_guard lock(ear_mutex_);
       for (int i = 0; i < count; ++i) {
         const auto program = static_cast<std::uint32_t>(events[i].data.u64);
-        const auto what = static_cast<Watched>(events[i].data.u64 >> 32);
-        const bool hung_up = what == Watched::kConnection && (events[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0;
-        if (what == Watched::kProcess || hung_up) hung_up_.insert(program);
+        const auto what = static_cast<AgentProgram::Watched>(events[i].data.u64 >> 32);
+        const bool hung_up = what == AgentProgram::Watched::kConnection && (events[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0;
+        if (what == AgentProgram::Watched::kProcess || hung_up) hung_up_.insert(program);
         if (program != 0) heard_.insert(program);
       }
     }
@@ -238,56 +180,33 @@ void Agent::take_in_new_programs() {
     arriving.swap(arriving_);
   }
   for (auto& [fd, hello] : arriving) {
-    auto program = std::make_unique<Program>();
-    program->fd = fd;
-    program->serial = next_serial_++;
-    socklen_t length = sizeof program->who;
-    AgentAnswer refusal;
-    refusal.error = EPROTO;
-    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &program->who, &length) == 0) refusal.error = greet(*program, hello);
-    if (refusal.error != 0) {
+    auto program = std::make_unique<AgentProgram>(next_serial_++, fd);
+    if (const int code = greet(*program, hello); code != 0) {
+      AgentAnswer refusal;
+      refusal.error = code;
       (void)send_answer(fd, refusal, {}, {}, MSG_DONTWAIT);
       ++counters_.refused_requests;
       continue;
     }
     ++counters_.programs_served;
-    programs_.emplace(program->serial, std::move(program));
+    programs_.emplace(program->serial(), std::move(program));
   }
 }
 
-int Agent::greet(Program& program, const AgentCall& hello) {
+int Agent::greet(AgentProgram& program, const AgentCall& hello) {
   if (hello.version != kAgentProtocolVersion) return EPROTONOSUPPORT;
-  int bells[2] = {-1, -1};
-  if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, bells) != 0) return EMFILE;
-  program.bell = bells[0];
-  program.programs_bell = bells[1];
-  program.agents_bell = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  program.board = make_board(program.board_fd);
-  program.pidfd = pidfd_of(program.fd, program.who.pid);
-  if (program.agents_bell < 0 || program.board == nullptr) return EMFILE;
   AgentAnswer welcome;
   put_text(welcome.host, host_->own_name());
   std::vector<std::byte> superblock(kMinBlockSize);
   encode_superblock(superblock, host_->superblock(), 0);
   welcome.tail_bytes = static_cast<std::uint32_t>(superblock.size());
-  const int fds[] = {program.board_fd, program.programs_bell, program.agents_bell};
-  if (const int code = send_answer(program.fd, welcome, fds, superblock, MSG_DONTWAIT); code != 0) return code;
-  close_fd(program.board_fd);
-  close_fd(program.programs_bell);
-  const auto watch = [&](int fd, std::uint32_t events, Watched what) {
-    epoll_event event = {};
-    event.events = events | EPOLLET;
-    event.data.u64 = program.serial | static_cast<std::uint64_t>(what) << 32;
-    return fd < 0 || ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0;
-  };
-  const bool watched = watch(program.fd, EPOLLIN | EPOLLRDHUP, Watched::kConnection) && watch(program.agents_bell, EPOLLIN, Watched::kBell) &&
-                       watch(program.pidfd, EPOLLIN, Watched::kProcess);
-  return watched ? 0 : errno;
+  if (const int code = program.welcome(welcome, superblock); code != 0) return code;
+  return program.watch(epoll_);
 }
 
 // The program is gone: nothing of it stays, and whoever talks with it gets a reset.
-void Agent::drop(Program& program) {
-  const std::vector<std::uint32_t> numbers = program.by_index;
+void Agent::drop(AgentProgram& program) {
+  const std::vector<std::uint32_t> numbers = program.numbers();
   for (const std::uint32_t number : numbers) {
     const auto it = sockets_.find(number);
     if (number == 0 || it == sockets_.end()) continue;
@@ -297,9 +216,8 @@ void Agent::drop(Program& program) {
     socket.forgotten = true;
     finish(socket);
   }
-  // The program may have kept descriptors of the same files: closing ours would leave them watched.
-  for (const int fd : {program.fd, program.agents_bell, program.pidfd}) (void)::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-  programs_.erase(program.serial);
+  program.unwatch(epoll_);
+  programs_.erase(program.serial());
 }
 
 // -- What a socket has to do ---------------------------------------------------------------------------------------
@@ -333,10 +251,9 @@ void Agent::tell_surely(AgentSocket& socket) {
   if (const auto it = programs_.find(socket.program); it != programs_.end()) it->second->tell(socket.index);
 }
 
-void Agent::take_news(Program& program) {
-  program.board->to_agent.take([&](std::uint32_t index) {
-    if (index >= program.by_index.size()) return;
-    const auto it = sockets_.find(program.by_index[index]);
+void Agent::take_news(AgentProgram& program) {
+  program.take_news([&](std::uint32_t number) {
+    const auto it = sockets_.find(number);
     if (it == sockets_.end()) return;
     AgentSocket& socket = *it->second;
     if (!socket.local) return note(socket);
@@ -353,66 +270,6 @@ void Agent::update_queued(AgentSocket& listener) {
   listener.program_side().queued.store(static_cast<std::uint32_t>(listener.queue.size()) + (listener.remote_waits ? 1 : 0), std::memory_order_release);
   tell(listener);
 }
-
-namespace {
-
-void end_with(AgentSocket& socket, const SocketError& error) {
-  socket.over = true;
-  socket.program_side().error.store(static_cast<std::uint32_t>(error.code), std::memory_order_relaxed);
-  socket.program_side().reason.store(static_cast<std::uint32_t>(error.reason), std::memory_order_relaxed);
-  socket.program_side().state.fetch_or(ShadowSide::kOver, std::memory_order_release);
-}
-
-// What one direction came to.
-struct Moved {
-  std::size_t bytes = 0;
-  bool stopped = false;   // nothing more to move now, whatever the ring says
-  SocketError error;      // code 0: none
-};
-
-Moved move_out(Engine& engine, AgentSocket& socket) {
-  Moved moved;
-  const Nanos now = boottime_now();
-  while (moved.bytes < kMoveAtOnce) {
-    const ConstBytes piece = socket.end.next_readable();
-    if (piece.empty()) break;
-    const auto taken = engine.send(socket.engine_id, piece.first(std::min(piece.size(), kMoveAtOnce)), now);
-    if (!taken) {
-      moved.stopped = true;
-      if (taken.error().code != EAGAIN) moved.error = taken.error();
-      break;
-    }
-    socket.end.take(*taken);
-    moved.bytes += *taken;
-  }
-  return moved;
-}
-
-Moved move_in(Engine& engine, AgentSocket& socket) {
-  Moved moved;
-  const Nanos now = boottime_now();
-  while (moved.bytes < kMoveAtOnce && !socket.end_given) {
-    const Bytes room = socket.end.next_room();
-    if (room.empty()) break;
-    const auto given = engine.receive(socket.engine_id, room, false, now);
-    if (!given) {
-      moved.stopped = true;
-      if (given.error().code != EAGAIN) moved.error = given.error();
-      break;
-    }
-    if (*given == 0) {
-      socket.end.end(ShadowSide::kEnd);
-      socket.end_given = true;
-      break;
-    }
-    socket.end.publish(*given);
-    moved.bytes += *given;
-  }
-  moved.stopped |= socket.end_given;
-  return moved;
-}
-
-}  // namespace
 
 void Agent::work(AgentSocket& socket) {
   Engine& engine = host_->engine();
@@ -492,10 +349,7 @@ void Agent::finish(AgentSocket& socket) {
 }
 
 void Agent::destroy(AgentSocket& socket) {
-  if (const auto it = programs_.find(socket.program); it != programs_.end() && socket.index < it->second->by_index.size()) {
-    it->second->by_index[socket.index] = 0;
-    it->second->free_indexes.push_back(socket.index);
-  }
+  if (const auto it = programs_.find(socket.program); it != programs_.end()) it->second->give_back(socket);
   by_engine_id_.erase(socket.engine_id);
   closing_.erase(socket.number);
   if (const auto user = sockets_of_user_.find(socket.user); user != sockets_of_user_.end() && --user->second == 0) sockets_of_user_.erase(user);
@@ -553,311 +407,6 @@ void Agent::give_up_stuck_closes(Nanos now) {
     host_->engine().close(socket.engine_id, true, now);
     note(socket);
   }
-}
-
-// -- Requests ------------------------------------------------------------------------------------------------------
-
-void Agent::serve_requests(Program& program) {
-  for (int i = 0; i < kRequestsAtOnce; ++i) {
-    AgentCall call;
-    const int code = receive_call(program.fd, call, MSG_DONTWAIT);
-    if (code == EAGAIN) return;
-    if (code != 0) {
-      if (code == EPROTO) log(fmt::format("program {} (user {}) sent what is no request: its connection is closed", program.who.pid, program.who.uid));
-      return drop(program);
-    }
-    answer(program, call);
-  }
-  // More may wait, and the ear is told of changes only.
-  std::lock_guard ear(ear_mutex_);
-  heard_.insert(program.serial);
-}
-
-AgentSocket* Agent::find(Program& program, std::uint32_t number) {
-  const auto it = sockets_.find(number);
-  return it != sockets_.end() && it->second->program == program.serial ? it->second.get() : nullptr;
-}
-
-void Agent::answer(Program& program, const AgentCall& call) {
-  AgentAnswer answer;
-  std::vector<int> fds;
-  std::vector<std::byte> tail;
-  SocketResult<void> done;
-  AgentSocket* const socket = find(program, call.socket);
-  const bool of_socket = call.what != AgentRequest::kOpen && call.what != AgentRequest::kView && call.what != AgentRequest::kLook &&
-                         call.what != AgentRequest::kStats;
-  if (of_socket && (socket == nullptr || (socket->closing && call.what != AgentRequest::kForget))) {
-    done = no(EBADF);
-  } else {
-    switch (call.what) {
-      case AgentRequest::kOpen: done = open(program, answer, fds); break;
-      case AgentRequest::kBind: done = bind(program, *socket, call.number, answer); break;
-      case AgentRequest::kListen: done = listen(*socket, call.number, answer); break;
-      case AgentRequest::kAccept: done = accept(program, *socket, answer, fds); break;
-      case AgentRequest::kConnect: done = connect(*socket, call, answer); break;
-      case AgentRequest::kClose:
-        close(*socket, (call.flags & AgentCall::kAbort) != 0);
-        finish(*socket);
-        break;
-      case AgentRequest::kForget:
-        socket->forgotten = true;
-        finish(*socket);
-        break;
-      case AgentRequest::kInfo:
-        put_text(answer.host, socket->peer_host);
-        answer.port = socket->port;
-        answer.peer_port = socket->peer_port;
-        if (socket->engine_id != 0 && !socket->local) {
-          const auto info = host_->engine().info(socket->engine_id);
-          answer.bytes = socket->end.readable() + (info ? info->unacknowledged_bytes : 0);
-        }
-        break;
-      case AgentRequest::kBuffers:
-        if (socket->engine_id == 0) break;
-        if ((call.flags & AgentCall::kSend) != 0)
-          host_->engine().set_send_buffer(socket->engine_id, call.number);
-        else
-          host_->engine().set_receive_window(socket->engine_id, call.number);
-        break;
-      case AgentRequest::kView: tail = encode_hosts(host_->view(), kMostTail); break;
-      case AgentRequest::kStats: {
-        AgentStats stats{.agent = counters_, .engine = host_->counters()};
-        stats.agent.programs = programs_.size();
-        stats.agent.sockets = sockets_.size();
-        const auto* bytes = reinterpret_cast<const std::byte*>(&stats);
-        tail.assign(bytes, bytes + sizeof stats);
-        break;
-      }
-      case AgentRequest::kLook: host_->look_at_leases_now(); break;
-      case AgentRequest::kHello: done = no(EPROTO); break;
-      default: done = no(EOPNOTSUPP, Reason::kNotYet); break;
-    }
-  }
-  if (!done) {
-    answer.error = done.error().code;
-    answer.reason = static_cast<std::uint32_t>(done.error().reason);
-    ++counters_.refused_requests;
-  }
-  answer.tail_bytes = static_cast<std::uint32_t>(tail.size());
-  // One request, one answer: a program that does not take its answers has no room for more, and loses its connection.
-  if (send_answer(program.fd, answer, fds, tail, MSG_DONTWAIT) != 0) {
-    std::lock_guard ear(ear_mutex_);
-    hung_up_.insert(program.serial);
-    heard_.insert(program.serial);
-  }
-  // Once both sides have their memory nobody needs its descriptor. That of a socket that may yet connect to a program here stays.
-  if (call.what == AgentRequest::kAccept && !fds.empty())
-    if (const auto made = sockets_.find(answer.socket); made != sockets_.end()) made->second->end.memory()->close_fd();
-}
-
-SocketResult<AgentSocket*> Agent::new_socket(Program& program, std::shared_ptr<ShadowMemory> memory, int program_side) {
-  std::uint32_t& of_user = sockets_of_user_[program.who.uid];
-  if (of_user >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
-  auto socket = std::make_unique<AgentSocket>();
-  while (next_number_ == 0 || sockets_.contains(next_number_)) ++next_number_;
-  socket->number = next_number_++;
-  socket->user = program.who.uid;
-  socket->end = ShadowEnd(std::move(memory), 1 - program_side);
-  ++of_user;
-  AgentSocket* const made = socket.get();
-  sockets_.emplace(made->number, std::move(socket));
-  return made;
-}
-
-namespace {
-
-template <class Program>
-SocketResult<void> give_to(Program& program, AgentSocket& socket) {
-  if (program.free_indexes.empty() && program.by_index.size() >= kMostSocketsOfAProgram) return no(ENFILE, Reason::kNoSockets);
-  if (program.free_indexes.empty()) {
-    program.free_indexes.push_back(static_cast<std::uint32_t>(program.by_index.size()));
-    program.by_index.push_back(0);
-  }
-  socket.index = program.free_indexes.back();
-  program.free_indexes.pop_back();
-  program.by_index[socket.index] = socket.number;
-  socket.program = program.serial;
-  return {};
-}
-
-}  // namespace
-
-SocketResult<void> Agent::open(Program& program, AgentAnswer& answer, std::vector<int>& fds) {
-  auto memory = ShadowMemory::create(settings_.ring_bytes);
-  if (!memory) return no(memory.error());
-  auto made = new_socket(program, *memory, 0);
-  if (!made) return std::unexpected(made.error());
-  AgentSocket& socket = **made;
-  auto id = host_->engine().open(boottime_now());
-  if (!id) {
-    socket.forgotten = true;
-    destroy(socket);
-    return std::unexpected(id.error());
-  }
-  socket.engine_id = *id;
-  by_engine_id_[*id] = &socket;
-  if (auto given = give_to(program, socket); !given) {
-    close(socket, true);
-    socket.forgotten = true;
-    finish(socket);
-    return given;
-  }
-  ++counters_.sockets_opened;
-  const auto info = host_->engine().info(*id);
-  answer.socket = socket.number;
-  answer.index = socket.index;
-  answer.scb = info ? info->scb : kNoScb;
-  answer.side = 0;
-  fds.push_back((*memory)->fd());
-  return {};
-}
-
-SocketResult<void> Agent::bind(Program& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer) {
-  if (port > 0xffff) return no(EINVAL);
-  if (port != 0 && port < kFirstFreePort && program.who.uid != 0) return no(EACCES);
-  const auto bound = host_->engine().bind(socket.engine_id, static_cast<std::uint16_t>(port));
-  if (!bound) return std::unexpected(bound.error());
-  answer.port = socket.port = *bound;
-  return {};
-}
-
-SocketResult<void> Agent::listen(AgentSocket& socket, std::uint32_t backlog, AgentAnswer& answer) {
-  if (socket.connecting || socket.connected) return no(EINVAL);
-  if (auto listening = host_->engine().listen(socket.engine_id, backlog); !listening) return listening;
-  const auto info = host_->engine().info(socket.engine_id);
-  answer.port = socket.port = info ? info->local.port : socket.port;
-  socket.listening = true;
-  socket.backlog = std::clamp(backlog, 1u, 4096u);
-  listeners_[socket.port] = &socket;
-  socket.end.memory()->close_fd();
-  return {};
-}
-
-SocketResult<void> Agent::connect(AgentSocket& socket, const AgentCall& call, AgentAnswer& answer) {
-  if (call.number == 0 || call.number > 0xffff) return no(ECONNREFUSED, Reason::kNoListener);
-  if (socket.listening) return no(EOPNOTSUPP);
-  // Also after a reset: what lies in the shadow belongs to the old conversation.
-  if (socket.connected) return no(EISCONN);
-  if (socket.connecting || socket.local) return no(EALREADY);
-  Address peer{.host = get_text(call.host), .stg = {}, .port = static_cast<std::uint16_t>(call.number)};
-  const bool wait = (call.flags & AgentCall::kWaitForAccept) != 0;
-  ++counters_.connects;
-  if (is_own_name(peer.host, *host_)) {
-    if (const auto found = listeners_.find(peer.port); found != listeners_.end()) return connect_here(socket, *found->second, wait, answer);
-  }
-  const auto begun = host_->engine().connect(socket.engine_id, peer, wait, boottime_now());
-  if (!begun && begun.error().code != EINPROGRESS) return begun;
-  const auto info = host_->engine().info(socket.engine_id);
-  answer.port = socket.port = info ? info->local.port : 0;
-  socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt before
-  socket.over = false;
-  socket.connecting = true;
-  note(socket);
-  return {};
-}
-
-// Both programs are of this agent: the second gets the other end of the first one's shadow.
-SocketResult<void> Agent::connect_here(AgentSocket& socket, AgentSocket& listener, bool wait_for_accept, AgentAnswer& answer) {
-  if (listener.queue.size() >= listener.backlog) return no(ECONNREFUSED, Reason::kBacklogFull);
-  if (socket.end.memory()->fd() < 0) return no(EINVAL);
-  if (socket.port == 0) {
-    const auto bound = host_->engine().bind(socket.engine_id, 0);
-    if (!bound) return no(EADDRNOTAVAIL, bound.error().reason);
-    socket.port = *bound;
-  }
-  const auto owner = programs_.find(listener.program);
-  if (owner == programs_.end()) return no(ECONNREFUSED, Reason::kNoListener);
-  auto made = new_socket(*owner->second, socket.end.memory(), 1);
-  if (!made) return no(ECONNREFUSED, made.error().reason);
-  AgentSocket& other = **made;
-  socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt before
-  socket.over = false;
-  socket.local = other.local = true;
-  socket.connected = other.connected = true;
-  socket.twin = other.number;
-  other.twin = socket.number;
-  other.port = listener.port;
-  other.listener = listener.number;
-  other.tell_accepted = wait_for_accept;
-  other.peer_host = host_->own_name();
-  other.peer_port = socket.port;
-  socket.peer_host = host_->own_name();
-  socket.peer_port = listener.port;
-  other.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
-  if (!wait_for_accept) socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
-  listener.queue.push_back(other.number);
-  ++counters_.local_connects;
-  answer.port = socket.port;
-  answer.local = 1;
-  update_queued(listener);
-  return {};
-}
-
-SocketResult<void> Agent::accept(Program& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds) {
-  if (!listener.listening) return no(EINVAL);
-  const auto hand_out = [&](AgentSocket& socket, int side) {
-    ++counters_.accepts;
-    answer.socket = socket.number;
-    answer.index = socket.index;
-    answer.side = static_cast<std::uint32_t>(side);
-    answer.local = socket.local ? 1 : 0;
-    answer.port = socket.port;
-    answer.peer_port = socket.peer_port;
-    put_text(answer.host, socket.peer_host);
-    fds.push_back(socket.end.memory()->fd());
-  };
-  const bool here_first = !listener.queue.empty() && !(listener.remote_next && listener.remote_waits);
-  if (here_first) {
-    AgentSocket& socket = *sockets_.at(listener.queue.front());
-    if (socket.end.memory()->fd() < 0) return no(EPROTO);
-    if (auto given = give_to(program, socket); !given) return given;
-    listener.queue.pop_front();
-    listener.remote_next = true;
-    socket.listener = 0;
-    answer.scb = kNoScb;
-    hand_out(socket, 1);
-    if (socket.tell_accepted) {
-      if (const auto twin = sockets_.find(socket.twin); twin != sockets_.end()) {
-        twin->second->program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
-        tell(*twin->second);
-      }
-    }
-    update_queued(listener);
-    return {};
-  }
-  listener.remote_next = false;
-  // Looked at before the connection is taken out of the queue: afterwards it would be lost.
-  const bool index_free = !program.free_indexes.empty() || program.by_index.size() < kMostSocketsOfAProgram;
-  if (!index_free || sockets_of_user_[program.who.uid] >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
-  auto memory = ShadowMemory::create(settings_.ring_bytes);
-  if (!memory) return no(memory.error());
-  const auto id = host_->engine().accept(listener.engine_id, boottime_now());
-  if (!id) {
-    update_queued(listener);
-    return std::unexpected(id.error());
-  }
-  auto made = new_socket(program, *memory, 0);
-  const SocketResult<void> given = made ? give_to(program, **made) : SocketResult<void>(std::unexpected(made.error()));
-  if (!given) {
-    host_->engine().close(*id, true, boottime_now());
-    if (made) destroy(**made);
-    update_queued(listener);
-    return given;
-  }
-  AgentSocket& socket = **made;
-  const auto info = host_->engine().info(*id);
-  socket.engine_id = *id;
-  by_engine_id_[*id] = &socket;
-  socket.connected = true;
-  socket.port = listener.port;
-  socket.peer_host = info ? info->peer.host : "";
-  socket.peer_port = info ? info->peer.port : 0;
-  socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
-  answer.scb = info ? info->scb : kNoScb;
-  hand_out(socket, 0);
-  note(socket);
-  update_queued(listener);
-  return {};
 }
 
 }  // namespace stp::host

@@ -21,6 +21,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "hostlib/agent_program.h"
 #include "hostlib/agent_protocol.h"
 #include "hostlib/agent_socket.h"
 #include "hostlib/agent_stats.h"
@@ -58,8 +59,6 @@ class Agent final : public EngineEvents {
   void on_ready(SocketId socket, std::uint32_t bits) override;
 
  private:
-  struct Program;
-  enum class Watched : std::uint32_t { kConnection, kBell, kProcess };
   struct Closing {
     std::size_t left = 0;  // bytes in the shadow that the engine did not take yet
     Nanos since = 0;
@@ -70,11 +69,11 @@ class Agent final : public EngineEvents {
   void hear();
   void poke();
   void take_in_new_programs();
-  void serve_requests(Program& program);
-  void answer(Program& program, const AgentCall& call);
-  int greet(Program& program, const AgentCall& hello);
-  void drop(Program& program);
-  void take_news(Program& program);
+  void serve_requests(AgentProgram& program);
+  void answer(AgentProgram& program, const AgentCall& call);
+  int greet(AgentProgram& program, const AgentCall& hello);
+  void drop(AgentProgram& program);
+  void take_news(AgentProgram& program);
   void work(AgentSocket& socket);
   void note(AgentSocket& socket);
   void tell(AgentSocket& socket);
@@ -88,12 +87,12 @@ class Agent final : public EngineEvents {
     if (settings_.log) settings_.log(text);
   }
 
-  SocketResult<AgentSocket*> new_socket(Program& program, std::shared_ptr<ShadowMemory> memory, int program_side);
-  AgentSocket* find(Program& program, std::uint32_t number);
-  SocketResult<void> open(Program& program, AgentAnswer& answer, std::vector<int>& fds);
-  SocketResult<void> bind(Program& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer);
+  SocketResult<AgentSocket*> new_socket(AgentProgram& program, std::shared_ptr<ShadowMemory> memory, int program_side);
+  AgentSocket* find(AgentProgram& program, std::uint32_t number);
+  SocketResult<void> open(AgentProgram& program, AgentAnswer& answer, std::vector<int>& fds);
+  SocketResult<void> bind(AgentProgram& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer);
   SocketResult<void> listen(AgentSocket& socket, std::uint32_t backlog, AgentAnswer& answer);
-  SocketResult<void> accept(Program& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds);
+  SocketResult<void> accept(AgentProgram& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds);
   SocketResult<void> connect(AgentSocket& socket, const AgentCall& call, AgentAnswer& answer);
   SocketResult<void> connect_here(AgentSocket& socket, AgentSocket& listener, bool wait_for_accept, AgentAnswer& answer);
   void close(AgentSocket& socket, bool abort);
@@ -103,7 +102,7 @@ class Agent final : public EngineEvents {
   std::uint64_t device_ = 0, inode_ = 0;
   std::mutex mutex_;  // the embedded host's, and over everything below
   std::unique_ptr<EmbeddedHost> host_;
-  std::map<std::uint32_t, std::unique_ptr<Program>> programs_;  // by serial number, which is never used again
+  std::map<std::uint32_t, std::unique_ptr<AgentProgram>> programs_;  // by serial number, which is never used again
   std::uint32_t next_serial_ = 1;
   std::map<std::uint32_t, Closing> closing_;
   Nanos next_look_at_closes_ = 0;

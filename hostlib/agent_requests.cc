@@ -1,0 +1,305 @@
+// What the agent does when a program asks for it.
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "hostlib/agent.h"
+#include "hostlib/host_list.h"
+#include "hostlib/own_address.h"
+#include "stp/system.h"
+
+namespace stp::host {
+namespace {
+
+constexpr int kRequestsAtOnce = 64;           // of one program
+constexpr std::uint16_t kFirstFreePort = 1024;   // those below are root's
+constexpr std::uint32_t kNoScb = 0xffffffff;
+
+std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
+
+}  // namespace
+
+void Agent::serve_requests(AgentProgram& program) {
+  for (int i = 0; i < kRequestsAtOnce; ++i) {
+    AgentCall call;
+    const int code = receive_call(program.fd(), call, MSG_DONTWAIT);
+    if (code == EAGAIN) return;
+    if (code != 0) {
+      if (code == EPROTO) log(fmt::format("program {} (user {}) sent what is no request: its connection is closed", program.pid(), program.user()));
+      return drop(program);
+    }
+    answer(program, call);
+  }
+  // More may wait, and the ear is told of changes only.
+  std::lock_guard ear(ear_mutex_);
+  heard_.insert(program.serial());
+}
+
+AgentSocket* Agent::find(AgentProgram& program, std::uint32_t number) {
+  const auto it = sockets_.find(number);
+  return it != sockets_.end() && it->second->program == program.serial() ? it->second.get() : nullptr;
+}
+
+void Agent::answer(AgentProgram& program, const AgentCall& call) {
+  AgentAnswer answer;
+  std::vector<int> fds;
+  std::vector<std::byte> tail;
+  SocketResult<void> done;
+  AgentSocket* const socket = find(program, call.socket);
+  const bool of_socket = call.what != AgentRequest::kOpen && call.what != AgentRequest::kView && call.what != AgentRequest::kLook &&
+                         call.what != AgentRequest::kStats;
+  if (of_socket && (socket == nullptr || (socket->closing && call.what != AgentRequest::kForget))) {
+    done = no(EBADF);
+  } else {
+    switch (call.what) {
+      case AgentRequest::kOpen: done = open(program, answer, fds); break;
+      case AgentRequest::kBind: done = bind(program, *socket, call.number, answer); break;
+      case AgentRequest::kListen: done = listen(*socket, call.number, answer); break;
+      case AgentRequest::kAccept: done = accept(program, *socket, answer, fds); break;
+      case AgentRequest::kConnect: done = connect(*socket, call, answer); break;
+      case AgentRequest::kClose:
+        close(*socket, (call.flags & AgentCall::kAbort) != 0);
+        finish(*socket);
+        break;
+      case AgentRequest::kForget:
+        socket->forgotten = true;
+        finish(*socket);
+        break;
+      case AgentRequest::kInfo:
+        put_text(answer.host, socket->peer_host);
+        answer.port = socket->port;
+        answer.peer_port = socket->peer_port;
+        if (socket->engine_id != 0 && !socket->local) {
+          const auto info = host_->engine().info(socket->engine_id);
+          answer.bytes = socket->end.readable() + (info ? info->unacknowledged_bytes : 0);
+        }
+        break;
+      case AgentRequest::kBuffers:
+        if (socket->engine_id == 0) break;
+        if ((call.flags & AgentCall::kSend) != 0)
+          host_->engine().set_send_buffer(socket->engine_id, call.number);
+        else
+          host_->engine().set_receive_window(socket->engine_id, call.number);
+        break;
+      case AgentRequest::kView: tail = encode_hosts(host_->view(), kMostTail); break;
+      case AgentRequest::kStats: {
+        AgentStats stats{.agent = counters_, .engine = host_->counters()};
+        stats.agent.programs = programs_.size();
+        stats.agent.sockets = sockets_.size();
+        const auto* bytes = reinterpret_cast<const std::byte*>(&stats);
+        tail.assign(bytes, bytes + sizeof stats);
+        break;
+      }
+      case AgentRequest::kLook: host_->look_at_leases_now(); break;
+      case AgentRequest::kHello: done = no(EPROTO); break;
+      default: done = no(EOPNOTSUPP, Reason::kNotYet); break;
+    }
+  }
+  if (!done) {
+    answer.error = done.error().code;
+    answer.reason = static_cast<std::uint32_t>(done.error().reason);
+    ++counters_.refused_requests;
+  }
+  answer.tail_bytes = static_cast<std::uint32_t>(tail.size());
+  // One request, one answer: a program that does not take its answers has no room for more, and loses its connection.
+  if (send_answer(program.fd(), answer, fds, tail, MSG_DONTWAIT) != 0) {
+    std::lock_guard ear(ear_mutex_);
+    hung_up_.insert(program.serial());
+    heard_.insert(program.serial());
+  }
+  // Once both sides have their memory nobody needs its descriptor. That of a socket that may yet connect to a program here stays.
+  if (call.what == AgentRequest::kAccept && !fds.empty())
+    if (const auto made = sockets_.find(answer.socket); made != sockets_.end()) made->second->end.memory()->close_fd();
+}
+
+SocketResult<AgentSocket*> Agent::new_socket(AgentProgram& program, std::shared_ptr<ShadowMemory> memory, int program_side) {
+  std::uint32_t& of_user = sockets_of_user_[program.user()];
+  if (of_user >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
+  auto socket = std::make_unique<AgentSocket>();
+  while (next_number_ == 0 || sockets_.contains(next_number_)) ++next_number_;
+  socket->number = next_number_++;
+  socket->user = program.user();
+  socket->end = ShadowEnd(std::move(memory), 1 - program_side);
+  ++of_user;
+  AgentSocket* const made = socket.get();
+  sockets_.emplace(made->number, std::move(socket));
+  return made;
+}
+
+SocketResult<void> Agent::open(AgentProgram& program, AgentAnswer& answer, std::vector<int>& fds) {
+  if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
+  auto memory = ShadowMemory::create(settings_.ring_bytes);
+  if (!memory) return no(memory.error());
+  auto made = new_socket(program, *memory, 0);
+  if (!made) return std::unexpected(made.error());
+  AgentSocket& socket = **made;
+  auto id = host_->engine().open(boottime_now());
+  if (!id) {
+    socket.forgotten = true;
+    destroy(socket);
+    return std::unexpected(id.error());
+  }
+  socket.engine_id = *id;
+  by_engine_id_[*id] = &socket;
+  program.take(socket);
+  ++counters_.sockets_opened;
+  const auto info = host_->engine().info(*id);
+  answer.socket = socket.number;
+  answer.index = socket.index;
+  answer.scb = info ? info->scb : kNoScb;
+  answer.side = 0;
+  fds.push_back((*memory)->fd());
+  return {};
+}
+
+SocketResult<void> Agent::bind(AgentProgram& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer) {
+  if (port > 0xffff) return no(EINVAL);
+  if (port != 0 && port < kFirstFreePort && program.user() != 0) return no(EACCES);
+  const auto bound = host_->engine().bind(socket.engine_id, static_cast<std::uint16_t>(port));
+  if (!bound) return std::unexpected(bound.error());
+  answer.port = socket.port = *bound;
+  return {};
+}
+
+SocketResult<void> Agent::listen(AgentSocket& socket, std::uint32_t backlog, AgentAnswer& answer) {
+  if (socket.connecting || socket.connected) return no(EINVAL);
+  if (auto listening = host_->engine().listen(socket.engine_id, backlog); !listening) return listening;
+  const auto info = host_->engine().info(socket.engine_id);
+  answer.port = socket.port = info ? info->local.port : socket.port;
+  socket.listening = true;
+  socket.backlog = std::clamp(backlog, 1u, 4096u);
+  listeners_[socket.port] = &socket;
+  socket.end.memory()->close_fd();
+  return {};
+}
+
+SocketResult<void> Agent::connect(AgentSocket& socket, const AgentCall& call, AgentAnswer& answer) {
+  if (call.number == 0 || call.number > 0xffff) return no(ECONNREFUSED, Reason::kNoListener);
+  if (socket.listening) return no(EOPNOTSUPP);
+  // Also after a reset: what lies in the shadow belongs to the old conversation.
+  if (socket.connected) return no(EISCONN);
+  if (socket.connecting || socket.local) return no(EALREADY);
+  Address peer{.host = get_text(call.host), .stg = {}, .port = static_cast<std::uint16_t>(call.number)};
+  const bool wait = (call.flags & AgentCall::kWaitForAccept) != 0;
+  ++counters_.connects;
+  if (is_own_name(peer.host, *host_)) {
+    if (const auto found = listeners_.find(peer.port); found != listeners_.end()) return connect_here(socket, *found->second, wait, answer);
+  }
+  const auto begun = host_->engine().connect(socket.engine_id, peer, wait, boottime_now());
+  if (!begun && begun.error().code != EINPROGRESS) return begun;
+  const auto info = host_->engine().info(socket.engine_id);
+  answer.port = socket.port = info ? info->local.port : 0;
+  socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt before
+  socket.over = false;
+  socket.connecting = true;
+  note(socket);
+  return {};
+}
+
+// Both programs are of this agent: the second gets the other end of the first one's shadow.
+SocketResult<void> Agent::connect_here(AgentSocket& socket, AgentSocket& listener, bool wait_for_accept, AgentAnswer& answer) {
+  if (listener.queue.size() >= listener.backlog) return no(ECONNREFUSED, Reason::kBacklogFull);
+  if (socket.end.memory()->fd() < 0) return no(EINVAL);
+  if (socket.port == 0) {
+    const auto bound = host_->engine().bind(socket.engine_id, 0);
+    if (!bound) return no(EADDRNOTAVAIL, bound.error().reason);
+    socket.port = *bound;
+  }
+  const auto owner = programs_.find(listener.program);
+  if (owner == programs_.end()) return no(ECONNREFUSED, Reason::kNoListener);
+  auto made = new_socket(*owner->second, socket.end.memory(), 1);
+  if (!made) return no(ECONNREFUSED, made.error().reason);
+  AgentSocket& other = **made;
+  socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt before
+  socket.over = false;
+  socket.local = other.local = true;
+  socket.connected = other.connected = true;
+  socket.twin = other.number;
+  other.twin = socket.number;
+  other.port = listener.port;
+  other.listener = listener.number;
+  other.tell_accepted = wait_for_accept;
+  other.peer_host = host_->own_name();
+  other.peer_port = socket.port;
+  socket.peer_host = host_->own_name();
+  socket.peer_port = listener.port;
+  other.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
+  if (!wait_for_accept) socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
+  listener.queue.push_back(other.number);
+  ++counters_.local_connects;
+  answer.port = socket.port;
+  answer.local = 1;
+  update_queued(listener);
+  return {};
+}
+
+SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds) {
+  if (!listener.listening) return no(EINVAL);
+  const auto hand_out = [&](AgentSocket& socket, int side) {
+    ++counters_.accepts;
+    answer.socket = socket.number;
+    answer.index = socket.index;
+    answer.side = static_cast<std::uint32_t>(side);
+    answer.local = socket.local ? 1 : 0;
+    answer.port = socket.port;
+    answer.peer_port = socket.peer_port;
+    put_text(answer.host, socket.peer_host);
+    fds.push_back(socket.end.memory()->fd());
+  };
+  const bool here_first = !listener.queue.empty() && !(listener.remote_next && listener.remote_waits);
+  if (here_first) {
+    AgentSocket& socket = *sockets_.at(listener.queue.front());
+    if (socket.end.memory()->fd() < 0) return no(EPROTO);
+    if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
+    program.take(socket);
+    listener.queue.pop_front();
+    listener.remote_next = true;
+    socket.listener = 0;
+    answer.scb = kNoScb;
+    hand_out(socket, 1);
+    if (socket.tell_accepted) {
+      if (const auto twin = sockets_.find(socket.twin); twin != sockets_.end()) {
+        twin->second->program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
+        tell(*twin->second);
+      }
+    }
+    update_queued(listener);
+    return {};
+  }
+  listener.remote_next = false;
+  // Looked at before the connection is taken out of the queue: afterwards it would be lost.
+  if (!program.has_room() || sockets_of_user_[program.user()] >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
+  auto memory = ShadowMemory::create(settings_.ring_bytes);
+  if (!memory) return no(memory.error());
+  const auto id = host_->engine().accept(listener.engine_id, boottime_now());
+  if (!id) {
+    update_queued(listener);
+    return std::unexpected(id.error());
+  }
+  auto made = new_socket(program, *memory, 0);
+  if (!made) {
+    host_->engine().close(*id, true, boottime_now());
+    update_queued(listener);
+    return std::unexpected(made.error());
+  }
+  AgentSocket& socket = **made;
+  program.take(socket);
+  const auto info = host_->engine().info(*id);
+  socket.engine_id = *id;
+  by_engine_id_[*id] = &socket;
+  socket.connected = true;
+  socket.port = listener.port;
+  socket.peer_host = info ? info->peer.host : "";
+  socket.peer_port = info ? info->peer.port : 0;
+  socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
+  answer.scb = info ? info->scb : kNoScb;
+  hand_out(socket, 0);
+  note(socket);
+  update_queued(listener);
+  return {};
+}
+
+}  // namespace stp::host

@@ -1,0 +1,25 @@
+// Moves bytes between a program's shadow and the engine, and tells the program how its conversation ended. Internal to the agent.
+#pragma once
+
+#include "hostlib/agent_socket.h"
+#include "stp/engine.h"
+
+namespace stp::host {
+
+inline constexpr std::size_t kMoveAtOnce = 256 * 1024;  // bytes each way, then it is the next socket's turn
+
+// What one direction came to.
+struct Moved {
+  std::size_t bytes = 0;
+  bool stopped = false;   // nothing more to move now, whatever the ring says
+  SocketError error;      // code 0: none
+};
+
+// What the program wrote, into the engine.
+Moved move_out(Engine& engine, AgentSocket& socket);
+// What arrived, and the end of it, into the program's shadow.
+Moved move_in(Engine& engine, AgentSocket& socket);
+// The program's socket is over, and why.
+void end_with(AgentSocket& socket, const SocketError& error);
+
+}  // namespace stp::host
