@@ -37,6 +37,12 @@ void Sockets::open_next_instance(Socket& s) {
     const Slot peer = s.instances.front();
     s.instances.erase(s.instances.begin());
     if (!peers_.reachable(peer)) continue;
+    // At home the answer is known, and must be today's: an OPEN that takes its way over the disk may meet a listener that came later,
+    // which an agent would have joined directly.
+    if (peer == core_.self.slot && !listeners_.contains(s.peer_port)) {
+      s.error = {ECONNREFUSED, Reason::kNoListener};
+      continue;
+    }
     s.phase = Socket::Phase::kOpening;
     begin_session(s, peer, {.counter = next_session_++, .initiator = true});
     s.open_due = true;

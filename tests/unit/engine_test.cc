@@ -119,6 +119,20 @@ TEST_F(EngineTest, RefusesWhereNobodyListensAndWhenTheQueueIsFull) {
   EXPECT_EQ(alpha().info(clients[2])->error.reason, Reason::kBacklogFull);
 }
 
+// An OPEN to oneself that travelled over the disk would meet the listener that comes right after it.
+TEST_F(EngineTest, RefusesAtOnceWhereNobodyListensAtHome) {
+  const SocketId s = alpha().open(net.now).value();
+  alpha().connect(s, {"alpha", "", 8}, false, net.now).error();
+  const SocketId l = alpha().open(net.now).value();
+  ASSERT_TRUE(alpha().bind(l, 8));
+  ASSERT_TRUE(alpha().listen(l, 2));
+  ASSERT_NE(alpha().info(s)->ready & Ready::kConnect, 0u);
+  EXPECT_EQ(alpha().take_error(s).code, ECONNREFUSED);
+  alpha().connect(s, {"alpha", "", 8}, false, net.now).error();
+  ASSERT_TRUE(net.run_until([&] { return (alpha().info(s)->ready & Ready::kConnect) != 0; }));
+  EXPECT_EQ(alpha().take_error(s).code, 0);
+}
+
 TEST_F(EngineTest, KnowsUnknownFromDeadHosts) {
   const SocketId s = alpha().open(net.now).value();
   EXPECT_EQ(alpha().connect(s, {"gamma", "", 9}, false, net.now).error().code, EHOSTUNREACH);
