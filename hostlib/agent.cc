@@ -20,6 +20,7 @@ namespace {
 
 constexpr Nanos kLongestSleep = 250 * kMillisecond;
 constexpr Nanos kLeaveLinger = 5 * kSecond;
+constexpr Nanos kLookPeriod = kSecond;
 constexpr std::size_t kWorkAtOnce = 64;  // sockets between two looks at everything else
 
 void close_fd(int& fd) {
@@ -76,6 +77,7 @@ bool Agent::leave() {
     std::unique_lock lock(mutex_);
     // Conversations of programs that closed them already go to their end; the others are reset.
     while (!programs_.empty()) drop(*programs_.begin()->second);
+    for (const auto& [number, given] : std::exchange(given_, {})) reset_held(*sockets_.at(number));
     host_->leave(lock, kLeaveLinger);
     const MemberState state = host_->view().self.state;
     good = state == MemberState::kLeft || state == MemberState::kStopped;
@@ -157,7 +159,7 @@ void Agent::run() {
       it->second->dirty = false;
       work(*it->second);
     }
-    give_up_stuck_closes(boottime_now());
+    look_after_sockets(boottime_now());
     host_->driving().step(boottime_now());
     bool idle = dirty_.empty();
     if (idle) {
@@ -180,7 +182,7 @@ void Agent::take_in_new_programs() {
     arriving.swap(arriving_);
   }
   for (auto& [fd, hello] : arriving) {
-    auto program = std::make_unique<AgentProgram>(next_serial_++, fd);
+    auto program = std::make_unique<AgentProgram>(next_serial_++, fd, random_.next());
     if (const int code = greet(*program, hello); code != 0) {
       AgentAnswer refusal;
       refusal.error = code;
@@ -195,29 +197,53 @@ void Agent::take_in_new_programs() {
 
 int Agent::greet(AgentProgram& program, const AgentCall& hello) {
   if (hello.version != kAgentProtocolVersion) return EPROTONOSUPPORT;
+  const bool heir = (hello.flags & AgentCall::kHeir) != 0;
+  const auto parent = programs_.find(hello.number);
+  if (heir && (parent == programs_.end() || parent->second->secret() != hello.token)) return ESRCH;
   AgentAnswer welcome;
+  welcome.socket = program.serial();
+  welcome.bytes = program.secret();
+  welcome.life = life_;
   put_text(welcome.host, host_->own_name());
   std::vector<std::byte> superblock(kMinBlockSize);
   encode_superblock(superblock, host_->superblock(), 0);
   welcome.tail_bytes = static_cast<std::uint32_t>(superblock.size());
-  if (const int code = program.welcome(welcome, superblock); code != 0) return code;
-  return program.watch(epoll_);
+  if (const int code = program.welcome(welcome, superblock, heir); code != 0) return code;
+  if (const int code = program.watch(epoll_); code != 0) return code;
+  if (heir) {
+    program.inherit(*parent->second, [this](std::uint32_t number) -> AgentSocket* {
+      const auto it = sockets_.find(number);
+      return it != sockets_.end() && !it->second->closing ? it->second.get() : nullptr;
+    });
+  }
+  return 0;
 }
 
-// The program is gone: nothing of it stays, and whoever talks with it gets a reset.
+// The program is gone: nothing of it stays but what others share, and whoever talks with it gets a reset.
 void Agent::drop(AgentProgram& program) {
   const std::vector<std::uint32_t> numbers = program.numbers();
   for (const std::uint32_t number : numbers) {
     const auto it = sockets_.find(number);
     if (number == 0 || it == sockets_.end()) continue;
     AgentSocket& socket = *it->second;
-    if (!socket.closing) close(socket, true);
-    socket.program = 0;
-    socket.forgotten = true;
-    finish(socket);
+    program.give_back(socket);
+    if (socket.holders.empty()) reset_held(socket);
+  }
+  for (auto it = given_.begin(); it != given_.end();) {
+    const auto [number, given] = *it++;
+    if (given.taker != program.serial()) continue;
+    given_.erase(number);
+    reset_held(*sockets_.at(number));
   }
   program.unwatch(epoll_);
   programs_.erase(program.serial());
+}
+
+// Nobody has it any more, and its last holder did not close it.
+void Agent::reset_held(AgentSocket& socket) {
+  if (!socket.closing) close(socket, true);
+  socket.forgotten = true;
+  finish(socket);
 }
 
 // -- What a socket has to do ---------------------------------------------------------------------------------------
@@ -248,7 +274,8 @@ void Agent::tell(AgentSocket& socket) {
 // Without asking whether it wants to hear: the marks of a local conversation are within reach of the other program.
 void Agent::tell_surely(AgentSocket& socket) {
   ShadowEnd::wake(socket.program_side());
-  if (const auto it = programs_.find(socket.program); it != programs_.end()) it->second->tell(socket.index);
+  for (const AgentSocket::Holder& held : socket.holders)
+    if (const auto it = programs_.find(held.program); it != programs_.end()) it->second->tell(held.index);
 }
 
 void Agent::take_news(AgentProgram& program) {
@@ -260,7 +287,8 @@ void Agent::take_news(AgentProgram& program) {
     // It took off the other's mark, and asks that the other be told.
     const auto twin = sockets_.find(socket.twin);
     if (twin == sockets_.end()) return;
-    if (const auto other = programs_.find(twin->second->program); other != programs_.end()) other->second->tell(twin->second->index);
+    for (const AgentSocket::Holder& held : twin->second->holders)
+      if (const auto other = programs_.find(held.program); other != programs_.end()) other->second->tell(held.index);
   });
 }
 
@@ -284,7 +312,6 @@ void Agent::work(AgentSocket& socket) {
       end_with(socket, error);
     } else {
       socket.connected = true;
-      socket.end.memory()->close_fd();
       socket.peer_host = info->peer.host;
       socket.peer_port = info->peer.port;
       socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
@@ -349,7 +376,14 @@ void Agent::finish(AgentSocket& socket) {
 }
 
 void Agent::destroy(AgentSocket& socket) {
-  if (const auto it = programs_.find(socket.program); it != programs_.end()) it->second->give_back(socket);
+  while (!socket.holders.empty()) {
+    const auto it = programs_.find(socket.holders.back().program);
+    if (it == programs_.end())
+      socket.holders.pop_back();
+    else
+      it->second->give_back(socket);
+  }
+  given_.erase(socket.number);
   by_engine_id_.erase(socket.engine_id);
   closing_.erase(socket.number);
   if (const auto user = sockets_of_user_.find(socket.user); user != sockets_of_user_.end() && --user->second == 0) sockets_of_user_.erase(user);
@@ -391,10 +425,24 @@ void Agent::close(AgentSocket& socket, bool abort) {
   note(socket);
 }
 
+void Agent::look_after_sockets(Nanos now) {
+  if (now < next_look_) return;
+  next_look_ = now + kLookPeriod;
+  give_up_stuck_closes(now);
+  give_up_untaken(now);
+}
+
+void Agent::give_up_untaken(Nanos now) {
+  for (auto it = given_.begin(); it != given_.end();) {
+    const auto [number, given] = *it++;
+    if (now - given.since < settings_.given_for) continue;
+    given_.erase(number);
+    reset_held(*sockets_.at(number));
+  }
+}
+
 // A closed socket whose peer takes nothing must not be kept for as long as that peer lives.
 void Agent::give_up_stuck_closes(Nanos now) {
-  if (now < next_look_at_closes_) return;
-  next_look_at_closes_ = now + kSecond;
   for (auto& [number, progress] : closing_) {
     const auto it = sockets_.find(number);
     if (it == sockets_.end() || it->second->engine_closed || it->second->engine_id == 0) continue;

@@ -26,6 +26,7 @@
 #include "hostlib/agent_socket.h"
 #include "hostlib/agent_stats.h"
 #include "hostlib/embedded_host.h"
+#include "stp/system.h"
 
 namespace stp::host {
 
@@ -33,6 +34,7 @@ struct AgentSettings {
   HostSettings host;
   std::uint32_t ring_bytes = 1u << 20;       // of each direction of a socket
   std::uint32_t most_sockets_of_a_user = 16384;
+  Nanos given_for = 60 * kSecond;            // a socket that was given away and is not taken is reset after so long
   std::function<void(std::string_view)> log;  // a sentence; any thread
 };
 
@@ -63,6 +65,14 @@ class Agent final : public EngineEvents {
     std::size_t left = 0;  // bytes in the shadow that the engine did not take yet
     Nanos since = 0;
   };
+  // A socket that nobody has: its program gave it away, and its taker has not come yet.
+  struct Given {
+    std::uint32_t giver = 0;       // serial numbers
+    std::uint32_t descriptor = 0;  // the giver's
+    std::uint32_t taker = 0;       // 0: any program of the giver's user
+    uid_t user = 0;
+    Nanos since = 0;
+  };
   explicit Agent(const AgentSettings& settings);
 
   void run();
@@ -78,7 +88,10 @@ class Agent final : public EngineEvents {
   void note(AgentSocket& socket);
   void tell(AgentSocket& socket);
   void tell_surely(AgentSocket& socket);
+  void look_after_sockets(Nanos now);
   void give_up_stuck_closes(Nanos now);
+  void give_up_untaken(Nanos now);
+  void reset_held(AgentSocket& socket);
   void update_queued(AgentSocket& listener);
   void finish(AgentSocket& socket);
   void destroy(AgentSocket& socket);
@@ -87,7 +100,7 @@ class Agent final : public EngineEvents {
     if (settings_.log) settings_.log(text);
   }
 
-  SocketResult<AgentSocket*> new_socket(AgentProgram& program, std::shared_ptr<ShadowMemory> memory, int program_side);
+  SocketResult<AgentSocket*> new_socket(uid_t user, std::shared_ptr<ShadowMemory> memory, int program_side);
   AgentSocket* find(AgentProgram& program, std::uint32_t number);
   SocketResult<void> open(AgentProgram& program, AgentAnswer& answer, std::vector<int>& fds);
   SocketResult<void> bind(AgentProgram& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer);
@@ -95,6 +108,9 @@ class Agent final : public EngineEvents {
   SocketResult<void> accept(AgentProgram& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds);
   SocketResult<void> connect(AgentSocket& socket, const AgentCall& call, AgentAnswer& answer);
   SocketResult<void> connect_here(AgentSocket& socket, AgentSocket& listener, bool wait_for_accept, AgentAnswer& answer);
+  SocketResult<void> give(AgentProgram& program, AgentSocket& socket, const AgentCall& call);
+  SocketResult<void> take(AgentProgram& program, const AgentCall& call, AgentAnswer& answer, std::vector<int>& fds);
+  static void describe(const AgentSocket& socket, AgentAnswer& answer);
   void close(AgentSocket& socket, bool abort);
 
   AgentSettings settings_;
@@ -104,8 +120,11 @@ class Agent final : public EngineEvents {
   std::unique_ptr<EmbeddedHost> host_;
   std::map<std::uint32_t, std::unique_ptr<AgentProgram>> programs_;  // by serial number, which is never used again
   std::uint32_t next_serial_ = 1;
+  SystemRandom random_;
+  const std::uint64_t life_ = random_.next();
   std::map<std::uint32_t, Closing> closing_;
-  Nanos next_look_at_closes_ = 0;
+  std::map<std::uint32_t, Given> given_;  // by the socket's number
+  Nanos next_look_ = 0;
   bool left_ = false;
   std::unordered_map<std::uint32_t, std::unique_ptr<AgentSocket>> sockets_;
   std::unordered_map<SocketId, AgentSocket*> by_engine_id_;

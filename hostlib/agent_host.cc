@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "hostlib/debug.h"
 #include "hostlib/deadline.h"
@@ -117,7 +118,51 @@ void AgentHost::leave(std::unique_lock<std::mutex>& lock, Nanos linger) {
   while (sockets_.any_closing() && boottime_now() < end) (void)waiting_.wait(lock, nullptr, 0, after(boottime_now(), kMillisecond));
 }
 
+// The child's connection is made before there is a child: whatever the parent closes from then on, the child still has.
+void AgentHost::before_fork() {
+  if (link_->dead() || !sockets_.share()) return;
+  AgentLink::Wanted wanted = wanted_;
+  wanted.parent = link_->serial();
+  wanted.parents_secret = link_->secret();
+  if (auto heir = AgentLink::connect(wanted))
+    heir_ = std::move(*heir);
+  else
+    debug("a child that is forked now gets no sockets: {}", heir.error().text);
+}
+
+void AgentHost::after_fork_in_parent() { heir_.reset(); }
+
 void AgentHost::abandon_after_fork() { link_->abandon(); }
+
+bool AgentHost::resume_after_fork() {
+  std::shared_ptr<AgentLink> link = std::move(heir_);
+  if (link == nullptr) {
+    auto fresh = AgentLink::connect(wanted_);
+    if (!fresh || (*fresh)->superblock().uuid != superblock_.uuid) return false;
+    link = std::move(*fresh);
+    // What sockets there may be are the parent's alone.
+    link_->die();
+    sockets_.lose(*link_, [](SocketId) {});
+  }
+  sockets_.move_to(link);
+  link_ = std::move(link);
+  waiting_.forget_waiters();
+  AgentCall call;
+  call.what = AgentRequest::kBegin;
+  call.number = static_cast<std::uint32_t>(::getpid());
+  (void)link_->ask(call);
+  // The eventfd is the parent's, and the thread behind the handle is not in this process.
+  if (stop_bell_ >= 0) (void)::close(stop_bell_);
+  stop_bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  new (&news_) std::thread();
+  start_news_thread();
+  return true;
+}
+
+SocketResult<ClientId> AgentHost::client_id() {
+  if (link_->dead()) return std::unexpected(SocketError{ECONNRESET, Reason::kAgentGone});
+  return ClientId{.host = link_->own_name(), .agent = link_->agents_life(), .program = link_->serial(), .pid = static_cast<std::uint32_t>(::getpid())};
+}
 
 MembershipBoard::View AgentHost::view() {
   AgentCall call;

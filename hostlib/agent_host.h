@@ -24,7 +24,13 @@ class AgentHost final : public Host {
 
   Result<void> wait_until_member(std::unique_lock<std::mutex>&, const std::function<void(std::string_view)>&) override { return {}; }
   void leave(std::unique_lock<std::mutex>& lock, Nanos linger) override;
+  void before_fork() override;
+  void after_fork_in_parent() override;
   void abandon_after_fork() override;
+  bool resume_after_fork() override;
+  SocketResult<ClientId> client_id() override;
+  SocketResult<void> give(SocketId socket, int descriptor, const ClientId& taker) override { return sockets_.give(socket, descriptor, taker); }
+  SocketResult<SocketId> take(const ClientId& giver, int descriptor) override { return sockets_.take(giver, descriptor); }
   SocketCalls& sockets() override { return sockets_; }
   Waiting& waiting() override { return waiting_; }
   void forget(SocketId socket) override { sockets_.forget(socket); }
@@ -46,6 +52,7 @@ class AgentHost final : public Host {
   std::mutex& mutex_;
   EngineEvents& events_;
   std::shared_ptr<AgentLink> link_;
+  std::shared_ptr<AgentLink> heir_;  // from before a fork until the child takes it up; the parent drops it
   const Superblock superblock_;
   std::string base_name_;
   AgentSockets sockets_;

@@ -50,6 +50,9 @@ Result<void> AgentLink::hello(const Wanted& wanted) {
   AgentCall call;
   call.what = AgentRequest::kHello;
   call.version = kAgentProtocolVersion;
+  if (wanted.parent != 0) call.flags = AgentCall::kHeir;
+  call.number = wanted.parent;
+  call.token = wanted.parents_secret;
   put_text(call.host, wanted.host);
   put_text(call.path, wanted.stg_path);
   struct stat facts = {};
@@ -67,6 +70,9 @@ Result<void> AgentLink::hello(const Wanted& wanted) {
   if (!superblock || reply->descriptors->size() != 3) return fail(EPROTO, fmt::format("what answers on \"{}\" is no agent of this version", wanted.agent_path));
   superblock_ = std::move(*superblock);
   own_name_ = get_text(reply->answer.host);
+  serial_ = reply->answer.socket;
+  secret_ = reply->answer.bytes;
+  agents_life_ = reply->answer.life;
   board_ = map_board(reply->descriptors->at(0));
   if (board_ == nullptr) return fail(EPROTO, fmt::format("what answers on \"{}\" is no agent of this version", wanted.agent_path));
   bell_ = reply->descriptors->take(1);

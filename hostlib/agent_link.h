@@ -19,6 +19,9 @@ class AgentLink {
     std::string agent_path;
     std::string stg_path;
     std::string host;
+    // On behalf of a child that is about to be forked: whose sockets it will have.
+    std::uint32_t parent = 0;
+    std::uint64_t parents_secret = 0;
   };
   // Connects and says hello. Fails in words: no agent there, it serves another storage or name, or it does not let this user in.
   static Result<std::shared_ptr<AgentLink>> connect(const Wanted& wanted);
@@ -40,6 +43,10 @@ class AgentLink {
   bool room_for_descriptors() const;
 
   const Superblock& superblock() const { return superblock_; }
+  // Of this program, as the agent knows it.
+  std::uint32_t serial() const { return serial_; }
+  std::uint64_t secret() const { return secret_; }
+  std::uint64_t agents_life() const { return agents_life_; }
   const std::string& own_name() const { return own_name_; }
   NewsBoard& board() { return *board_; }
   // A socket of this program has something for the agent, or for the program at its other end.
@@ -60,6 +67,9 @@ class AgentLink {
   NewsBoard* board_ = nullptr;
   Superblock superblock_;
   std::string own_name_;
+  std::uint32_t serial_ = 0;
+  std::uint64_t secret_ = 0;
+  std::uint64_t agents_life_ = 0;
   std::atomic<bool> dead_{false};
 };
 

@@ -39,10 +39,10 @@ AgentProgram::~AgentProgram() {
   if (board_ != nullptr) (void)::munmap(board_, kNewsBoardBytes);
 }
 
-int AgentProgram::welcome(const AgentAnswer& answer, ConstBytes superblock) {
+int AgentProgram::welcome(const AgentAnswer& answer, ConstBytes superblock, bool heir) {
   socklen_t length = sizeof who_;
   if (::getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &who_, &length) != 0) return errno;
-  pidfd_ = pidfd_of(fd_, who_.pid);
+  if (!heir) pidfd_ = pidfd_of(fd_, who_.pid);
   agents_bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   int bells[2] = {-1, -1};
   if (agents_bell_ < 0 || ::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, bells) != 0) return EMFILE;
@@ -73,23 +73,28 @@ int AgentProgram::watch(int epoll) const {
 
 // The program may have kept descriptors of the same files: closing ours would leave them watched.
 void AgentProgram::unwatch(int epoll) const {
-  for (const int fd : {fd_, agents_bell_, pidfd_}) (void)::epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr);
+  for (const int fd : {fd_, agents_bell_, pidfd_})
+    if (fd >= 0) (void)::epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr);
 }
 
-void AgentProgram::take(AgentSocket& socket) {
+std::uint32_t AgentProgram::take(AgentSocket& socket) {
   if (free_indexes_.empty()) {
     free_indexes_.push_back(static_cast<std::uint32_t>(numbers_.size()));
     numbers_.push_back(0);
   }
-  socket.index = free_indexes_.back();
+  const std::uint32_t index = free_indexes_.back();
   free_indexes_.pop_back();
-  numbers_[socket.index] = socket.number;
-  socket.program = serial_;
+  numbers_[index] = socket.number;
+  socket.holders.push_back({serial_, index});
+  return index;
 }
 
-void AgentProgram::give_back(const AgentSocket& socket) {
-  numbers_[socket.index] = 0;
-  free_indexes_.push_back(socket.index);
+void AgentProgram::give_back(AgentSocket& socket) {
+  const AgentSocket::Holder* const held = socket.holder(serial_);
+  if (held == nullptr) return;
+  numbers_[held->index] = 0;
+  free_indexes_.push_back(held->index);
+  socket.holders.erase(socket.holders.begin() + (held - socket.holders.data()));
 }
 
 void AgentProgram::tell(std::uint32_t index) {

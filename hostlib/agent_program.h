@@ -15,13 +15,14 @@ namespace stp::host {
 class AgentProgram {
  public:
   // `fd` is its connection, which this object owns from now on.
-  AgentProgram(std::uint32_t serial, int fd) : serial_(serial), fd_(fd) {}
+  AgentProgram(std::uint32_t serial, int fd, std::uint64_t secret) : serial_(serial), fd_(fd), secret_(secret) {}
   ~AgentProgram();
   AgentProgram(const AgentProgram&) = delete;
   AgentProgram& operator=(const AgentProgram&) = delete;
 
   // Makes what the two share, and sends it with the answer to the hello. 0 or an errno.
-  int welcome(const AgentAnswer& answer, ConstBytes superblock);
+  // An heir's life is not its maker's: of it nothing but the connection is watched.
+  int welcome(const AgentAnswer& answer, ConstBytes superblock, bool heir);
 
   // What an epoll of the agent is to hear of it: the connection, its bell, its end.
   enum class Watched : std::uint32_t { kConnection, kBell, kProcess };
@@ -32,11 +33,28 @@ class AgentProgram {
   int fd() const { return fd_; }
   uid_t user() const { return who_.uid; }
   pid_t pid() const { return who_.pid; }
+  void set_pid(pid_t pid) { who_.pid = pid; }  // of an heir, when it begins; to be shown, not to be trusted
+  // Known to the program and its children alone.
+  std::uint64_t secret() const { return secret_; }
 
   // Its sockets, by their index on the news board.
   bool has_room() const { return !free_indexes_.empty() || numbers_.size() < kMostSocketsOfAProgram; }
-  void take(AgentSocket& socket);  // where there is room
-  void give_back(const AgentSocket& socket);
+  std::uint32_t take(AgentSocket& socket);  // where there is room; its index
+  void give_back(AgentSocket& socket);
+  // For a program just made: the sockets of `parent` for which keep(number) gives a socket, under the same indexes.
+  template <class Keep>
+  void inherit(const AgentProgram& parent, Keep keep) {
+    numbers_.assign(parent.numbers_.size(), 0);
+    for (std::uint32_t index = 0; index < numbers_.size(); ++index) {
+      AgentSocket* const socket = parent.numbers_[index] != 0 ? keep(parent.numbers_[index]) : nullptr;
+      if (socket == nullptr) {
+        free_indexes_.push_back(index);
+        continue;
+      }
+      numbers_[index] = socket->number;
+      socket->holders.push_back({serial_, index});
+    }
+  }
   const std::vector<std::uint32_t>& numbers() const { return numbers_; }  // of the sockets, 0 = free
 
   // There is news of a socket.
@@ -52,6 +70,7 @@ class AgentProgram {
  private:
   const std::uint32_t serial_;  // never used again
   int fd_ = -1;
+  const std::uint64_t secret_;
   int pidfd_ = -1;
   int bell_ = -1;         // our end of a socket pair: what is sent here wakes it. Not an eventfd, whose flags the program would share
   int agents_bell_ = -1;  // written by it, and never read here: each write is an event for the epoll, and a read might block

@@ -20,7 +20,7 @@
 
 namespace stp::host {
 
-inline constexpr std::uint32_t kAgentProtocolVersion = 1;
+inline constexpr std::uint32_t kAgentProtocolVersion = 2;
 inline constexpr const char* kDefaultAgentPath = "/run/stp/agent.sock";
 
 enum class AgentRequest : std::uint32_t {
@@ -37,44 +37,55 @@ enum class AgentRequest : std::uint32_t {
   kView = 11,
   kLook = 12,    // have the leases read now
   kStats = 13,
+  kGive = 14,    // the socket leaves the program, for another one to take
+  kTake = 15,
+  kLetGo = 16,   // the program closes a socket that it shares: told whether others still have it; the last one closes it itself
+  kBegin = 17,   // an heir begins: its process number
 };
 
 // A request. Which fields mean something depends on `what`.
 struct AgentCall {
   AgentRequest what = AgentRequest::kHello;
   std::uint32_t version = 0;    // kHello
-  std::uint32_t socket = 0;
-  std::uint32_t number = 0;     // port, backlog, bytes
+  std::uint32_t socket = 0;     // kTake: the giver's descriptor number
+  std::uint32_t number = 0;     // port, backlog, bytes; kHello: the parent's serial number; kGive, kTake: the taker's, the giver's; kBegin: pid
   std::uint32_t flags = 0;
-  std::uint32_t spare = 0;
+  std::uint32_t descriptor = 0; // kGive: the giver's number of it
+  std::uint64_t token = 0;      // kHello: the parent's secret; kGive, kTake: of which life of the agent the serial number is
   std::uint64_t device = 0, inode = 0;  // kHello: of the storage as the program knows it; 0 when it does not
   std::array<char, 96> host{};  // kHello: wanted name; kConnect: the peer's
   std::array<char, 256> path{}; // kHello: of the storage
 
+  static constexpr std::uint32_t kHeir = 1;           // kHello: on behalf of a child that is about to be forked
   static constexpr std::uint32_t kWaitForAccept = 1;  // kConnect
   static constexpr std::uint32_t kAbort = 1;          // kClose
   static constexpr std::uint32_t kSend = 1;           // kBuffers: the send buffer, else the receive window
 };
-static_assert(sizeof(AgentCall) == 40 + 352);
+static_assert(sizeof(AgentCall) == 48 + 352);
 
-// An answer. Descriptors that come with it: kHello news board, a socket that wakes the program, an eventfd that wakes the agent; kOpen and
-// kAccept the shadow.
+// An answer. Descriptors that come with it: kHello news board, a socket that wakes the program, an eventfd that wakes the agent; kOpen,
+// kAccept and kTake the shadow.
 struct AgentAnswer {
   std::int32_t error = 0;       // errno, 0: well
   std::uint32_t reason = 0;     // stp::Reason
-  std::uint32_t socket = 0;
+  std::uint32_t socket = 0;     // kHello: the program's serial number
   std::uint32_t index = 0;      // of the socket on the news board
   std::uint32_t scb = 0;
   std::uint32_t side = 0;       // of the shadow
   std::uint32_t port = 0;       // own port
   std::uint32_t peer_port = 0;
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;      // kHello: the program's secret
+  std::uint64_t life = 0;       // kHello: the agent's, different each time it is started
   std::array<char, 96> host{};  // kHello: own instance name; kAccept: the peer's
   std::array<char, 256> words{};  // of an error, where there are any
   std::uint32_t tail_bytes = 0; // kHello: superblock block; kView: a list of hosts (encode_hosts); kStats: AgentStats
-  std::uint32_t local = 0;      // kAccept, kConnect: 1 when the other side is a program of the same agent
+  std::uint32_t local = 0;      // kAccept, kConnect, kTake: 1 when the other side is a program of the same agent; kLetGo: 1 when others share it
+  std::uint32_t kind = 0;       // kTake, kInfo: kPlain and so on
+  std::uint32_t backlog = 0;    // kTake, kInfo: of a listener
+
+  static constexpr std::uint32_t kPlain = 0, kListener = 1, kSession = 2;
 };
-static_assert(sizeof(AgentAnswer) == 40 + 352 + 8);
+static_assert(sizeof(AgentAnswer) == 48 + 352 + 16);
 inline constexpr std::size_t kMostTail = 64 * 1024;
 
 // Descriptors of one message; whoever takes one out owns it, the rest is closed.

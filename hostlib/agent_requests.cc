@@ -18,6 +18,19 @@ constexpr int kRequestsAtOnce = 64;           // of one program
 constexpr std::uint16_t kFirstFreePort = 1024;   // those below are root's
 constexpr std::uint32_t kNoScb = 0xffffffff;
 
+// Those that do not are answered for any program.
+bool concerns_a_socket(AgentRequest what) {
+  switch (what) {
+    case AgentRequest::kOpen:
+    case AgentRequest::kView:
+    case AgentRequest::kLook:
+    case AgentRequest::kStats:
+    case AgentRequest::kTake:
+    case AgentRequest::kBegin: return false;
+    default: return true;
+  }
+}
+
 std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
 
 }  // namespace
@@ -40,7 +53,7 @@ void Agent::serve_requests(AgentProgram& program) {
 
 AgentSocket* Agent::find(AgentProgram& program, std::uint32_t number) {
   const auto it = sockets_.find(number);
-  return it != sockets_.end() && it->second->program == program.serial() ? it->second.get() : nullptr;
+  return it != sockets_.end() && it->second->holder(program.serial()) != nullptr ? it->second.get() : nullptr;
 }
 
 void Agent::answer(AgentProgram& program, const AgentCall& call) {
@@ -49,8 +62,7 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
   std::vector<std::byte> tail;
   SocketResult<void> done;
   AgentSocket* const socket = find(program, call.socket);
-  const bool of_socket = call.what != AgentRequest::kOpen && call.what != AgentRequest::kView && call.what != AgentRequest::kLook &&
-                         call.what != AgentRequest::kStats;
+  const bool of_socket = concerns_a_socket(call.what);
   if (of_socket && (socket == nullptr || (socket->closing && call.what != AgentRequest::kForget))) {
     done = no(EBADF);
   } else {
@@ -68,10 +80,15 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
         socket->forgotten = true;
         finish(*socket);
         break;
+      case AgentRequest::kGive: done = give(program, *socket, call); break;
+      case AgentRequest::kTake: done = take(program, call, answer, fds); break;
+      case AgentRequest::kLetGo:
+        answer.local = socket->holders.size() > 1 ? 1 : 0;
+        if (answer.local != 0) program.give_back(*socket);
+        break;
+      case AgentRequest::kBegin: program.set_pid(static_cast<pid_t>(call.number)); break;
       case AgentRequest::kInfo:
-        put_text(answer.host, socket->peer_host);
-        answer.port = socket->port;
-        answer.peer_port = socket->peer_port;
+        describe(*socket, answer);
         if (socket->engine_id != 0 && !socket->local) {
           const auto info = host_->engine().info(socket->engine_id);
           answer.bytes = socket->end.readable() + (info ? info->unacknowledged_bytes : 0);
@@ -110,18 +127,15 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
     hung_up_.insert(program.serial());
     heard_.insert(program.serial());
   }
-  // Once both sides have their memory nobody needs its descriptor. That of a socket that may yet connect to a program here stays.
-  if (call.what == AgentRequest::kAccept && !fds.empty())
-    if (const auto made = sockets_.find(answer.socket); made != sockets_.end()) made->second->end.memory()->close_fd();
 }
 
-SocketResult<AgentSocket*> Agent::new_socket(AgentProgram& program, std::shared_ptr<ShadowMemory> memory, int program_side) {
-  std::uint32_t& of_user = sockets_of_user_[program.user()];
+SocketResult<AgentSocket*> Agent::new_socket(uid_t user, std::shared_ptr<ShadowMemory> memory, int program_side) {
+  std::uint32_t& of_user = sockets_of_user_[user];
   if (of_user >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
   auto socket = std::make_unique<AgentSocket>();
   while (next_number_ == 0 || sockets_.contains(next_number_)) ++next_number_;
   socket->number = next_number_++;
-  socket->user = program.user();
+  socket->user = user;
   socket->end = ShadowEnd(std::move(memory), 1 - program_side);
   ++of_user;
   AgentSocket* const made = socket.get();
@@ -133,7 +147,7 @@ SocketResult<void> Agent::open(AgentProgram& program, AgentAnswer& answer, std::
   if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
   auto memory = ShadowMemory::create(settings_.ring_bytes);
   if (!memory) return no(memory.error());
-  auto made = new_socket(program, *memory, 0);
+  auto made = new_socket(program.user(), *memory, 0);
   if (!made) return std::unexpected(made.error());
   AgentSocket& socket = **made;
   auto id = host_->engine().open(boottime_now());
@@ -144,11 +158,10 @@ SocketResult<void> Agent::open(AgentProgram& program, AgentAnswer& answer, std::
   }
   socket.engine_id = *id;
   by_engine_id_[*id] = &socket;
-  program.take(socket);
+  answer.index = program.take(socket);
   ++counters_.sockets_opened;
   const auto info = host_->engine().info(*id);
   answer.socket = socket.number;
-  answer.index = socket.index;
   answer.scb = info ? info->scb : kNoScb;
   answer.side = 0;
   fds.push_back((*memory)->fd());
@@ -172,7 +185,6 @@ SocketResult<void> Agent::listen(AgentSocket& socket, std::uint32_t backlog, Age
   socket.listening = true;
   socket.backlog = std::clamp(backlog, 1u, 4096u);
   listeners_[socket.port] = &socket;
-  socket.end.memory()->close_fd();
   return {};
 }
 
@@ -202,15 +214,12 @@ SocketResult<void> Agent::connect(AgentSocket& socket, const AgentCall& call, Ag
 // Both programs are of this agent: the second gets the other end of the first one's shadow.
 SocketResult<void> Agent::connect_here(AgentSocket& socket, AgentSocket& listener, bool wait_for_accept, AgentAnswer& answer) {
   if (listener.queue.size() >= listener.backlog) return no(ECONNREFUSED, Reason::kBacklogFull);
-  if (socket.end.memory()->fd() < 0) return no(EINVAL);
   if (socket.port == 0) {
     const auto bound = host_->engine().bind(socket.engine_id, 0);
     if (!bound) return no(EADDRNOTAVAIL, bound.error().reason);
     socket.port = *bound;
   }
-  const auto owner = programs_.find(listener.program);
-  if (owner == programs_.end()) return no(ECONNREFUSED, Reason::kNoListener);
-  auto made = new_socket(*owner->second, socket.end.memory(), 1);
+  auto made = new_socket(listener.user, socket.end.memory(), 1);
   if (!made) return no(ECONNREFUSED, made.error().reason);
   AgentSocket& other = **made;
   socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt before
@@ -241,20 +250,15 @@ SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, A
   const auto hand_out = [&](AgentSocket& socket, int side) {
     ++counters_.accepts;
     answer.socket = socket.number;
-    answer.index = socket.index;
     answer.side = static_cast<std::uint32_t>(side);
-    answer.local = socket.local ? 1 : 0;
-    answer.port = socket.port;
-    answer.peer_port = socket.peer_port;
-    put_text(answer.host, socket.peer_host);
+    describe(socket, answer);
     fds.push_back(socket.end.memory()->fd());
   };
   const bool here_first = !listener.queue.empty() && !(listener.remote_next && listener.remote_waits);
   if (here_first) {
     AgentSocket& socket = *sockets_.at(listener.queue.front());
-    if (socket.end.memory()->fd() < 0) return no(EPROTO);
     if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
-    program.take(socket);
+    answer.index = program.take(socket);
     listener.queue.pop_front();
     listener.remote_next = true;
     socket.listener = 0;
@@ -279,14 +283,14 @@ SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, A
     update_queued(listener);
     return std::unexpected(id.error());
   }
-  auto made = new_socket(program, *memory, 0);
+  auto made = new_socket(program.user(), *memory, 0);
   if (!made) {
     host_->engine().close(*id, true, boottime_now());
     update_queued(listener);
     return std::unexpected(made.error());
   }
   AgentSocket& socket = **made;
-  program.take(socket);
+  answer.index = program.take(socket);
   const auto info = host_->engine().info(*id);
   socket.engine_id = *id;
   by_engine_id_[*id] = &socket;
@@ -299,6 +303,53 @@ SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, A
   hand_out(socket, 0);
   note(socket);
   update_queued(listener);
+  return {};
+}
+
+void Agent::describe(const AgentSocket& socket, AgentAnswer& answer) {
+  put_text(answer.host, socket.peer_host);
+  answer.port = socket.port;
+  answer.peer_port = socket.peer_port;
+  answer.local = socket.local ? 1 : 0;
+  answer.backlog = socket.backlog;
+  answer.kind = socket.listening ? AgentAnswer::kListener : socket.connecting || socket.connected || socket.over ? AgentAnswer::kSession : AgentAnswer::kPlain;
+}
+
+// From here on the agent holds it: what arrives lies in the shadow, for the taker.
+SocketResult<void> Agent::give(AgentProgram& program, AgentSocket& socket, const AgentCall& call) {
+  if (call.token != life_ || (call.number != 0 && !programs_.contains(call.number))) return no(ESRCH, Reason::kNoTaker);
+  if (socket.holders.size() > 1) return no(EBUSY, Reason::kShared);
+  if (!socket.listening && !socket.connecting && !socket.connected) return no(ENOTCONN);
+  program.give_back(socket);
+  given_[socket.number] = {
+      .giver = program.serial(), .descriptor = call.descriptor, .taker = call.number, .user = program.user(), .since = boottime_now()};
+  return {};
+}
+
+SocketResult<void> Agent::take(AgentProgram& program, const AgentCall& call, AgentAnswer& answer, std::vector<int>& fds) {
+  if (call.token != life_) return no(ESRCH, Reason::kNotGiven);
+  const auto it = std::ranges::find_if(given_, [&](const auto& each) { return each.second.giver == call.number && each.second.descriptor == call.socket; });
+  if (it == given_.end()) return no(ENOENT, Reason::kNotGiven);
+  const Given& given = it->second;
+  if (given.taker != 0 ? given.taker != program.serial() : given.user != program.user()) return no(EACCES, Reason::kNotGiven);
+  if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
+  AgentSocket& socket = *sockets_.at(it->first);
+  if (socket.user != program.user()) {
+    std::uint32_t& of_taker = sockets_of_user_[program.user()];
+    if (of_taker >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
+    ++of_taker;
+    if (const auto before = sockets_of_user_.find(socket.user); before != sockets_of_user_.end() && --before->second == 0) sockets_of_user_.erase(before);
+    socket.user = program.user();
+  }
+  given_.erase(it);
+  answer.index = program.take(socket);
+  answer.socket = socket.number;
+  answer.side = static_cast<std::uint32_t>(1 - socket.end.side());
+  const auto info = socket.engine_id != 0 ? host_->engine().info(socket.engine_id) : no(EBADF);
+  answer.scb = info ? info->scb : kNoScb;
+  describe(socket, answer);
+  fds.push_back(socket.end.memory()->fd());
+  ++counters_.sockets_handed_over;
   return {};
 }
 

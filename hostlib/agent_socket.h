@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "hostlib/shadow.h"
 #include "stp/socket_calls.h"
@@ -14,8 +15,12 @@ namespace stp::host {
 
 struct AgentSocket {
   std::uint32_t number = 0;
-  std::uint32_t program = 0; // serial number of the program that has it; 0: it is gone, or has not accepted yet
-  std::uint32_t index = 0;   // on that program's news board
+  // The programs that have it: none when they are gone, have not accepted it yet, or gave it away; several after a fork.
+  struct Holder {
+    std::uint32_t program = 0;  // serial number
+    std::uint32_t index = 0;    // on that program's news board
+  };
+  std::vector<Holder> holders;
   uid_t user = 0;
   SocketId engine_id = 0;    // 0: none (the other side is a program here, and this side accepted)
   // The side of the shadow that is not the program's: the agent's own view of the conversation.
@@ -45,6 +50,11 @@ struct AgentSocket {
   bool forgotten = false;
   bool dirty = false;
 
+  const Holder* holder(std::uint32_t program) const {
+    for (const Holder& each : holders)
+      if (each.program == program) return &each;
+    return nullptr;
+  }
   ShadowSide& program_side() const { return end.theirs(); }
 };
 

@@ -25,12 +25,12 @@ void AgentSockets::forget(SocketId id) {
   const auto it = entries_.find(id);
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
-  if (entry.closed && !entry.link->dead()) (void)ask(entry, AgentRequest::kForget);
+  if (entry.closed && !entry.gone && !entry.link->dead()) (void)ask(entry, AgentRequest::kForget);
   if (entry.link.get() == indexed_ && entry.index < by_index_.size() && by_index_[entry.index] == id) by_index_[entry.index] = 0;
   entries_.erase(it);
 }
 
-SocketResult<AgentLink::Reply> AgentSockets::ask(Entry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
+SocketResult<AgentLink::Reply> AgentSockets::ask(const Entry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
   AgentCall call;
   call.what = what;
   call.socket = entry.number;
@@ -51,6 +51,35 @@ AgentSockets::Phase AgentSockets::phase(const Entry& entry) {
   if ((state & ShadowSide::kOver) != 0) return Phase::kOver;
   if (entry.kind != Entry::Kind::kSession) return Phase::kNone;
   return (state & ShadowSide::kConnected) != 0 ? Phase::kEstablished : Phase::kOpening;
+}
+
+// What a program of the family said for all of them is in the shadow.
+bool AgentSockets::sends_no_more(const Entry& entry) {
+  return entry.send_shut || (entry.family && (entry.end.mine().ended.load(std::memory_order_relaxed) & ShadowSide::kEnd) != 0);
+}
+
+bool AgentSockets::reads_no_more(const Entry& entry) {
+  return entry.read_shut || (entry.family && (entry.end.mine().deaf.load(std::memory_order_relaxed) & ShadowSide::kDrops) != 0);
+}
+
+// What became of a socket that another process of the family may have bound, connected or made listen.
+void AgentSockets::refresh(Entry& entry) const {
+  const auto reply = ask(entry, AgentRequest::kInfo);
+  if (!reply) return;
+  entry.port = static_cast<std::uint16_t>(reply->answer.port);
+  entry.local = reply->answer.local != 0;
+  entry.backlog = reply->answer.backlog;
+  if (reply->answer.kind == AgentAnswer::kListener) entry.kind = Entry::Kind::kListener;
+  if (reply->answer.kind == AgentAnswer::kSession) {
+    entry.kind = Entry::Kind::kSession;
+    entry.peer = {.host = get_text(reply->answer.host), .stg = entry.link->superblock().stg, .port = static_cast<std::uint16_t>(reply->answer.peer_port)};
+  }
+}
+
+std::shared_ptr<AgentSocketEntry> AgentSockets::find_fresh(SocketId id) const {
+  auto entry = find(id);
+  if (entry != nullptr && entry->family && entry->kind == Entry::Kind::kPlain && !entry->closed) refresh(*entry);
+  return entry;
 }
 
 SocketError AgentSockets::error_of(const Entry& entry) {
@@ -143,7 +172,7 @@ SocketResult<SocketId> AgentSockets::open(Nanos) {
 }
 
 SocketResult<std::uint16_t> AgentSockets::bind(SocketId id, std::uint16_t port) {
-  const auto entry = find(id);
+  const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->port != 0 || entry->kind != Entry::Kind::kPlain) return no(EINVAL);
   auto reply = ask(*entry, AgentRequest::kBind, port);
@@ -152,7 +181,7 @@ SocketResult<std::uint16_t> AgentSockets::bind(SocketId id, std::uint16_t port) 
 }
 
 SocketResult<void> AgentSockets::listen(SocketId id, std::uint32_t backlog) {
-  const auto entry = find(id);
+  const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->kind == Entry::Kind::kSession) return no(EINVAL);
   auto reply = ask(*entry, AgentRequest::kListen, backlog);
@@ -164,7 +193,7 @@ SocketResult<void> AgentSockets::listen(SocketId id, std::uint32_t backlog) {
 }
 
 SocketResult<SocketId> AgentSockets::accept(SocketId id, Nanos) {
-  const auto listener = find(id);
+  const auto listener = find_fresh(id);
   if (listener == nullptr || listener->closed) return no(EBADF);
   if (listener->kind != Entry::Kind::kListener) return no(EINVAL);
   if (listener->listen_error.code != 0) return std::unexpected(listener->listen_error);
@@ -183,7 +212,7 @@ SocketResult<SocketId> AgentSockets::accept(SocketId id, Nanos) {
 }
 
 SocketResult<void> AgentSockets::connect(SocketId id, const Address& peer, bool wait_for_accept, Nanos) {
-  const auto entry = find(id);
+  const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->kind == Entry::Kind::kListener) return no(EOPNOTSUPP);
   const Phase now = phase(*entry);
@@ -213,18 +242,19 @@ SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos
   const auto it = entries_.find(id);
   if (it == entries_.end() || it->second->closed) return no(EBADF);
   Entry& entry = *it->second;
+  if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
   switch (phase(entry)) {
     case Phase::kNone: return no(ENOTCONN);
     case Phase::kOpening: return no(EAGAIN);
     case Phase::kOver: {
       const SocketError error = error_of(entry);
-      if (entry.error_taken || entry.send_shut) return no(EPIPE, error.reason);
+      if (entry.error_taken || sends_no_more(entry)) return no(EPIPE, error.reason);
       entry.error_taken = true;
       return std::unexpected(error);
     }
     case Phase::kEstablished: break;
   }
-  if (entry.send_shut) return no(EPIPE);
+  if (sends_no_more(entry)) return no(EPIPE);
   if (data.empty()) return std::size_t{0};
   const std::uint32_t deaf = entry.end.deaf();
   if ((deaf & ShadowSide::kGone) != 0 || (entry.end.ended() & ShadowSide::kReset) != 0) {
@@ -232,6 +262,8 @@ SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos
     return send(id, data, 0);
   }
   if ((deaf & ShadowSide::kDrops) != 0 && entry.local) return data.size();
+  const FamilyGuard turn(entry.family.get());
+  if (!turn) return no(EAGAIN);
   const std::size_t n = entry.end.write(data);
   if (n > 0) {
     tell_other(entry);
@@ -248,6 +280,7 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
   const auto it = entries_.find(id);
   if (it == entries_.end() || it->second->closed) return no(EBADF);
   Entry& entry = *it->second;
+  if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
   const Phase before = phase(entry);  // before the look at the ring: what came ahead of the end is there then
   if (entry.kind != Entry::Kind::kSession || before == Phase::kNone) {
     if (before != Phase::kOver || entry.error_taken) return no(ENOTCONN);
@@ -256,7 +289,9 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
   }
   if (before == Phase::kOpening) return no(EAGAIN);
   if (into.empty()) return std::size_t{0};
-  if (entry.read_shut) return std::size_t{0};
+  if (reads_no_more(entry)) return std::size_t{0};
+  const FamilyGuard turn(entry.family.get());
+  if (!turn) return no(EAGAIN);
   const bool reset = entry.end.at_reset();
   const std::size_t n = entry.end.read(into, peek);
   if (n > 0) {
@@ -273,7 +308,7 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
 }
 
 SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos) {
-  const auto entry = find(id);
+  const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   const Phase now = phase(*entry);
   if (now != Phase::kEstablished && now != Phase::kOver) return no(ENOTCONN);
@@ -285,7 +320,7 @@ SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos)
   if (read && !entry->read_shut) {
     entry->read_shut = true;
     entry->end.stop_listening(ShadowSide::kDrops);
-    entry->end.take(entry->end.readable());
+    if (const FamilyGuard turn(entry->family.get()); turn) entry->end.take(entry->end.readable());
   }
   tell_other(*entry);
   return {};
@@ -295,8 +330,17 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
   const auto entry = find(id);
   if (entry == nullptr || entry->closed) return;
   entry->closed = true;
+  if (entry->family && !entry->link->dead()) {
+    // Others who have it go on with it: for this program it is over, and nothing is to be waited for.
+    const auto reply = ask(*entry, AgentRequest::kLetGo);
+    if (reply && reply->answer.local != 0) {
+      entry->gone = true;
+      return;
+    }
+    if (entry->kind == Entry::Kind::kPlain) refresh(*entry);
+  }
   if (entry->kind == Entry::Kind::kSession && !entry->link->dead()) {
-    const bool unread = entry->end.readable() > 0 && !entry->read_shut;
+    const bool unread = entry->end.readable() > 0 && !reads_no_more(*entry);
     // Of two programs of one agent this side ends the conversation itself; a remote one the agent ends, when all has gone.
     if (abort || (entry->local && unread)) entry->end.end(ShadowSide::kReset);
     entry->end.end(abort ? ShadowSide::kReset : ShadowSide::kEnd);
@@ -312,7 +356,7 @@ bool AgentSockets::closing(SocketId id) const {
 }
 
 SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
-  const auto entry = find(id);
+  const auto entry = find_fresh(id);
   if (entry == nullptr) return no(EBADF);
   SocketInfo out;
   const Phase now = phase(*entry);
@@ -335,7 +379,7 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
   out.local = {entry->link->own_name(), entry->link->superblock().stg, entry->port};
   if (entry->kind == Entry::Kind::kSession) out.peer = entry->peer;
   if (!entry->error_taken) out.error = error_of(*entry);
-  out.readable_bytes = entry->read_shut || entry->kind != Entry::Kind::kSession ? 0 : entry->end.readable();
+  out.readable_bytes = reads_no_more(*entry) || entry->kind != Entry::Kind::kSession ? 0 : entry->end.readable();
   return out;
 }
 
@@ -352,14 +396,14 @@ std::uint32_t AgentSockets::bits(const Entry& entry) const {
   std::uint32_t out = Ready::kConnect;
   const bool reset = (entry.end.ended() & ShadowSide::kReset) != 0 || entry.end.broken();
   const bool at_end = entry.end.at_end();
-  if (entry.end.readable() > 0 || at_end || reset || entry.read_shut) out |= Ready::kRead;
-  if (entry.send_shut || entry.end.deaf() != 0 || reset || entry.end.room() > 0) out |= Ready::kWrite;
-  if ((entry.send_shut && (at_end || entry.read_shut)) || reset) out |= Ready::kHangUp;
+  if (entry.end.readable() > 0 || at_end || reset || reads_no_more(entry)) out |= Ready::kRead;
+  if (sends_no_more(entry) || entry.end.deaf() != 0 || reset || entry.end.room() > 0) out |= Ready::kWrite;
+  if ((sends_no_more(entry) && (at_end || reads_no_more(entry))) || reset) out |= Ready::kHangUp;
   return out;
 }
 
 SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
-  const auto entry = find(id);
+  const auto entry = find_fresh(id);
   if (entry == nullptr) return no(EBADF);
   entry->end.want_news();
   std::uint32_t out = bits(*entry);
@@ -381,6 +425,77 @@ SocketError AgentSockets::take_error(SocketId id) {
   if (error.code == 0 && entry->closed && (state_of(entry->end) & ShadowSide::kLost) != 0) error = {ECONNRESET, Reason::kClosed};
   entry->error_taken = error.code != 0;
   return error;
+}
+
+// -- Several processes -----------------------------------------------------------------------------------------------
+
+SocketResult<void> AgentSockets::give(SocketId id, int descriptor, const ClientId& taker) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->closed) return no(EBADF);
+  AgentCall call;
+  call.what = AgentRequest::kGive;
+  call.socket = entry->number;
+  call.descriptor = static_cast<std::uint32_t>(descriptor);
+  call.number = taker.program;
+  call.token = taker.agent;
+  if (auto reply = entry->link->ask(call); !reply) return std::unexpected(reply.error());
+  entry->closed = entry->gone = true;
+  ShadowEnd::wake(entry->end.mine());  // threads of this program that wait for it
+  forget(id);
+  return {};
+}
+
+SocketResult<SocketId> AgentSockets::take(const ClientId& giver, int descriptor) {
+  if (!link_->room_for_descriptors()) return no(EMFILE);
+  AgentCall call;
+  call.what = AgentRequest::kTake;
+  call.socket = static_cast<std::uint32_t>(descriptor);
+  call.number = giver.program;
+  call.token = giver.agent;
+  auto reply = link_->ask(call);
+  if (!reply) return std::unexpected(reply.error());
+  const AgentAnswer answer = reply->answer;
+  auto adopted = adopt(std::move(*reply), link_);
+  if (!adopted) return std::unexpected(adopted.error());
+  Entry& entry = **adopted;
+  entry.backlog = answer.backlog;
+  if (answer.kind == AgentAnswer::kListener) entry.kind = Entry::Kind::kListener;
+  if (answer.kind == AgentAnswer::kSession) {
+    entry.kind = Entry::Kind::kSession;
+    entry.peer = {.host = get_text(answer.host), .stg = link_->superblock().stg, .port = static_cast<std::uint16_t>(answer.peer_port)};
+    entry.send_shut = (entry.end.mine().ended.load(std::memory_order_acquire) & ShadowSide::kEnd) != 0;
+    entry.read_shut = (entry.end.mine().deaf.load(std::memory_order_acquire) & ShadowSide::kDrops) != 0;
+  }
+  return entry.id;
+}
+
+bool AgentSockets::share() {
+  std::vector<Entry*> ours;
+  std::size_t alone = 0;
+  for (const auto& [id, entry] : entries_) {
+    if (entry->link != link_ || entry->closed) continue;
+    ours.push_back(entry.get());
+    alone += entry->family == nullptr ? 1 : 0;
+  }
+  auto locks = FamilyLock::make(alone);
+  if (locks.size() != alone) return false;
+  for (Entry* const entry : ours) {
+    if (entry->family != nullptr) continue;
+    entry->family = std::move(locks.back());
+    locks.pop_back();
+  }
+  return !ours.empty();
+}
+
+void AgentSockets::move_to(const std::shared_ptr<AgentLink>& heir) {
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    Entry& entry = *it->second;
+    entry.sleepers = 0;
+    if (entry.link == link_ && !entry.closed) entry.link = heir;
+    it = entry.closed ? entries_.erase(it) : std::next(it);
+  }
+  if (indexed_ == link_.get()) indexed_ = heir.get();
+  link_ = heir;
 }
 
 void AgentSockets::set_buffer(SocketId id, std::uint32_t bytes, bool send) {

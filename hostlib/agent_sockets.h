@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "hostlib/agent_link.h"
+#include "hostlib/client_id.h"
+#include "hostlib/family_lock.h"
 #include "hostlib/shadow.h"
 #include "stp/socket_calls.h"
 
@@ -20,6 +22,7 @@ struct AgentSocketEntry {
   std::uint32_t index = 0;   // on the news board
   std::uint32_t scb = 0;
   ShadowEnd end;
+  std::shared_ptr<FamilyLock> family;  // a child or parent may have the socket too
   Kind kind = Kind::kPlain;
   bool local = false;        // the other side is a program of the same agent
   bool send_shut = false;
@@ -57,6 +60,14 @@ class AgentSockets final : public SocketCalls {
   // Registers the listeners that a lost agent had with the new one, under their ports. All that may have news.
   std::vector<SocketId> listen_again(const std::shared_ptr<AgentLink>& link);
   bool any_closing() const;
+
+  // -- Several processes
+  SocketResult<void> give(SocketId socket, int descriptor, const ClientId& taker);
+  SocketResult<SocketId> take(const ClientId& giver, int descriptor);
+  // Before a fork: all sockets of the link are to be used in turn with the child. False: there are none.
+  bool share();
+  // In the child: they are asked for through its own link from now on.
+  void move_to(const std::shared_ptr<AgentLink>& heir);
   void forget(SocketId id);
   // The bits of Ready, without asking for news.
   std::uint32_t bits(const AgentSocketEntry& entry) const;
@@ -84,9 +95,13 @@ class AgentSockets final : public SocketCalls {
   using Entry = AgentSocketEntry;
   enum class Phase : std::uint8_t { kNone, kOpening, kEstablished, kOver };
   static Phase phase(const Entry& entry);
+  static bool sends_no_more(const Entry& entry);
+  static bool reads_no_more(const Entry& entry);
+  void refresh(Entry& entry) const;
+  std::shared_ptr<Entry> find_fresh(SocketId id) const;
   static SocketError error_of(const Entry& entry);
   SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link);
-  SocketResult<AgentLink::Reply> ask(Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
+  static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
   void tell_other(const Entry& entry) const;
   void set_buffer(SocketId socket, std::uint32_t bytes, bool send);
 

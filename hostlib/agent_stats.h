@@ -11,7 +11,7 @@ namespace stp::host {
 struct AgentCounters {
   std::uint64_t programs = 0, sockets = 0;  // now
   // Since the agent began.
-  std::uint64_t programs_served = 0, sockets_opened = 0, connects = 0, local_connects = 0, accepts = 0;
+  std::uint64_t programs_served = 0, sockets_opened = 0, connects = 0, local_connects = 0, accepts = 0, sockets_handed_over = 0;
   std::uint64_t bytes_sent = 0, bytes_received = 0;  // through the storage
   std::uint64_t refused_requests = 0;
 };

@@ -122,7 +122,8 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
       break;
     }
   }
-  if (--entry->sleepers == 0) mine.waiting.fetch_and(~ShadowSide::kSleeps, std::memory_order_seq_cst);
+  // With a family others may sleep there too: their mark stays.
+  if (--entry->sleepers == 0 && entry->family == nullptr) mine.waiting.fetch_and(~ShadowSide::kSleeps, std::memory_order_seq_cst);
   if (parks()) park(lock);
   return woken;
 }

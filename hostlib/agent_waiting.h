@@ -27,6 +27,8 @@ class AgentWaiting final : public Waiting {
   void ready(Socket& socket, std::uint32_t bits) override;
   void set_spin(Nanos spin) override { spin_.store(spin, std::memory_order_relaxed); }
   void park_all_others() override;
+  // In the child of a fork: the threads that waited are its parent's.
+  void forget_waiters() { waiters_.clear(); }
 
  private:
   class Standing;

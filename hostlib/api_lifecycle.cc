@@ -10,30 +10,12 @@
 #include "hostlib/call.h"
 #include "hostlib/deadline.h"
 #include "hostlib/fork_guard.h"
-#include "hostlib/last_error.h"
+#include "hostlib/install_socket.h"
 #include "hostlib/own_address.h"
 #include "hostlib/stp.h"
 
 namespace stp::host {
 namespace {
-
-constexpr int kTypeFlags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-
-// Gives the engine's socket `id` a number. The error is an errno.
-std::expected<int, int> install(Runtime& runtime, std::shared_ptr<Socket> socket, int flags) {
-  const auto fd = runtime.table().reserve((flags & SOCK_CLOEXEC) != 0);
-  if (!fd) return fd;
-  socket->nonblocking = (flags & SOCK_NONBLOCK) != 0;
-  if (auto lost = runtime.table().put(*fd, std::move(socket)); lost != nullptr) {  // closed behind our back
-    lost->closed = true;
-    Waiting& waiting = runtime.host()->waiting();
-    waiting.ready(*lost, ~Ready::kDrained);
-    runtime.host()->sockets().close(lost->id, false, boottime_now());
-    runtime.forget(*lost);
-  }
-  forget_errors(*fd);
-  return fd;
-}
 
 int make_socket(Call& call, int flags) {
   auto host = call.runtime().join(call.lock());
@@ -45,7 +27,7 @@ int make_socket(Call& call, int flags) {
   if (!id) return call.fail(id.error());
   auto socket = std::make_shared<Socket>();
   socket->id = *id;
-  const auto fd = install(call.runtime(), socket, flags);
+  const auto fd = install_socket(call.runtime(), socket, flags);
   if (!fd) {
     (*host)->sockets().close(*id, true, boottime_now());
     (*host)->forget(*id);
@@ -91,7 +73,7 @@ int accept_connection(Call& call, struct sockaddr* address, socklen_t* length, i
     const auto id = next_connection(call);
     if (id) {
       auto socket = heir_of(listener, *id);
-      const auto fd = install(call.runtime(), socket, flags);
+      const auto fd = install_socket(call.runtime(), socket, flags);
       if (!fd) {
         listener.unclaimed.push_back(*id);  // it keeps its place until a descriptor is free
         return call.fail(fd.error());
@@ -133,6 +115,7 @@ int close_socket(Call& call) {
   Runtime& runtime = call.runtime();
   const bool ours = runtime.table().still_ours(call.number());
   const std::shared_ptr<Socket> socket = runtime.table().remove(call.number());
+  if (socket->given) return 0;
   call.waiting().ready(*socket, ~Ready::kDrained);  // other threads that wait on it
   const Nanos now = boottime_now();
   const auto before = call.sockets().info(socket->id);
@@ -168,9 +151,9 @@ int STPsocket(int domain, int type, int protocol) {
   Call call("make a socket");
   if (!call.good()) return -1;
   if (domain != AF_STP) return call.fail(EAFNOSUPPORT);
-  if ((type & ~stp::host::kTypeFlags) != SOCK_STREAM) return call.fail(ESOCKTNOSUPPORT);
+  if ((type & ~stp::host::kSocketFlags) != SOCK_STREAM) return call.fail(ESOCKTNOSUPPORT);
   if (protocol != 0 && protocol != PF_STP) return call.fail(EPROTONOSUPPORT);
-  return stp::host::make_socket(call, type & stp::host::kTypeFlags);
+  return stp::host::make_socket(call, type & stp::host::kSocketFlags);
 }
 
 int STPbind(int s, const struct sockaddr* address, socklen_t length) {
@@ -201,7 +184,7 @@ int STPaccept(int s, struct sockaddr* address, socklen_t* length) { return STPac
 int STPaccept4(int s, struct sockaddr* address, socklen_t* length, int flags) {
   Call call("accept on", s, Call::Check::kDescriptor);
   if (!call.good()) return -1;
-  if ((flags & ~stp::host::kTypeFlags) != 0) return call.fail(EINVAL);
+  if ((flags & ~stp::host::kSocketFlags) != 0) return call.fail(EINVAL);
   if (address != nullptr && length == nullptr) return call.fail(EFAULT);
   return stp::host::accept_connection(call, address, length, flags);
 }
@@ -219,7 +202,7 @@ int STPshutdown(int s, int how) {
 }
 
 int STPclose(int s) {
-  Call call("close", s, Call::Check::kTable);
+  Call call("close", s, Call::Check::kClose);
   if (!call.good()) {
     // At the end of the program everything was closed already, and waited for.
     if (errno == ENETDOWN && !stp::host::forked()) return 0;

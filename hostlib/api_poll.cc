@@ -9,6 +9,7 @@
 
 #include "hostlib/call.h"
 #include "hostlib/deadline.h"
+#include "hostlib/fork_guard.h"
 #include "hostlib/readiness.h"
 #include "hostlib/stp.h"
 
@@ -21,7 +22,7 @@ constexpr short kWritable = POLLOUT | POLLWRNORM;
 // What wakes a thread out of poll(2). One a thread, made when first needed.
 class Bell {
  public:
-  Bell() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  Bell() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), generation_(fork_generation()) {}
   ~Bell() {
     if (fd_ >= 0) (void)::close(fd_);
   }
@@ -29,12 +30,19 @@ class Bell {
   Bell& operator=(const Bell&) = delete;
   int fd() const { return fd_; }
   void silence() {
+    if (generation_ != fork_generation()) renew();  // this one is the parent's
     std::uint64_t count = 0;
     (void)!::read(fd_, &count, sizeof count);
   }
 
  private:
+  void renew() {
+    if (fd_ >= 0) (void)::close(fd_);
+    fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    generation_ = fork_generation();
+  }
   int fd_;
+  unsigned generation_;
 };
 
 // The descriptors of one call, sorted into ours and the kernel's.
@@ -61,7 +69,7 @@ class PollSet {
     int count = 0;
     for (const Ours& ours : ours_) {
       pollfd& descriptor = all_[ours.at];
-      const short now = ours.socket->closed ? static_cast<short>(POLLNVAL) : readiness(sockets, *ours.socket);
+      const short now = ours.socket->closed || ours.socket->given ? static_cast<short>(POLLNVAL) : readiness(sockets, *ours.socket);
       descriptor.revents = static_cast<short>(now & (descriptor.events | POLLERR | POLLHUP | POLLNVAL));
       count += descriptor.revents != 0;
     }
@@ -99,8 +107,8 @@ class PollSet {
 int sleep_on(Call& call, PollSet& set, Nanos deadline) {
   if (!set.any_of_others()) return call.waiting().wait_any(call.lock(), set.watches(), deadline) == Woken::kInterrupted ? EINTR : 0;
   static thread_local Bell bell;
-  if (bell.fd() < 0) return EMFILE;
   bell.silence();
+  if (bell.fd() < 0) return EMFILE;
   const auto bystander = call.waiting().stand_by(set.watches(), bell.fd());
   call.lock().unlock();
   const Nanos now = boottime_now();

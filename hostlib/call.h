@@ -14,7 +14,8 @@ namespace stp::host {
 
 class Call {
  public:
-  enum class Check : bool { kTable, kDescriptor };  // kDescriptor: also that the number is still ours (a system call)
+  // kDescriptor: also that the number is still ours (a system call). kClose: one that was given away will do.
+  enum class Check : std::uint8_t { kTable, kDescriptor, kClose };
 
   // `action` reads well before the object: "send to" (the peer), "bind" (the local port).
   Call(std::string_view action, int s, Check check);

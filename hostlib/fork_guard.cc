@@ -13,10 +13,13 @@ constexpr std::size_t kPageBytes = 4096;
 
 std::atomic<std::atomic<unsigned>*> mark{nullptr};  // 1 in the process that joined, 0 in its children
 std::atomic<bool> child_told{false};
-void (*tell_child)() = nullptr;
+ForkHandlers told{};
+std::atomic<unsigned> generation{0};
 
 void note_child() {
-  if (!child_told.exchange(true) && tell_child != nullptr) tell_child();
+  if (child_told.exchange(true)) return;
+  generation.fetch_add(1);
+  if (told.in_child != nullptr) told.in_child();
 }
 
 void after_fork_in_child() {
@@ -28,15 +31,15 @@ void after_fork_in_child() {
 
 }  // namespace
 
-void arm_fork_guard(void (*in_child)()) {
+void arm_fork_guard(const ForkHandlers& handlers) {
   if (mark.load(std::memory_order_acquire) != nullptr) return;
   void* memory = ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return;
   (void)::madvise(memory, kPageBytes, MADV_WIPEONFORK);  // refused before Linux 4.14: the handler below does it then
   auto* page = new (memory) std::atomic<unsigned>(1);
-  tell_child = in_child;
+  told = handlers;
   mark.store(page, std::memory_order_release);
-  (void)::pthread_atfork(nullptr, nullptr, after_fork_in_child);
+  (void)::pthread_atfork([] { told.before(); }, [] { told.in_parent(); }, after_fork_in_child);
 }
 
 bool forked() {
@@ -45,5 +48,12 @@ bool forked() {
   note_child();
   return true;
 }
+
+void rearm_fork_guard() {
+  child_told.store(false);
+  mark.load(std::memory_order_acquire)->store(1, std::memory_order_release);
+}
+
+unsigned fork_generation() { return generation.load(); }
 
 }  // namespace stp::host

@@ -2,11 +2,13 @@
 // (agent_host.h). The calls of the C API see only this. Under the runtime's lock.
 #pragma once
 
+#include <cerrno>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <string_view>
 
+#include "hostlib/client_id.h"
 #include "hostlib/waiting.h"
 #include "stp/engine.h"
 #include "stp/membership_board.h"
@@ -23,13 +25,23 @@ class Host {
   // sockets were closed already. Afterwards nothing of this object may be used; it is never destroyed then,
   // because threads of the program may still be inside it, parked.
   virtual void leave(std::unique_lock<std::mutex>& lock, Nanos linger) = 0;
-  // In the child of a fork, where nothing of this may be used: gives up what the child shares with its parent. Async-signal-safe.
+  // Before a fork, and after it in the parent: with the lock.
+  virtual void before_fork() {}
+  virtual void after_fork_in_parent() {}
+  // In the child of a fork: gives up what the child shares with its parent. Async-signal-safe. Nothing of this may be used then, unless the
+  // first call of the child that needs it could take it up again.
   virtual void abandon_after_fork() = 0;
+  virtual bool resume_after_fork() { return false; }
 
   virtual SocketCalls& sockets() = 0;
   virtual Waiting& waiting() = 0;
   // Nobody asks after a closed socket any more.
   virtual void forget(SocketId) {}
+
+  // Sockets from one program of this host to another. Only an agent can do that.
+  virtual SocketResult<ClientId> client_id() { return std::unexpected(SocketError{ENOTSUP, Reason::kNeedsAgent}); }
+  virtual SocketResult<void> give(SocketId, int /*descriptor*/, const ClientId& /*taker*/) { return std::unexpected(SocketError{ENOTSUP, Reason::kNeedsAgent}); }
+  virtual SocketResult<SocketId> take(const ClientId& /*giver*/, int /*descriptor*/) { return std::unexpected(SocketError{ENOTSUP, Reason::kNeedsAgent}); }
 
   // Who is there, as known now.
   virtual MembershipBoard::View view() = 0;

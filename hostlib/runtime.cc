@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <utility>
 
 #include "hostlib/agent_host.h"
 #include "hostlib/debug.h"
@@ -77,7 +78,7 @@ Result<Host*> Runtime::start(std::unique_lock<std::mutex>& lock) {
   if (!started) return std::unexpected(started.error());
   starting_ = std::move(*started);
   shared_with_child_ = starting_.get();
-  arm_fork_guard(&Runtime::in_child);
+  arm_fork_guard({.before = &Runtime::before_fork, .in_parent = &Runtime::after_fork_in_parent, .in_child = &Runtime::in_child});
   if (auto member = starting_->wait_until_member(lock, settings.progress); !member) {
     std::unique_ptr<Host> failed = std::move(starting_);
     shared_with_child_ = nullptr;
@@ -116,9 +117,50 @@ void Runtime::at_exit() {
   if (!forked()) get().end();
 }
 
+// The lock is held across the fork, so that the child finds everything whole.
+void Runtime::before_fork() {
+  Runtime& runtime = get();
+  if (forked() && !runtime.resume_in_child()) return;  // a child that forks again takes up first what its own child is to have
+  // fork() may have been called from a signal handler, on top of a call that holds the lock: the child can not go on then.
+  for (int tries = 0; !runtime.mutex_.try_lock(); ++tries) {
+    if (tries == kLockTries) return;
+    ::usleep(1000);
+  }
+  runtime.locked_for_fork_ = true;
+  if (runtime.joined_ != nullptr && !runtime.ended_) runtime.joined_->before_fork();
+}
+
+void Runtime::after_fork_in_parent() {
+  Runtime& runtime = get();
+  if (!runtime.locked_for_fork_) return;
+  runtime.locked_for_fork_ = false;
+  if (runtime.joined_ != nullptr) runtime.joined_->after_fork_in_parent();
+  runtime.mutex_.unlock();
+}
+
 void Runtime::in_child() {
   Runtime& runtime = get();
   if (runtime.shared_with_child_ != nullptr) runtime.shared_with_child_->abandon_after_fork();
+  runtime.may_resume_ = runtime.locked_for_fork_ && !runtime.joining_ ? ::getpid() : 0;
+  if (std::exchange(runtime.locked_for_fork_, false)) runtime.mutex_.unlock();
+}
+
+bool Runtime::resume_in_child() {
+  if (may_resume_ != ::getpid()) return false;
+  std::lock_guard lock(mutex_);
+  if (!forked()) return true;  // another thread was first
+  if (joined_ == nullptr || ended_ || !joined_->resume_after_fork()) {
+    may_resume_ = 0;
+    return false;
+  }
+  for (const auto& socket : table_.all()) {
+    socket->watches = nullptr;  // threads of the parent
+    // The parent's loops watch these: the child asks for its own.
+    for (const PollDescriptor& descriptor : socket->poll_descriptors) (void)::close(descriptor.fd);
+    socket->poll_descriptors.clear();
+  }
+  rearm_fork_guard();
+  return true;
 }
 
 }  // namespace stp::host

@@ -28,6 +28,8 @@ class Runtime final : public EngineEvents {
 
   ProgramOptions& options() { return options_; }
   DescriptorTable& table() { return table_; }
+  // In the child of a fork, at its first call: takes up what it shares with its parent. False where that can not be.
+  bool resume_in_child();
   bool ended() const { return ended_; }  // the process ends: calls fail with ENETDOWN
 
   // After a socket was closed in the engine, and nobody waits for it to drain.
@@ -43,11 +45,15 @@ class Runtime final : public EngineEvents {
   Result<Host*> start(std::unique_lock<std::mutex>& lock);
   void end();
   static void at_exit();
+  static void before_fork();
+  static void after_fork_in_parent();
   static void in_child();
 
   std::mutex mutex_;
   std::condition_variable join_ended_;
   bool joining_ = false;
+  bool locked_for_fork_ = false;
+  pid_t may_resume_ = 0;  // the child that finds everything whole
   bool ended_ = false;
   std::unique_ptr<Host> starting_;  // owned here from the start, joined or not
   Host* joined_ = nullptr;

@@ -27,6 +27,7 @@ struct Socket {
   SocketId id = 0;
   int fd = -1;
   bool closed = false;       // STPclose was called; threads that still wait on it get EBADF
+  bool given = false;        // to another process: only its number is left
   bool lost = false;         // it ended and not everything accepted had been acknowledged
   bool nonblocking = false;
   bool listening = false;

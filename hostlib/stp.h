@@ -13,12 +13,14 @@
  *
  * Where an agent serves that storage and host name, the first call that needs it connects to the agent, and the program needs no
  * access to the storage. When the agent ends, all sockets end with ECONNRESET (STP_EAGENT); the library finds the next one by
- * itself, and listening sockets go on with it.
+ * itself, and listening sockets go on with it. After fork, parent and child share the sockets that were open, as they would the
+ * kernel's: each reads and writes where the other left off, and a conversation ends when both have closed it. A child that ends by
+ * _exit without having closed what it alone still has resets it. Descriptors of STPgetpollfd are not shared: the child asks for its own.
  *
  * Else the engine runs in this program: the first call that needs it joins the storage system; that takes milliseconds where the host was a member before
  * on this kernel, T_join of the storage's timing profile where not. Several programs of one host side by side are
  * NAME, NAME~2, NAME~3, ...; a connect to NAME finds the port among them. After fork, STP calls fail in
- * the child with ENOTSUP (STP_EFORKED).
+ * the child of such a program with ENOTSUP (STP_EFORKED).
  *
  * Source: the seed document "Communication mechanism and method for easily transferring information between
  * processes"; the socket calls of POSIX.1-2017 where it is silent.
@@ -84,7 +86,12 @@ enum {
   STP_ENOMEMORY = 24,
   STP_EOTHERSTG = 25,
   STP_ENOTYET = 26,
-  STP_EAGENT = 27
+  STP_EAGENT = 27,
+  STP_ENEEDSAGENT = 28,
+  STP_EGIVENAWAY = 29,
+  STP_ESHARED = 30,
+  STP_ENOTAKER = 31,
+  STP_ENOTGIVEN = 32
 };
 
 /* STP-specific options: STPgetopt(), STPsetopt(). All values are int. POLL_MAX_US, INLINE_MAX and SPIN_US are of the whole
@@ -145,6 +152,27 @@ int STPselect(int count, fd_set *readable, fd_set *writable, fd_set *exceptional
  * true of the socket. Do not read it. It is the socket's: repeated calls with the same events give the same one, and STPclose closes it.
  * EINVAL, EMFILE, ENFILE. */
 int STPgetpollfd(int s, short events);
+
+/* Handing a connected or listening socket to another process of the host; both are served by one agent (ENOTSUP, STP_ENEEDSAGENT where
+ * there is none). The taker tells its client id to the giver, the giver its own and the socket's number to the taker, by
+ * whatever means they have.
+ *
+ * STPgivesocket: the socket leaves this process at once, what was not sent or read yet goes along; its number is good for STPclose
+ * only (EBADF, STP_EGIVENAWAY), which does not touch the conversation, and is not used anew before. With stp_program 0 in `taker` any process
+ * of this process's user may take it. Until it is taken the agent holds it; after a minute, or when the taker ends, it is reset. ESRCH: no such
+ * taker; EBUSY (STP_ESHARED): a child or parent has it too; ENOTCONN.
+ * STPtakesocket: the new number. ENOENT (STP_ENOTGIVEN): not given, or taken, or given up; EACCES: given to another one; ESRCH: `giver` is of
+ * an agent that has ended. Options are as in a new socket. */
+struct stp_clientid {
+  char stp_system[64];  /* the host's instance name */
+  uint64_t stp_agent;   /* which life of its agent */
+  uint32_t stp_program; /* the agent's number of the process */
+  uint32_t stp_pid;     /* for people */
+  char stp_spare[48];   /* 0 */
+};
+int STPgetclientid(struct stp_clientid *id);
+int STPgivesocket(int s, const struct stp_clientid *taker);
+int STPtakesocket(const struct stp_clientid *giver, int givers_socket);
 
 int STPgetopt(int s, int option, void *value, socklen_t *length);
 int STPsetopt(int s, int option, void *value, socklen_t length);

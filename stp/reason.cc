@@ -32,6 +32,11 @@ std::string_view describe(Reason reason) {
     case Reason::kOtherStg: return "the address names another storage group than the one this program uses";
     case Reason::kNotYet: return "not supported by this version";
     case Reason::kAgentGone: return "the agent of this host ended or does not answer";
+    case Reason::kNeedsAgent: return "sockets change hands only among programs that an agent serves; start stpd, or set STP_AGENT";
+    case Reason::kGivenAway: return "the socket was given to another process; all that is left to do with its number is to close it";
+    case Reason::kShared: return "another process shares the socket since a fork; it can be given away when that one has closed it";
+    case Reason::kNoTaker: return "no program of that client id is served by this agent";
+    case Reason::kNotGiven: return "no socket under that number waits to be taken by this program";
   }
   return "an error that this version does not know";
 }

@@ -36,6 +36,11 @@ enum class Reason : std::uint32_t {
   kOtherStg = 25,         // an address of another storage group
   kNotYet = 26,           // an option or call that this version does not have
   kAgentGone = 27,        // the agent of this host ended, or does not answer
+  kNeedsAgent = 28,       // a call that only a program with an agent can make
+  kGivenAway = 29,        // the socket was given to another process
+  kShared = 30,           // a child or parent has the socket too
+  kNoTaker = 31,          // the process that is to take a socket is not there
+  kNotGiven = 32,         // no such socket was given to this process
 };
 
 // A sentence without a final stop; never empty.

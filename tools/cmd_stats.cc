@@ -58,6 +58,7 @@ std::vector<MetricFamily> families(const Answer& answer) {
   count("stp_agent_connects_total", "Connects that programs began", a.connects);
   count("stp_agent_local_connects_total", "Connects between two programs of the agent", a.local_connects);
   count("stp_agent_accepts_total", "Connections that programs accepted", a.accepts);
+  count("stp_agent_sockets_handed_over_total", "Sockets that one program gave and another took", a.sockets_handed_over);
   count("stp_agent_sent_bytes_total", "Bytes that programs sent to other hosts", a.bytes_sent);
   count("stp_agent_received_bytes_total", "Bytes that programs got from other hosts", a.bytes_received);
   count("stp_agent_refused_requests_total", "Requests that were answered with an error", a.refused_requests);

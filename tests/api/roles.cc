@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <map>
+#include <sstream>
 #include <thread>
 
 #include "tests/api/fixture.h"
@@ -49,6 +50,60 @@ int connect_send_hold(const Arguments& arguments) {
   return 0;
 }
 
+// Sends back what comes until the end.
+void echo_to_end(int s) {
+  std::vector<std::byte> part(64 * 1024);
+  ssize_t got = 0;
+  while ((got = STPrecv(s, part.data(), part.size(), 0)) > 0)
+    if (STPsend(s, part.data(), static_cast<std::size_t>(got), MSG_NOSIGNAL) < 0) break;
+}
+
+// Says its client id in hexadecimal, and does as it is told: "take GIVER NUMBER", "read FROM TO" (of a pattern of TO bytes), "echoes SIZE",
+// "echo" (to the end), "accept" (and echo to the end).
+int taker(const Arguments&) {
+  stp_clientid id = {};
+  if (STPgetclientid(&id) != 0) return say_error(-1);
+  for (std::size_t i = 0; i < sizeof id; ++i) std::printf("%02x", reinterpret_cast<unsigned char*>(&id)[i]);
+  std::printf("\n");
+  std::fflush(stdout);
+  Owned s;
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string verb, hex;
+    std::size_t a = 0, b = 0;
+    words >> verb;
+    if (verb == "take") {
+      words >> hex >> a;
+      stp_clientid giver = {};
+      for (std::size_t i = 0; i < sizeof giver; ++i)
+        reinterpret_cast<unsigned char*>(&giver)[i] = static_cast<unsigned char>(std::stoul(hex.substr(2 * i, 2), nullptr, 16));
+      const int taken = STPtakesocket(&giver, static_cast<int>(a));
+      if (taken < 0) {
+        (void)say_error(-1);
+        continue;
+      }
+      s = Owned(taken);
+      std::cout << "taken" << std::endl;
+    } else if (verb == "read") {
+      words >> a >> b;
+      const auto all = pattern(b);
+      std::cout << (receive_exactly(s, b - a) == std::vector<std::byte>(all.begin() + static_cast<std::ptrdiff_t>(a), all.end()) ? "good" : "bad") << std::endl;
+    } else if (verb == "echoes") {
+      words >> a;
+      const auto data = pattern(a);
+      std::cout << (send_all(s, data) && receive_exactly(s, a) == data ? "good" : "bad") << std::endl;
+    } else if (verb == "echo") {
+      echo_to_end(s);
+      std::cout << "end" << std::endl;
+    } else if (verb == "accept") {
+      const Owned connection(STPaccept(s, nullptr, nullptr));
+      echo_to_end(connection);
+      std::cout << "end" << std::endl;
+    }
+  }
+  return 0;
+}
+
 // Sends back what comes, connection after connection, until told a line.
 int echo(const Arguments&) {
   Owned listener = announce();
@@ -57,10 +112,7 @@ int echo(const Arguments&) {
     for (;;) {
       const Owned connection(STPaccept(s, nullptr, nullptr));
       if (connection < 0) return;
-      std::vector<std::byte> part(64 * 1024);
-      ssize_t got = 0;
-      while ((got = STPrecv(connection, part.data(), part.size(), 0)) > 0)
-        if (STPsend(connection, part.data(), static_cast<std::size_t>(got), MSG_NOSIGNAL) < 0) break;
+      echo_to_end(connection);
     }
   });
   std::string line;
@@ -161,6 +213,7 @@ const std::map<std::string, int (*)(const Arguments&)>& roles() {
       {"connect-send-hold", connect_send_hold},
       {"no-descriptors", no_descriptors},
       {"only-socket", only_socket},
+      {"taker", taker},
       {"send-and-exit", send_and_exit},
       {"send-nonblocking-close-and-exit", send_and_shutdown_then_exit},
   };

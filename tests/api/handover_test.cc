@@ -1,0 +1,464 @@
+// Sockets that change hands: given to another process, and shared with the child of a fork. What an embedded program answers is tested
+// too; the rest needs an agent for this host (STP_TEST_AGENT).
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <sstream>
+#include <thread>
+
+#include "tests/api/fixture.h"
+#include "tests/api/peer_process.h"
+
+namespace stp::test {
+namespace {
+
+std::string to_hex(const stp_clientid& id) {
+  static const char digits[] = "0123456789abcdef";
+  std::string text;
+  for (const auto* at = reinterpret_cast<const unsigned char*>(&id); at != reinterpret_cast<const unsigned char*>(&id + 1); ++at) {
+    text += digits[*at >> 4];
+    text += digits[*at & 15];
+  }
+  return text;
+}
+
+stp_clientid from_hex(const std::string& text) {
+  stp_clientid id = {};
+  for (std::size_t i = 0; i < sizeof id && 2 * i + 1 < text.size(); ++i)
+    reinterpret_cast<unsigned char*>(&id)[i] = static_cast<unsigned char>(std::stoul(text.substr(2 * i, 2), nullptr, 16));
+  return id;
+}
+
+stp_clientid my_id() {
+  stp_clientid id = {};
+  EXPECT_EQ(STPgetclientid(&id), 0) << STPstrerror(-1);
+  return id;
+}
+
+// Another program of this host that takes what it is given: see the role "taker".
+struct Taker {
+  PeerProcess process{kMyHost, "taker"};
+  stp_clientid id = from_hex(process.read_line());
+  std::string take(int givers_number) {
+    process.tell("take " + to_hex(my_id()) + ' ' + std::to_string(givers_number));
+    return process.read_line();
+  }
+};
+
+// The child's answer: 0 is well.
+template <class Job>
+pid_t fork_child(Job job) {
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  ::alarm(60);
+  ::_exit(job());
+}
+
+int status_of(pid_t child) {
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+bool echoes(int s, std::size_t size) {
+  const auto data = pattern(size);
+  return send_all(s, data) && receive_exactly(s, size) == data;
+}
+
+std::uint16_t announced_port(PeerProcess& peer) {
+  std::istringstream line(peer.read_line());
+  std::string word;
+  std::uint16_t port = 0;
+  line >> word >> port;
+  return port;
+}
+
+#define NEEDS_AGENT() \
+  if (!served_by_agent()) GTEST_SKIP() << "embedded: there is no agent to hold a socket"
+
+}  // namespace
+
+TEST(Handover, NeedsAnAgentAndSaysSo) {
+  if (served_by_agent()) GTEST_SKIP() << "there is one";
+  const Pair pair = connected_pair();
+  stp_clientid id = {};
+  EXPECT_FAILS(STPgetclientid(&id), ENOTSUP);
+  EXPECT_EQ(STPerror(-1), STP_ENEEDSAGENT);
+  EXPECT_FAILS(STPgivesocket(pair.client, &id), ENOTSUP);
+  EXPECT_FAILS(STPtakesocket(&id, pair.client), ENOTSUP);
+  EXPECT_TRUE(send_all(pair.client, pattern(100)));
+  EXPECT_EQ(receive_exactly(pair.server, 100), pattern(100));
+}
+
+TEST(Handover, LosesNothingThatWasBuffered) {
+  NEEDS_AGENT();
+  Taker taker;
+  PeerProcess far("beta", "echo");
+  const Owned s = open_socket();
+  ASSERT_EQ(connect_to(s, "beta", announced_port(far)), 0) << STPstrerror(s);
+  ASSERT_TRUE(send_all(s, pattern(300'000)));
+  ASSERT_EQ(receive_exactly(s, 1000), [] {
+    auto first = pattern(300'000);
+    first.resize(1000);
+    return first;
+  }());
+  ASSERT_EQ(STPgivesocket(s, &taker.id), 0) << STPstrerror(s);
+  ::poll(nullptr, 0, 100);  // what comes meanwhile is kept
+  ASSERT_EQ(taker.take(s), "taken");
+  taker.process.tell("read 1000 300000");
+  EXPECT_EQ(taker.process.read_line(), "good");
+  taker.process.tell("echoes 200000");
+  EXPECT_EQ(taker.process.read_line(), "good");
+}
+
+TEST(Handover, LeavesTheGiverANumberToClose) {
+  NEEDS_AGENT();
+  Taker taker;
+  Pair pair = connected_pair();
+  ASSERT_EQ(STPgivesocket(pair.server, &taker.id), 0) << STPstrerror(pair.server);
+  char byte = 0;
+  EXPECT_FAILS(STPrecv(pair.server, &byte, 1, 0), EBADF);
+  EXPECT_EQ(STPerror(pair.server), STP_EGIVENAWAY);
+  EXPECT_FAILS(STPgivesocket(pair.server, &taker.id), EBADF);
+  pollfd waits = {pair.server, POLLIN, 0};
+  EXPECT_EQ(STPpoll(&waits, 1, 0), 1);
+  EXPECT_EQ(waits.revents, POLLNVAL);
+  const int number = pair.server;
+  EXPECT_EQ(pair.server.close(), 0);
+  ASSERT_EQ(taker.take(number), "taken");
+  taker.process.tell("echo");
+  ASSERT_TRUE(echoes(pair.client, 100'000));
+  EXPECT_EQ(pair.client.close(), 0);
+  EXPECT_EQ(taker.process.read_line(), "end");
+}
+
+TEST(Handover, WakesThreadsOfTheGiver) {
+  NEEDS_AGENT();
+  Taker taker;
+  const Pair pair = connected_pair();
+  int code = 0;
+  std::thread reader([&] {
+    char byte = 0;
+    if (STPrecv(pair.server, &byte, 1, 0) == -1) code = errno;
+  });
+  ::poll(nullptr, 0, 50);
+  ASSERT_EQ(STPgivesocket(pair.server, &taker.id), 0);
+  reader.join();
+  EXPECT_EQ(code, EBADF);
+}
+
+TEST(Handover, AListenerGoesWithTheConnectionsInItsQueue) {
+  NEEDS_AGENT();
+  Taker taker;
+  const Owned listener = listening_socket();
+  const Owned first = open_socket(), second = open_socket();
+  ASSERT_EQ(connect_to(first, "", port_of(listener)), 0);
+  const std::uint16_t port = port_of(listener);
+  ASSERT_EQ(STPgivesocket(listener, &taker.id), 0) << STPstrerror(listener);
+  ASSERT_EQ(connect_to(second, "", port), 0) << STPstrerror(second);  // while the agent holds it
+  ASSERT_EQ(taker.take(listener), "taken");
+  for (const Owned* s : {&first, &second}) {
+    taker.process.tell("accept");
+    ASSERT_TRUE(echoes(*s, 10'000));
+    ASSERT_EQ(STPshutdown(*s, SHUT_WR), 0);
+    EXPECT_EQ(taker.process.read_line(), "end");
+  }
+}
+
+TEST(Handover, IsForTheNamedTakerAndOnce) {
+  NEEDS_AGENT();
+  Taker taker, other;
+  const Pair pair = connected_pair();
+  EXPECT_EQ(taker.take(pair.client).substr(0, 5), "error");  // nothing was given
+  ASSERT_EQ(STPgivesocket(pair.client, &taker.id), 0);
+  std::istringstream refused(other.take(pair.client));
+  std::string word;
+  int code = 0;
+  refused >> word >> code;
+  EXPECT_EQ(word, "error");
+  EXPECT_EQ(code, EACCES);
+  ASSERT_EQ(taker.take(pair.client), "taken");
+  std::istringstream gone(taker.take(pair.client));
+  gone >> word >> code;
+  EXPECT_EQ(word, "error");
+  EXPECT_EQ(code, ENOENT);
+  stp_clientid nobody = my_id();
+  nobody.stp_program = 0x7fffffff;
+  EXPECT_FAILS(STPgivesocket(pair.server, &nobody), ESRCH);
+  nobody = my_id();
+  ++nobody.stp_agent;
+  EXPECT_FAILS(STPgivesocket(pair.server, &nobody), ESRCH);
+  const Owned plain = open_socket();
+  EXPECT_FAILS(STPgivesocket(plain, &taker.id), ENOTCONN);
+  EXPECT_FAILS(STPgivesocket(pair.server, nullptr), EFAULT);
+}
+
+TEST(Handover, ToWhomeverOfTheSameUser) {
+  NEEDS_AGENT();
+  Taker taker;
+  const Pair pair = connected_pair();
+  stp_clientid anybody = my_id();
+  anybody.stp_program = 0;
+  ASSERT_EQ(STPgivesocket(pair.server, &anybody), 0) << STPstrerror(pair.server);
+  ASSERT_EQ(taker.take(pair.server), "taken");
+  // And within one program.
+  const stp_clientid me = my_id();
+  ASSERT_EQ(STPgivesocket(pair.client, &me), 0);
+  const Owned mine(STPtakesocket(&me, pair.client));
+  ASSERT_GE(mine.get(), 0) << STPstrerror(-1);
+  taker.process.tell("echo");
+  EXPECT_TRUE(echoes(mine, 50'000));
+}
+
+TEST(Handover, IsResetWhenTheTakerDies) {
+  NEEDS_AGENT();
+  Taker taker;
+  const Pair pair = connected_pair();
+  ASSERT_EQ(STPgivesocket(pair.server, &taker.id), 0);
+  taker.process.kill();
+  char byte = 0;
+  EXPECT_FAILS(STPrecv(pair.client, &byte, 1, 0), ECONNRESET);
+}
+
+TEST(Fork, ParentAndChildShareWhatWasOpen) {
+  NEEDS_AGENT();
+  PeerProcess far("beta", "echo");
+  const Owned remote = open_socket();
+  ASSERT_EQ(connect_to(remote, "beta", announced_port(far)), 0);
+  Pair pair = connected_pair();
+  ASSERT_TRUE(send_all(pair.client, pattern(5000)));  // lies there at the time
+  const pid_t child = fork_child([&] {
+    if (!echoes(remote, 100'000)) return 1;
+    if (receive_exactly(pair.server, 2000).size() != 2000) return 2;
+    return pair.server.close() == 0 && STPclose(remote) == 0 ? 0 : 3;
+  });
+  ASSERT_EQ(status_of(child), 0);
+  // The parent goes on where the child left off.
+  const auto all = pattern(5000);
+  EXPECT_EQ(receive_exactly(pair.server, 3000), std::vector<std::byte>(all.begin() + 2000, all.end()));
+  EXPECT_TRUE(echoes(remote, 100'000));
+  EXPECT_TRUE(send_all(pair.server, pattern(100)));
+  EXPECT_EQ(receive_exactly(pair.client, 100), pattern(100));
+}
+
+TEST(Fork, AConversationEndsWhenBothHaveClosedIt) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  std::array<int, 2> go{};
+  ASSERT_EQ(::pipe(go.data()), 0);
+  const pid_t child = fork_child([&] {
+    char byte = 0;
+    (void)!::read(go[0], &byte, 1);
+    (void)pair.client.close();
+    return send_all(pair.server, pattern(30'000)) && pair.server.close() == 0 ? 0 : 1;
+  });
+  ASSERT_EQ(pair.server.close(), 0);
+  pollfd waits = {pair.client, POLLIN, 0};
+  EXPECT_EQ(STPpoll(&waits, 1, 100), 0) << waits.revents;  // the child still has the other end
+  ASSERT_EQ(::write(go[1], "x", 1), 1);
+  EXPECT_EQ(receive_to_end(pair.client), pattern(30'000));
+  EXPECT_EQ(errno, 0);
+  EXPECT_EQ(status_of(child), 0);
+  ::close(go[0]);
+  ::close(go[1]);
+}
+
+TEST(Fork, AServerForksForEachConnection) {
+  NEEDS_AGENT();
+  const Owned listener = listening_socket();
+  for (int i = 0; i < 5; ++i) {
+    Owned client = open_socket();
+    ASSERT_EQ(connect_to(client, "", port_of(listener)), 0);
+    Owned server(STPaccept(listener, nullptr, nullptr));
+    ASSERT_GE(server.get(), 0);
+    const pid_t child = fork_child([&] {
+      (void)client.close();
+      const auto got = receive_to_end(server);
+      return errno == 0 && send_all(server, got) && server.close() == 0 ? 0 : 1;
+    });
+    ASSERT_EQ(server.close(), 0);
+    ASSERT_TRUE(send_all(client, pattern(200'000)));
+    ASSERT_EQ(STPshutdown(client, SHUT_WR), 0);
+    EXPECT_EQ(receive_to_end(client), pattern(200'000)) << i;
+    EXPECT_EQ(errno, 0);
+    EXPECT_EQ(status_of(child), 0);
+  }
+}
+
+// Records of eight bytes, from and to several processes: each arrives whole, and once.
+TEST(Fork, ReadersAndWritersOfAFamilyTakeTurns) {
+  NEEDS_AGENT();
+  constexpr std::uint64_t kEach = 20'000;
+  Pair pair = connected_pair();
+  struct Tally {
+    std::atomic<std::uint64_t> sum, count, bad;
+  };
+  auto* tally = static_cast<Tally*>(::mmap(nullptr, sizeof(Tally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(tally, MAP_FAILED);
+  const auto write_all = [&](std::uint64_t first) {
+    for (std::uint64_t i = first; i < first + kEach; ++i)
+      if (STPsend(pair.client, &i, sizeof i, 0) != sizeof i) return 1;
+    return pair.client.close() == 0 ? 0 : 2;
+  };
+  const auto read_all = [&] {
+    for (;;) {
+      std::uint64_t record = 0;
+      const ssize_t got = STPrecv(pair.server, &record, sizeof record, 0);
+      if (got == 0) return 0;
+      if (got < 0) return 1;
+      if (got != sizeof record) ++tally->bad;
+      tally->sum += record;
+      ++tally->count;
+    }
+  };
+  std::vector<pid_t> children;
+  children.push_back(fork_child([&] { return pair.server.close() == 0 ? write_all(0) : 9; }));
+  children.push_back(fork_child([&] { return pair.server.close() == 0 ? write_all(kEach) : 9; }));
+  children.push_back(fork_child([&] { return pair.client.close() == 0 ? read_all() : 9; }));
+  children.push_back(fork_child([&] { return pair.client.close() == 0 ? read_all() : 9; }));
+  ASSERT_EQ(pair.client.close(), 0);
+  EXPECT_EQ(read_all(), 0);
+  for (const pid_t child : children) EXPECT_EQ(status_of(child), 0);
+  EXPECT_EQ(tally->bad, 0u);
+  EXPECT_EQ(tally->count, 2 * kEach);
+  EXPECT_EQ(tally->sum, (2 * kEach) * (2 * kEach - 1) / 2);
+  ::munmap(tally, sizeof(Tally));
+}
+
+TEST(Fork, AChildThatIsKilledTakesNothingAlong) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  for (int i = 0; i < 10; ++i) {
+    const pid_t child = fork_child([&] {
+      for (;;) {
+        std::uint64_t record = 0;
+        (void)STPsend(pair.client, &record, sizeof record, MSG_DONTWAIT);
+        (void)STPrecv(pair.server, &record, sizeof record, MSG_DONTWAIT);
+      }
+      return 0;
+    });
+    ::poll(nullptr, 0, 20 + 7 * i);
+    ::kill(child, SIGKILL);
+    EXPECT_EQ(status_of(child), 128 + SIGKILL);
+    std::byte part[4096];
+    while (STPrecv(pair.server, part, sizeof part, MSG_DONTWAIT) > 0) {
+    }
+    ASSERT_TRUE(send_all(pair.client, pattern(5000))) << i << STPstrerror(-1);
+    ASSERT_EQ(receive_exactly(pair.server, 5000), pattern(5000)) << i;
+  }
+}
+
+TEST(Fork, BothAcceptOnAListener) {
+  NEEDS_AGENT();
+  const Owned listener = listening_socket(64);
+  std::array<int, 2> served{};
+  ASSERT_EQ(::pipe(served.data()), 0);
+  const auto serve = [&](char name) {
+    const Owned s(STPaccept(listener, nullptr, nullptr));
+    return s >= 0 && ::write(served[1], &name, 1) == 1 ? 0 : 1;
+  };
+  const pid_t one = fork_child([&] { return serve('1'); }), two = fork_child([&] { return serve('2'); });
+  for (int i = 0; i < 2; ++i) {
+    const Owned client = open_socket();
+    ASSERT_EQ(connect_to(client, "", port_of(listener)), 0);
+    char name = 0;
+    ASSERT_EQ(::read(served[0], &name, 1), 1);
+  }
+  EXPECT_EQ(status_of(one), 0);
+  EXPECT_EQ(status_of(two), 0);
+  ::close(served[0]);
+  ::close(served[1]);
+}
+
+TEST(Fork, ADaemonForksTwiceAndKeepsItsSockets) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  const pid_t child = fork_child([&] {
+    const pid_t grandchild = fork_child([&] {
+      ::poll(nullptr, 0, 50);
+      (void)pair.client.close();
+      return send_all(pair.server, pattern(1000)) && pair.server.close() == 0 ? 0 : 1;
+    });
+    return grandchild > 0 ? 0 : 1;
+  });
+  ASSERT_EQ(status_of(child), 0);
+  ASSERT_EQ(pair.server.close(), 0);
+  EXPECT_EQ(receive_to_end(pair.client), pattern(1000));
+  EXPECT_EQ(errno, 0);
+}
+
+TEST(Fork, TheChildMakesPollsAndShowsSocketsOfItsOwn) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  const int shown = STPgetpollfd(pair.server, POLLIN);
+  const pid_t child = fork_child([&] {
+    Pair own = connected_pair();
+    pollfd waits[2] = {{own.server, POLLIN, 0}, {STDIN_FILENO, 0, 0}};
+    if (STPpoll(waits, 2, 0) != 0) return 1;
+    std::thread sender([&] {
+      ::poll(nullptr, 0, 30);
+      (void)send_all(own.client, pattern(10));
+    });
+    const int ready = STPpoll(waits, 2, 5000);
+    sender.join();
+    if (ready != 1 || receive_exactly(own.server, 10) != pattern(10)) return 2;
+    const int here = STPgetpollfd(pair.server, POLLIN);
+    pollfd event = {here, POLLIN, 0};
+    return ::poll(&event, 1, 5000) == 1 ? 0 : 3;
+  });
+  ::poll(nullptr, 0, 100);
+  ASSERT_TRUE(send_all(pair.client, pattern(10)));
+  EXPECT_EQ(status_of(child), 0);
+  pollfd event = {shown, POLLIN, 0};
+  EXPECT_EQ(::poll(&event, 1, 1000), 1);
+  EXPECT_EQ(receive_exactly(pair.server, 10), pattern(10));
+}
+
+TEST(Fork, ExecAndProcessesThatNeverUseAnythingHarmNothing) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  for (int i = 0; i < 20; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (i % 2 == 0) ::execl("/bin/true", "true", nullptr);
+      ::_exit(0);
+    }
+    EXPECT_EQ(status_of(child), 0);
+  }
+  EXPECT_TRUE(send_all(pair.client, pattern(1000)));
+  EXPECT_EQ(receive_exactly(pair.server, 1000), pattern(1000));
+  Taker taker;
+  // Those are gone, so the socket is this process's alone again.
+  int given = -1;
+  for (int tries = 0; tries < 100 && given != 0; ++tries) {
+    given = STPgivesocket(pair.server, &taker.id);
+    if (given != 0) ::poll(nullptr, 0, 10);
+  }
+  EXPECT_EQ(given, 0) << STPstrerror(pair.server);
+  EXPECT_EQ(taker.take(pair.server), "taken");
+}
+
+TEST(Fork, ASharedSocketIsNotGivenAway) {
+  NEEDS_AGENT();
+  Taker taker;
+  Pair pair = connected_pair();
+  std::array<int, 2> go{};
+  ASSERT_EQ(::pipe(go.data()), 0);
+  const pid_t child = fork_child([&] {
+    ::close(go[1]);
+    char byte = 0;
+    return ::read(go[0], &byte, 1) == 0 ? 0 : 1;
+  });
+  EXPECT_FAILS(STPgivesocket(pair.server, &taker.id), EBUSY);
+  EXPECT_EQ(STPerror(pair.server), STP_ESHARED);
+  ::close(go[1]);
+  EXPECT_EQ(status_of(child), 0);
+  ::close(go[0]);
+}
+
+}  // namespace stp::test
