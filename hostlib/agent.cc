@@ -102,9 +102,11 @@ void Agent::adopt(int fd, const AgentCall& hello) {
   poke();
 }
 
-void Agent::set_most_sockets_of_a_user(std::uint32_t count) {
+void Agent::set_limits(std::uint32_t sockets_of_a_user, std::uint64_t memory_of_a_user, Nanos given_for) {
   std::lock_guard lock(mutex_);
-  settings_.most_sockets_of_a_user = count;
+  settings_.most_sockets_of_a_user = sockets_of_a_user;
+  settings_.most_memory_of_a_user = memory_of_a_user;
+  settings_.given_for = given_for;
 }
 
 // -- The two threads -----------------------------------------------------------------------------------------------
@@ -386,7 +388,7 @@ void Agent::destroy(AgentSocket& socket) {
   given_.erase(socket.number);
   by_engine_id_.erase(socket.engine_id);
   closing_.erase(socket.number);
-  if (const auto user = sockets_of_user_.find(socket.user); user != sockets_of_user_.end() && --user->second == 0) sockets_of_user_.erase(user);
+  discount_socket_of(socket.user);
   sockets_.erase(socket.number);
 }
 

@@ -34,6 +34,7 @@ struct AgentSettings {
   HostSettings host;
   std::uint32_t ring_bytes = 1u << 20;       // of each direction of a socket
   std::uint32_t most_sockets_of_a_user = 16384;
+  std::uint64_t most_memory_of_a_user = 4ull << 30;  // touched in rings; above it new sockets are refused
   Nanos given_for = 60 * kSecond;            // a socket that was given away and is not taken is reset after so long
   std::function<void(std::string_view)> log;  // a sentence; any thread
 };
@@ -53,7 +54,8 @@ class Agent final : public EngineEvents {
   bool serves(const AgentCall& hello) const;
   // Takes over a program's connection, whose hello was read. Any thread.
   void adopt(int fd, const AgentCall& hello);
-  void set_most_sockets_of_a_user(std::uint32_t count);
+  void set_limits(std::uint32_t sockets_of_a_user, std::uint64_t memory_of_a_user, Nanos given_for);
+  AgentStats stats();
   const std::string& path() const { return path_; }
   const std::string& stg() const { return host_->superblock().stg; }
   std::string name() { return host_->own_name(); }
@@ -64,6 +66,12 @@ class Agent final : public EngineEvents {
   struct Closing {
     std::size_t left = 0;  // bytes in the shadow that the engine did not take yet
     Nanos since = 0;
+  };
+  // What a user's sockets take. Memory is measured when it may matter, and not more often than once a second.
+  struct UseOfUser {
+    std::uint32_t sockets = 0;
+    std::uint64_t memory = 0;
+    Nanos measured_at = 0;
   };
   // A socket that nobody has: its program gave it away, and its taker has not come yet.
   struct Given {
@@ -101,6 +109,11 @@ class Agent final : public EngineEvents {
   }
 
   SocketResult<AgentSocket*> new_socket(uid_t user, std::shared_ptr<ShadowMemory> memory, int program_side);
+  // ENFILE or ENOBUFS for a user who has enough.
+  SocketResult<void> has_room_for_one_more(uid_t user);
+  std::uint64_t memory_of(uid_t user) const;
+  void count_socket_of(uid_t user);
+  void discount_socket_of(uid_t user);
   AgentSocket* find(AgentProgram& program, std::uint32_t number);
   SocketResult<void> open(AgentProgram& program, AgentAnswer& answer, std::vector<int>& fds);
   SocketResult<void> bind(AgentProgram& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer);
@@ -111,6 +124,8 @@ class Agent final : public EngineEvents {
   SocketResult<void> give(AgentProgram& program, AgentSocket& socket, const AgentCall& call);
   SocketResult<void> take(AgentProgram& program, const AgentCall& call, AgentAnswer& answer, std::vector<int>& fds);
   static void describe(const AgentSocket& socket, AgentAnswer& answer);
+  std::vector<std::byte> list_sockets(const AgentProgram& asking, std::uint32_t first, AgentAnswer& answer);
+  AgentSocketRow row_of(AgentSocket& socket, const AgentProgram& asking);
   void close(AgentSocket& socket, bool abort);
 
   AgentSettings settings_;
@@ -129,10 +144,11 @@ class Agent final : public EngineEvents {
   std::unordered_map<std::uint32_t, std::unique_ptr<AgentSocket>> sockets_;
   std::unordered_map<SocketId, AgentSocket*> by_engine_id_;
   std::map<std::uint16_t, AgentSocket*> listeners_;
-  std::map<uid_t, std::uint32_t> sockets_of_user_;
+  std::map<uid_t, UseOfUser> use_of_user_;
   std::deque<std::uint32_t> dirty_;  // numbers of sockets with something to do
   std::uint32_t next_number_ = 1;
   AgentCounters counters_;
+  AgentStats stats_now() const;
 
   // From the ear, and from whoever adopts.
   std::mutex ear_mutex_;

@@ -41,6 +41,7 @@ enum class AgentRequest : std::uint32_t {
   kTake = 15,
   kLetGo = 16,   // the program closes a socket that it shares: told whether others still have it; the last one closes it itself
   kBegin = 17,   // an heir begins: its process number
+  kSockets = 18, // what sockets there are
 };
 
 // A request. Which fields mean something depends on `what`.
@@ -48,7 +49,7 @@ struct AgentCall {
   AgentRequest what = AgentRequest::kHello;
   std::uint32_t version = 0;    // kHello
   std::uint32_t socket = 0;     // kTake: the giver's descriptor number
-  std::uint32_t number = 0;     // port, backlog, bytes; kHello: the parent's serial number; kGive, kTake: the taker's, the giver's; kBegin: pid
+  std::uint32_t number = 0;     // port, backlog, bytes; kSockets: to begin with; kHello: the parent's serial number; kGive, kTake: the taker's, the giver's; kBegin: pid
   std::uint32_t flags = 0;
   std::uint32_t descriptor = 0; // kGive: the giver's number of it
   std::uint64_t token = 0;      // kHello: the parent's secret; kGive, kTake: of which life of the agent the serial number is
@@ -68,7 +69,7 @@ static_assert(sizeof(AgentCall) == 48 + 352);
 struct AgentAnswer {
   std::int32_t error = 0;       // errno, 0: well
   std::uint32_t reason = 0;     // stp::Reason
-  std::uint32_t socket = 0;     // kHello: the program's serial number
+  std::uint32_t socket = 0;     // kHello: the program's serial number; kSockets: where to go on, 0 = that was all
   std::uint32_t index = 0;      // of the socket on the news board
   std::uint32_t scb = 0;
   std::uint32_t side = 0;       // of the shadow
@@ -78,7 +79,7 @@ struct AgentAnswer {
   std::uint64_t life = 0;       // kHello: the agent's, different each time it is started
   std::array<char, 96> host{};  // kHello: own instance name; kAccept: the peer's
   std::array<char, 256> words{};  // of an error, where there are any
-  std::uint32_t tail_bytes = 0; // kHello: superblock block; kView: a list of hosts (encode_hosts); kStats: AgentStats
+  std::uint32_t tail_bytes = 0; // kHello: superblock block; kView: a list of hosts (encode_hosts); kStats: AgentStats; kSockets: AgentSocketRows
   std::uint32_t local = 0;      // kAccept, kConnect, kTake: 1 when the other side is a program of the same agent; kLetGo: 1 when others share it
   std::uint32_t kind = 0;       // kTake, kInfo: kPlain and so on
   std::uint32_t backlog = 0;    // kTake, kInfo: of a listener

@@ -25,6 +25,7 @@ bool concerns_a_socket(AgentRequest what) {
     case AgentRequest::kView:
     case AgentRequest::kLook:
     case AgentRequest::kStats:
+    case AgentRequest::kSockets:
     case AgentRequest::kTake:
     case AgentRequest::kBegin: return false;
     default: return true;
@@ -102,10 +103,9 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
           host_->engine().set_receive_window(socket->engine_id, call.number);
         break;
       case AgentRequest::kView: tail = encode_hosts(host_->view(), kMostTail); break;
+      case AgentRequest::kSockets: tail = list_sockets(program, call.number, answer); break;
       case AgentRequest::kStats: {
-        AgentStats stats{.agent = counters_, .engine = host_->counters()};
-        stats.agent.programs = programs_.size();
-        stats.agent.sockets = sockets_.size();
+        const AgentStats stats = stats_now();
         const auto* bytes = reinterpret_cast<const std::byte*>(&stats);
         tail.assign(bytes, bytes + sizeof stats);
         break;
@@ -129,15 +129,43 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
   }
 }
 
+SocketResult<void> Agent::has_room_for_one_more(uid_t user) {
+  const auto found = use_of_user_.find(user);
+  if (found == use_of_user_.end()) return {};
+  UseOfUser& use = found->second;
+  if (use.sockets >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
+  const std::uint64_t at_most = std::uint64_t{use.sockets} * (ShadowMemory::kHeaderBytes + 2ull * settings_.ring_bytes);
+  if (at_most <= settings_.most_memory_of_a_user) return {};
+  if (const Nanos now = boottime_now(); use.measured_at == 0 || now - use.measured_at >= kSecond) {
+    use.memory = memory_of(user);
+    use.measured_at = now;
+  }
+  if (use.memory > settings_.most_memory_of_a_user) return no(ENOBUFS, Reason::kNoMemory);
+  return {};
+}
+
+// Of the rings what was touched. The two ends of a local conversation have one memory between them: it is counted where it was made.
+std::uint64_t Agent::memory_of(uid_t user) const {
+  std::uint64_t bytes = 0;
+  for (const auto& [number, socket] : sockets_)
+    if (socket->user == user && (!socket->local || socket->end.side() == 1)) bytes += socket->end.memory()->touched_bytes();
+  return bytes;
+}
+
+void Agent::count_socket_of(uid_t user) { ++use_of_user_[user].sockets; }
+
+void Agent::discount_socket_of(uid_t user) {
+  if (const auto use = use_of_user_.find(user); use != use_of_user_.end() && --use->second.sockets == 0) use_of_user_.erase(use);
+}
+
 SocketResult<AgentSocket*> Agent::new_socket(uid_t user, std::shared_ptr<ShadowMemory> memory, int program_side) {
-  std::uint32_t& of_user = sockets_of_user_[user];
-  if (of_user >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
+  if (auto room = has_room_for_one_more(user); !room) return std::unexpected(room.error());
   auto socket = std::make_unique<AgentSocket>();
   while (next_number_ == 0 || sockets_.contains(next_number_)) ++next_number_;
   socket->number = next_number_++;
   socket->user = user;
   socket->end = ShadowEnd(std::move(memory), 1 - program_side);
-  ++of_user;
+  count_socket_of(user);
   AgentSocket* const made = socket.get();
   sockets_.emplace(made->number, std::move(socket));
   return made;
@@ -275,7 +303,8 @@ SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, A
   }
   listener.remote_next = false;
   // Looked at before the connection is taken out of the queue: afterwards it would be lost.
-  if (!program.has_room() || sockets_of_user_[program.user()] >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
+  if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
+  if (auto room = has_room_for_one_more(program.user()); !room) return room;
   auto memory = ShadowMemory::create(settings_.ring_bytes);
   if (!memory) return no(memory.error());
   const auto id = host_->engine().accept(listener.engine_id, boottime_now());
@@ -335,10 +364,9 @@ SocketResult<void> Agent::take(AgentProgram& program, const AgentCall& call, Age
   if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
   AgentSocket& socket = *sockets_.at(it->first);
   if (socket.user != program.user()) {
-    std::uint32_t& of_taker = sockets_of_user_[program.user()];
-    if (of_taker >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
-    ++of_taker;
-    if (const auto before = sockets_of_user_.find(socket.user); before != sockets_of_user_.end() && --before->second == 0) sockets_of_user_.erase(before);
+    if (auto room = has_room_for_one_more(program.user()); !room) return room;
+    count_socket_of(program.user());
+    discount_socket_of(socket.user);
     socket.user = program.user();
   }
   given_.erase(it);

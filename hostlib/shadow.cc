@@ -67,11 +67,12 @@ bool ShadowMemory::map_file(int fd, std::size_t bytes) {
 
 ShadowMemory::~ShadowMemory() {
   if (base_ != nullptr) (void)::munmap(base_, bytes_);
-  close_fd();
+  if (fd_ >= 0) (void)::close(fd_);
 }
 
-void ShadowMemory::close_fd() {
-  if (fd_ >= 0) (void)::close(std::exchange(fd_, -1));
+std::uint64_t ShadowMemory::touched_bytes() const {
+  struct stat facts = {};
+  return fd_ >= 0 && ::fstat(fd_, &facts) == 0 ? static_cast<std::uint64_t>(facts.st_blocks) * 512 : 0;
 }
 
 // -- Sending -------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class ShadowMemory {
 
   // Of the creator, to hand it on; -1 in one that was mapped.
   int fd() const { return fd_; }
-  void close_fd();
+  std::uint64_t touched_bytes() const;  // 0 in one that was mapped
   ShadowSide& side(int number) { return number == 0 ? header_->side0 : header_->side1; }
   std::byte* ring(int number) { return base_ + kHeaderBytes + static_cast<std::size_t>(number) * ring_bytes_; }
   std::uint32_t ring_bytes() const { return ring_bytes_; }

@@ -3,13 +3,17 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "stp/inspect.h"
 #include "stp/names.h"
 #include "stp/system.h"
+#include "tools/agent_client.h"
+#include "tools/agent_socket_table.h"
 #include "tools/commands.h"
 #include "tools/open_storage.h"
 #include "tools/table.h"
@@ -22,6 +26,9 @@ using nlohmann::ordered_json;
 struct ListOptions {
   std::string path, host;
   bool json = false, no_header = false, all = false;
+  bool processes = false;
+  double rate_s = 0;
+  std::string agent = host::kDefaultAgentPath;
 };
 
 struct Opened {
@@ -140,7 +147,30 @@ ordered_json socket_json(const SocketRow& row, double age_s) {
   return j;
 }
 
+// What only the agent knows.
+int run_agent_sockets(const CLI::App& command, const Context& context, const ListOptions& o) {
+  auto client = AgentClient::connect(o.agent, context.stg);
+  if (!client) return complain(command, client.error());
+  auto rows = client->sockets();
+  SocketRates rates;
+  if (rows && o.rate_s > 0) {
+    const auto began = std::chrono::steady_clock::now();
+    std::this_thread::sleep_for(std::chrono::duration<double>(o.rate_s));
+    auto now = client->sockets();
+    if (now) rates = rates_between(*rows, *now, std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    rows = std::move(now);
+  }
+  if (!rows) return complain(command, rows.error());
+  const SocketRates* const shown = o.rate_s > 0 ? &rates : nullptr;
+  if (o.json)
+    print_json({{"version", 1}, {"stg", client->stg()}, {"sockets", agent_sockets_json(*rows, shown, client->host())}});
+  else
+    agent_socket_table(*rows, shown, client->host()).print(!o.no_header);
+  return kOk;
+}
+
 int run_sockets(const CLI::App& command, const Context& context, const ListOptions& o) {
+  if (o.processes) return run_agent_sockets(command, context, o);
   auto opened = open_and_observe(context, o);
   if (!opened) return complain(command, opened.error());
   auto list = list_sockets(*opened->storage, opened->hosts, {.host = o.host, .dead_too = o.all});
@@ -195,7 +225,7 @@ int run_ports(const CLI::App& command, const Context& context, const ListOptions
 
 using Run = int (*)(const CLI::App&, const Context&, const ListOptions&);
 
-void add_list(CLI::App& app, Context& context, const char* name, const char* what, const char* all, Run run) {
+std::shared_ptr<ListOptions> add_list(CLI::App& app, Context& context, const char* name, const char* what, const char* all, Run run) {
   CLI::App* command = app.add_subcommand(name, what);
   auto o = std::make_shared<ListOptions>();
   add_storage_options(*command, context, o->path);
@@ -209,13 +239,21 @@ void add_list(CLI::App& app, Context& context, const char* name, const char* wha
     o->host = fold_name(o->host);
     context.status = run(*command, context, *o);
   });
+  return o;
+}
+
+void add_agent_options(CLI::App& command, ListOptions& o) {
+  CLI::Option* const processes = command.add_flag("-p,--processes", o.processes, "the sockets of this host's programs as its agent knows them: queues and processes; needs no access to the storage");
+  command.add_option("-r,--rate", o.rate_s, "with -p: also bytes a second, measured for so many seconds")->type_name("SECONDS")->needs(processes)->check(CLI::Range(0.05, 3600.0));
+  command.add_option("--agent", o.agent, "with -p: Unix socket of the agent")->envname("STP_AGENT")->capture_default_str()->type_name("PATH");
 }
 
 }  // namespace
 
 void add_list_commands(CLI::App& app, Context& context) {
   add_list(app, context, "hosts", "List the hosts of a storage", "free slots too", run_hosts);
-  add_list(app, context, "sockets", "List the sockets of all hosts", "also what dead hosts left behind", run_sockets);
+  const auto sockets = add_list(app, context, "sockets", "List the sockets of all hosts", "also what dead hosts left behind", run_sockets);
+  add_agent_options(*app.get_subcommand("sockets"), *sockets);
   add_list(app, context, "ports", "List the ports in use on all hosts", "also what dead hosts left behind", run_ports);
 }
 

@@ -38,5 +38,6 @@ void add_list_commands(CLI::App& app, Context& context);  // hosts, sockets, por
 void add_pipe_command(CLI::App& app, Context& context);
 void add_repair_command(CLI::App& app, Context& context);
 void add_stats_command(CLI::App& app, Context& context);
+void add_top_command(CLI::App& app, Context& context);
 
 }  // namespace stp::tools

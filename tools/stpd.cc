@@ -14,6 +14,8 @@
 
 #include "hostlib/agent_door.h"
 #include "stp/names.h"
+#include "tools/daemon_log.h"
+#include "tools/metrics_server.h"
 #include "tools/service_manager.h"
 #include "tools/stpd_config.h"
 
@@ -29,7 +31,9 @@ constexpr int kCannotStart = 3;
 constexpr int kNotLeft = 4;
 constexpr int kLookAroundMs = 1000;
 
-void say(std::string_view text) { fmt::print(stderr, "stpd: {}\n", text); }
+using stp::log_error;
+using stp::log_info;
+using stp::log_warning;
 
 // A descriptor that is readable when a signal came; they no longer interrupt anything.
 int watch_signals() {
@@ -53,20 +57,23 @@ stp::Result<std::unique_ptr<Agent>> start_agent(const StpdConfig& config, const 
   settings.host.path = stg;
   settings.host.name = stp::fold_name(config.host);
   settings.host.progress = [stg](std::string_view text) {
-    if (!text.empty()) say(fmt::format("joining \"{}\": {}", stg, text));
+    if (!text.empty()) log_info(fmt::format("joining \"{}\": {}", stg, text));
   };
   settings.ring_bytes = config.ring_kib * 1024;
   settings.most_sockets_of_a_user = config.most_sockets;
-  settings.log = say;
+  settings.most_memory_of_a_user = std::uint64_t{config.most_memory_mib} << 20;
+  settings.given_for = config.given_for_s * stp::kSecond;
+  settings.log = log_warning;
   return Agent::start(settings);
 }
 
 void reread(const std::string& path, StpdConfig& config, AgentDoor& door, const std::vector<std::unique_ptr<Agent>>& agents) {
-  if (path.empty()) return say("SIGHUP: there is no configuration file to read again");
-  if (auto read = stp::read_stpd_config(path, config); !read) return say(read.error().text + "; going on as before");
+  if (path.empty()) return log_warning("SIGHUP: there is no configuration file to read again");
+  if (auto read = stp::read_stpd_config(path, config); !read) return log_error(read.error().text + "; going on as before");
   door.set_access(config.access);
-  for (const auto& agent : agents) agent->set_most_sockets_of_a_user(config.most_sockets);
-  say(fmt::format("read {} again: access and limits hold from now on, everything else from the next start", path));
+  for (const auto& agent : agents) 
+    agent->set_limits(config.most_sockets, std::uint64_t{config.most_memory_mib} << 20, config.given_for_s * stp::kSecond);
+  log_info(fmt::format("read {} again: access and limits hold from now on, everything else from the next start", path));
 }
 
 int run(const std::string& path, StpdConfig config) {
@@ -75,7 +82,7 @@ int run(const std::string& path, StpdConfig config) {
   raise_descriptor_limit();
   auto door = AgentDoor::open(config.agent, static_cast<mode_t>(std::stoul(config.mode, nullptr, 8)));
   if (!door) {
-    say(door.error().text);
+    log_error(door.error().text);
     return kCannotStart;
   }
   (*door)->set_access(config.access);
@@ -83,17 +90,27 @@ int run(const std::string& path, StpdConfig config) {
   for (const std::string& stg : config.stgs) {
     auto agent = start_agent(config, stg);
     if (!agent) {
-      say(agent.error().text);
+      log_error(agent.error().text);
       return kCannotStart;
     }
-    say(fmt::format("{} is a host of {} (\"{}\")", (*agent)->name(), (*agent)->stg(), stg));
+    log_info(fmt::format("{} is a host of {} (\"{}\")", (*agent)->name(), (*agent)->stg(), stg));
     agents.push_back(std::move(*agent));
   }
-  say(fmt::format("serving on \"{}\"", config.agent));
+  std::unique_ptr<stp::MetricsServer> metrics;
+  if (!config.metrics.empty()) {
+    auto started = stp::MetricsServer::start(config.metrics, agents);
+    if (!started) {
+      log_error(started.error().text);
+      return kCannotStart;
+    }
+    metrics = std::move(*started);
+    log_info(fmt::format("metrics on http://{}/metrics", config.metrics));
+  }
+  log_info(fmt::format("serving on \"{}\"", config.agent));
   const stp::ServiceManager manager;
   manager.ready();
   for (bool ended = false; !ended;) {
-    (*door)->serve(agents, signals, manager.watchdog_ms(kLookAroundMs), say);
+    (*door)->serve(agents, signals, manager.watchdog_ms(kLookAroundMs), log_warning);
     manager.alive();
     signalfd_siginfo signal = {};
     while (::read(signals, &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
@@ -107,12 +124,13 @@ int run(const std::string& path, StpdConfig config) {
     }
   }
   manager.stopping();
-  say("leaving");
+  log_info("leaving");
   door->reset();
+  metrics.reset();
   bool left = true;
   for (const auto& agent : agents) left &= agent->leave();
   if (!left) {
-    say("the storage did not answer in time: going without having left the group; others will call this host dead");
+    log_error("the storage did not answer in time: going without having left the group; others will call this host dead");
     std::fflush(nullptr);
     ::_exit(kNotLeft);
   }
@@ -122,13 +140,14 @@ int run(const std::string& path, StpdConfig config) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  stp::start_log("stpd");
   CLI::App app{"The agent of a host: holds its data storage systems and serves sockets to the programs of the host, which need no access to the "
                "storage then.",
                "stpd"};
   app.set_version_flag("--version", "stpd " STP_VERSION);
   std::string path;
   std::vector<std::string> stgs;
-  std::string host, agent, mode;
+  std::string host, agent, mode, metrics;
   unsigned ring_kib = 0, most_sockets = 0;
   const auto octal = CLI::Validator(
       [](std::string& text) {
@@ -144,6 +163,7 @@ int main(int argc, char** argv) {
   app.add_option("--mode", mode, "permissions of that socket [0666]")->check(octal);
   app.add_option("--ring", ring_kib, "KiB of memory of each direction of a socket, touched as it is used [1024]")->check(CLI::Range(4, 65536));
   app.add_option("--max-sockets", most_sockets, "sockets that one user may have [16384]")->check(CLI::Range(1, 1 << 24));
+  app.add_option("--metrics", metrics, "serve statistics for Prometheus over HTTP there")->type_name("ADDRESS:PORT");
   app.footer("Runs in the foreground. SIGHUP reads the configuration again. Ends on SIGTERM or SIGINT: leaves the groups in good order;\n"
              "conversations that are open are reset.\n"
              "Exit status: 0 ended by a signal, 2 wrong use, 3 cannot start (said why), 4 the storage did not\n"
@@ -156,7 +176,7 @@ int main(int argc, char** argv) {
   StpdConfig config;
   if (!path.empty()) {
     if (auto read = stp::read_stpd_config(path, config); !read) {
-      say(read.error().text);
+      log_error(read.error().text);
       return kUsage;
     }
   }
@@ -164,10 +184,11 @@ int main(int argc, char** argv) {
   if (!host.empty()) config.host = host;
   if (!agent.empty()) config.agent = agent;
   if (!mode.empty()) config.mode = mode;
+  if (!metrics.empty()) config.metrics = metrics;
   if (ring_kib != 0) config.ring_kib = ring_kib;
   if (most_sockets != 0) config.most_sockets = most_sockets;
   if (config.stgs.empty() || config.host.empty()) {
-    say("say which storage and which host: --stg PATH --host NAME, or stg and host in the file of --config");
+    log_error("say which storage and which host: --stg PATH --host NAME, or stg and host in the file of --config");
     return kUsage;
   }
   return run(path, std::move(config));

@@ -13,7 +13,8 @@
 namespace stp {
 namespace {
 
-constexpr std::array<std::string_view, 7> kKeys = {"host", "stg", "agent", "mode", "ring_kib", "max_sockets", "access"};
+constexpr std::array<std::string_view, 10> kKeys = {"host",        "stg",            "agent",       "mode",    "ring_kib",
+                                                     "max_sockets", "max_memory_mib", "given_for_s", "metrics", "access"};
 constexpr std::array<std::string_view, 4> kAccessKeys = {"allow_users", "allow_groups", "deny_users", "deny_groups"};
 
 std::unexpected<Error> wrong(const std::string& path, const toml::node& node, const std::string& text) {
@@ -113,6 +114,9 @@ Result<void> read_stpd_config(const std::string& path, StpdConfig& config) {
     if (name == "mode") read = read_text(path, value, fresh.mode);
     if (name == "ring_kib") read = read_number(path, value, 4, 65536, fresh.ring_kib);
     if (name == "max_sockets") read = read_number(path, value, 1, 1 << 24, fresh.most_sockets);
+    if (name == "max_memory_mib") read = read_number(path, value, 1, 1 << 24, fresh.most_memory_mib);
+    if (name == "given_for_s") read = read_number(path, value, 1, 1 << 24, fresh.given_for_s);
+    if (name == "metrics") read = read_text(path, value, fresh.metrics);
     if (name == "access") read = read_access(path, value, fresh.access);
     if (!read) return read;
   }

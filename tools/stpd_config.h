@@ -6,6 +6,9 @@
 //   mode = "0660"                               its permissions
 //   ring_kib = 1024                             memory of each direction of a socket
 //   max_sockets = 16384                         that one user may have
+//   max_memory_mib = 4096                       that the sockets of one user may have touched before new ones are refused
+//   given_for_s = 60                            a socket that was given away and is not taken is reset then
+//   metrics = "127.0.0.1:9717"                  statistics for Prometheus over HTTP; no such setting: none
 //   [access]                                    names or numbers; deny wins; nothing allowed by name: everybody is
 //   allow_users = ["shop"]
 //   allow_groups = ["stp"]
@@ -28,6 +31,9 @@ struct StpdConfig {
   std::string mode = "0666";
   unsigned ring_kib = 1024;
   unsigned most_sockets = 16384;
+  unsigned most_memory_mib = 4096;
+  unsigned given_for_s = 60;
+  std::string metrics;
   host::AgentAccess access;
 };
 

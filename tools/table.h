@@ -11,7 +11,9 @@ class Table {
   // A heading that begins with '>' is of a column aligned to the right.
   explicit Table(std::vector<std::string> headings);
   void add(std::vector<std::string> row);
-  // To standard output. The last column is not padded.
+  // The last column is not padded.
+  std::vector<std::string> lines(bool header) const;
+  // To standard output.
   void print(bool header) const;
 
  private:

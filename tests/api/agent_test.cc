@@ -220,6 +220,36 @@ TEST(Agent, TenThousandConnectsLeaveNothingBehind) {
   EXPECT_GE(open_socket().get(), 0);
 }
 
+// Memory that is not touched costs nothing; what is filled counts, and goes back when sockets are closed.
+TEST(Agent, HoldsAUserToTheMemoryThatItsSocketsMayTouch) {
+  const std::vector<std::byte> block(1 << 20);
+  std::vector<Pair> pairs;
+  std::size_t filled = 0;
+  int code = 0;
+  const Owned listener = listening_socket();
+  const std::uint16_t port = port_of(listener);
+  while (filled < 2 * kMemoryOfAUserMib) {
+    Pair pair;
+    pair.client = Owned(STPsocket(AF_STP, SOCK_STREAM, 0));
+    // Or the other end was the one too many.
+    if (pair.client < 0 || connect_to(pair.client, "", port) != 0) {
+      code = pair.client < 0 ? errno : ENOBUFS;
+      break;
+    }
+    pair.server = Owned(STPaccept(listener, nullptr, nullptr));
+    ASSERT_GE(pair.server.get(), 0) << STPstrerror(-1);
+    ASSERT_EQ(STPsend(pair.client, block.data(), block.size(), MSG_DONTWAIT), static_cast<ssize_t>(block.size()));
+    pairs.push_back(std::move(pair));
+    // It is measured once a second.
+    if (++filled == kMemoryOfAUserMib + 2) ::poll(nullptr, 0, 1100);
+  }
+  EXPECT_EQ(code, ENOBUFS);
+  EXPECT_EQ(STPerror(-1), STP_ENOMEMORY) << STPstrerror(-1);
+  EXPECT_GE(filled, kMemoryOfAUserMib);
+  pairs.clear();
+  EXPECT_TRUE(within(5s, [] { return Owned(STPsocket(AF_STP, SOCK_STREAM, 0)) >= 0; }));
+}
+
 TEST(Agent, AnswersNonsenseWithErrorsAndServesOthersOn) {
   Pair pair = connected_pair();
   std::mt19937 random(11);

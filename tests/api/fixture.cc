@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <random>
 
@@ -51,12 +52,14 @@ RunningAgent start_agent(const std::string& host) {
   RunningAgent agent;
   agent.socket = path() + "." + host + ".sock";
   const std::string program = from_environment("STP_TEST_STPD");
+  const std::string config = path() + ".toml";
+  std::ofstream(config) << "given_for_s = 2\nmax_memory_mib = " << kMemoryOfAUserMib << "\n";
   const pid_t test = ::getpid();
   agent.pid = ::fork();
   if (agent.pid == 0) {
     (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != test) ::_exit(1);
-    ::execl(program.c_str(), "stpd", "--stg", path().c_str(), "--host", host.c_str(), "--agent", agent.socket.c_str(), nullptr);
+    ::execl(program.c_str(), "stpd", "--config", config.c_str(), "--stg", path().c_str(), "--host", host.c_str(), "--agent", agent.socket.c_str(), nullptr);
     ::_exit(127);
   }
   const bool can_start = valid_host_name(host);  // a test asks for one that can not

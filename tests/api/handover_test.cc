@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <sstream>
 #include <thread>
@@ -223,6 +225,22 @@ TEST(Handover, IsResetWhenTheTakerDies) {
   taker.process.kill();
   char byte = 0;
   EXPECT_FAILS(STPrecv(pair.client, &byte, 1, 0), ECONNRESET);
+}
+
+TEST(Handover, IsResetWhenNobodyTakesIt) {
+  NEEDS_AGENT();
+  Taker taker;
+  const Pair pair = connected_pair();
+  ASSERT_EQ(STPgivesocket(pair.server, &taker.id), 0);
+  const auto began = std::chrono::steady_clock::now();
+  char byte = 0;
+  EXPECT_FAILS(STPrecv(pair.client, &byte, 1, 0), ECONNRESET);
+  EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::seconds(1));
+  std::istringstream gone(taker.take(pair.server));
+  std::string word;
+  int code = 0;
+  gone >> word >> code;
+  EXPECT_EQ(code, ENOENT);
 }
 
 TEST(Fork, ParentAndChildShareWhatWasOpen) {

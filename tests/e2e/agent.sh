@@ -9,7 +9,7 @@ start_agent() {  # NAME [options]
   shift
   rm -f "$work/$name.log"
   stpd --stg "$storage" --host "$name" --agent "$work/$name.sock" "$@" 2>"$work/$name.log" &
-  until_true 30 grep -q '^stpd: serving' "$work/$name.log" || fail "the agent of $name does not serve"
+  until_true 30 grep -q ' info stpd: serving' "$work/$name.log" || fail "the agent of $name does not serve"
 }
 
 start_agent alpha
@@ -46,6 +46,28 @@ count() { sed -n "s/^$1{.*} \([0-9]*\)\(\.0*\)\?\$/\1/p" stats; }
 grep -q '^stp_storage_reads_total{.*host="alpha".*}\|^stp_storage_reads_total{.*stg=.*host="alpha"' stats || fail 'no labels'
 expect 1 stp stats --agent "$work/nobody.sock"
 
+echo '- which program has which socket, and what it does'
+STP_AGENT=$work/alpha.sock stp pipe --listen 7002 </dev/null >/dev/null 2>listen.log &
+listener=$!
+mkfifo quiet
+exec 9<>quiet
+STP_AGENT=$work/alpha.sock stp pipe alpha 7002 --wait 20 <quiet 2>dial.log &
+dialer=$!
+until_true 10 sh -c "stp sockets -p --agent '$work/alpha.sock' >list; grep -q 'established .* alpha:7002 .*stp($listener)' list" ||
+  fail "the process is not named: $(cat list)"
+stp sockets -p -r 0.2 --json --agent "$work/alpha.sock" >list.json || fail 'sockets -p --json'
+python3 - list.json <<'PYTHON' || fail "what sockets -p says: $(cat list.json)"
+import json, sys
+rows = [r for r in json.load(open(sys.argv[1]))["sockets"] if r["state"] == "established"]
+assert len(rows) == 2 and all(r["same_agent"] and len(r["pids"]) == 1 for r in rows), rows
+assert all("sent_bytes_a_second" in r for r in rows), rows
+PYTHON
+stp top -n 2 -d 0.2 --agent "$work/alpha.sock" >top || fail 'stp top'
+[ "$(grep -c '^alpha of ' top)" = 2 ] || fail "what stp top says: $(cat top)"
+kill "$dialer"
+exec 9>&-
+wait "$listener" "$dialer" 2>/dev/null
+
 echo '- a second agent for one socket, and bad options, are refused'
 expect 3 stpd --stg "$storage" --host gamma --agent "$work/alpha.sock"
 expect 2 stpd --host gamma --agent "$work/gamma.sock"
@@ -60,7 +82,8 @@ wait "$beta" || fail 'the agent of beta did not end well'
 stp hosts --stg "$storage" | grep -q '^beta .* left ' || fail "beta has not left: $(stp hosts --stg "$storage")"
 
 echo '- a configuration file; SIGHUP reads it again; the service manager is told'
-printf 'host = "delta"\nstg = "%s"\nagent = "%s"\n' "$storage" "$work/delta.sock" >delta.toml
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+printf 'host = "delta"\nstg = "%s"\nagent = "%s"\nmetrics = "127.0.0.1:%s"\n' "$storage" "$work/delta.sock" "$port" >delta.toml
 python3 - "$work/notify" >notify.log <<'PYTHON' &
 import socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -73,6 +96,12 @@ NOTIFY_SOCKET=$work/notify WATCHDOG_USEC=400000 stpd --config delta.toml 2>delta
 delta=$!
 until_true 30 grep -q READY=1 notify.log || fail 'the service manager was not told'
 until_true 10 grep -q WATCHDOG=1 notify.log || fail 'the watchdog was not fed'
+python3 - "$port" >metrics <<'PYTHON' || fail 'no metrics over HTTP'
+import sys, urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:%s/metrics" % sys.argv[1], timeout=10).read().decode())
+PYTHON
+grep -q '^stp_agent_programs{.*host="delta".*} 0' metrics || fail "what it says over HTTP: $(cat metrics)"
+expect 3 stpd --stg "$storage" --host epsilon --agent "$work/epsilon.sock" --metrics "127.0.0.1:$port"
 echo hello | STP_AGENT=$work/delta.sock stp pipe nobody 1 2>dial.log
 grep -q 'no host of that name' dial.log || fail 'the agent of delta does not serve'
 printf '[access]\nallow_users = [4242]\n' >>delta.toml
@@ -90,6 +119,6 @@ wait "$alpha" 2>/dev/null
 begin=$(date +%s%N)
 start_agent alpha
 took=$((($(date +%s%N) - begin) / 1000000))
-grep -q '^stpd: alpha is a host' alpha.log || fail 'it came back under another name'
+grep -q ' info stpd: alpha is a host' alpha.log || fail 'it came back under another name'
 echo "  after $took ms"
 stp check "$storage" >check.log || fail 'stp check'

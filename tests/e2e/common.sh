@@ -5,7 +5,7 @@
 set -uo pipefail
 PATH=$(cd "$(dirname "$1")" && pwd):$PATH
 kind=$2
-unset STP_HOST STP_AGENT STP_IO STP_DEBUG STP_FAULTS
+unset STP_HOST STP_AGENT STP_IO STP_DEBUG STP_FAULTS JOURNAL_STREAM
 work=$(mktemp -d)
 loop=
 

@@ -25,7 +25,7 @@ class StpdConfigFile : public ::testing::Test {
 };
 
 TEST_F(StpdConfigFile, says_everything_that_the_command_line_can) {
-  ASSERT_TRUE(read("host = 'alpha'\nstg = ['/a', '/b']\nagent = '/run/x.sock'\nmode = '0660'\nring_kib = 256\nmax_sockets = 10\n"
+  ASSERT_TRUE(read("host = 'alpha'\nstg = ['/a', '/b']\nagent = '/run/x.sock'\nmode = '0660'\nring_kib = 256\nmax_sockets = 10\nmax_memory_mib = 7\ngiven_for_s = 3\nmetrics = '127.0.0.1:1'\n"
                    "[access]\nallow_users = ['root', 1234]\ndeny_groups = [7]\n"));
   EXPECT_EQ(config_.host, "alpha");
   EXPECT_EQ(config_.stgs, (std::vector<std::string>{"/a", "/b"}));
@@ -33,6 +33,9 @@ TEST_F(StpdConfigFile, says_everything_that_the_command_line_can) {
   EXPECT_EQ(config_.mode, "0660");
   EXPECT_EQ(config_.ring_kib, 256u);
   EXPECT_EQ(config_.most_sockets, 10u);
+  EXPECT_EQ(config_.most_memory_mib, 7u);
+  EXPECT_EQ(config_.given_for_s, 3u);
+  EXPECT_EQ(config_.metrics, "127.0.0.1:1");
   EXPECT_EQ(config_.access.allow_users, (std::vector<uid_t>{0, 1234}));
   EXPECT_EQ(config_.access.deny_groups, (std::vector<gid_t>{7}));
 }
