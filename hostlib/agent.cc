@@ -21,6 +21,8 @@ namespace {
 constexpr Nanos kLongestSleep = 250 * kMillisecond;
 constexpr Nanos kLeaveLinger = 5 * kSecond;
 constexpr Nanos kLookPeriod = kSecond;
+constexpr std::size_t kMostHolders = 256;      // of one socket
+constexpr std::size_t kHoldsForASocket = 16;   // of one user, for each socket that it may have
 constexpr std::size_t kWorkAtOnce = 64;  // sockets between two looks at everything else
 
 void close_fd(int& fd) {
@@ -77,7 +79,7 @@ bool Agent::leave() {
     std::unique_lock lock(mutex_);
     // Conversations of programs that closed them already go to their end; the others are reset.
     while (!programs_.empty()) drop(*programs_.begin()->second);
-    for (const auto& [number, given] : std::exchange(given_, {})) reset_held(*sockets_.at(number));
+    for (const auto& [number, given] : std::exchange(given_, {})) end_held(*sockets_.at(number), true);
     host_->leave(lock, kLeaveLinger);
     const MemberState state = host_->view().self.state;
     good = state == MemberState::kLeft || state == MemberState::kStopped;
@@ -184,7 +186,7 @@ void Agent::take_in_new_programs() {
     arriving.swap(arriving_);
   }
   for (auto& [fd, hello] : arriving) {
-    auto program = std::make_unique<AgentProgram>(next_serial_++, fd, random_.next());
+    auto program = std::make_unique<AgentProgram>(next_serial_++, fd);
     if (const int code = greet(*program, hello); code != 0) {
       AgentAnswer refusal;
       refusal.error = code;
@@ -201,10 +203,13 @@ int Agent::greet(AgentProgram& program, const AgentCall& hello) {
   if (hello.version != kAgentProtocolVersion) return EPROTONOSUPPORT;
   const bool heir = (hello.flags & AgentCall::kHeir) != 0;
   const auto parent = programs_.find(hello.number);
-  if (heir && (parent == programs_.end() || parent->second->secret() != hello.token)) return ESRCH;
+  if (heir) {
+    if (parent == programs_.end() || hello.token == 0 || parent->second->heirs_token() != hello.token) return ESRCH;
+    parent->second->set_heirs_token(0);
+    if (!may_inherit(*parent->second, parent->second->user())) return ENFILE;
+  }
   AgentAnswer welcome;
   welcome.socket = program.serial();
-  welcome.bytes = program.secret();
   welcome.life = life_;
   put_text(welcome.host, host_->own_name());
   std::vector<std::byte> superblock(kMinBlockSize);
@@ -221,6 +226,18 @@ int Agent::greet(AgentProgram& program, const AgentCall& hello) {
   return 0;
 }
 
+// Each hold costs memory and time here, and is of the parent's making.
+bool Agent::may_inherit(const AgentProgram& parent, uid_t user) const {
+  std::size_t held = parent.held();
+  for (const auto& [serial, program] : programs_)
+    if (program->user() == user) held += program->held();
+  if (held > std::size_t{kHoldsForASocket} * settings_.most_sockets_of_a_user) return false;
+  return std::ranges::none_of(parent.numbers(), [this](std::uint32_t number) {
+    const auto it = sockets_.find(number);
+    return it != sockets_.end() && it->second->holders.size() >= kMostHolders;
+  });
+}
+
 // The program is gone: nothing of it stays but what others share, and whoever talks with it gets a reset.
 void Agent::drop(AgentProgram& program) {
   const std::vector<std::uint32_t> numbers = program.numbers();
@@ -229,23 +246,39 @@ void Agent::drop(AgentProgram& program) {
     if (number == 0 || it == sockets_.end()) continue;
     AgentSocket& socket = *it->second;
     program.give_back(socket);
-    if (socket.holders.empty()) reset_held(socket);
+    // One that never began has used nothing: where another one closed in good order, that close is what happens.
+    if (socket.holders.empty())
+      end_held(socket, program.begun() || !socket.let_go);
+    else
+      look_again(socket);
   }
   for (auto it = given_.begin(); it != given_.end();) {
     const auto [number, given] = *it++;
     if (given.taker != program.serial()) continue;
     given_.erase(number);
-    reset_held(*sockets_.at(number));
+    end_held(*sockets_.at(number), true);
   }
   program.unwatch(epoll_);
   programs_.erase(program.serial());
 }
 
-// Nobody has it any more, and its last holder did not close it.
-void Agent::reset_held(AgentSocket& socket) {
-  if (!socket.closing) close(socket, true);
+// Nobody has it any more.
+void Agent::end_held(AgentSocket& socket, bool abort) {
+  if (!socket.closing) {
+    if (!abort && socket.connected && !socket.over) {
+      socket.program_side().ended.fetch_or(ShadowSide::kEnd, std::memory_order_seq_cst);
+      socket.program_side().deaf.fetch_or(ShadowSide::kGone, std::memory_order_seq_cst);
+    }
+    close(socket, abort);
+  }
   socket.forgotten = true;
   finish(socket);
+}
+
+// One that had it is gone, and may have been about to tell what it did.
+void Agent::look_again(AgentSocket& socket) {
+  if (!socket.local) return note(socket);
+  if (const auto twin = sockets_.find(socket.twin); twin != sockets_.end()) tell_surely(*twin->second);
 }
 
 // -- What a socket has to do ---------------------------------------------------------------------------------------
@@ -439,7 +472,7 @@ void Agent::give_up_untaken(Nanos now) {
     const auto [number, given] = *it++;
     if (now - given.since < settings_.given_for) continue;
     given_.erase(number);
-    reset_held(*sockets_.at(number));
+    end_held(*sockets_.at(number), true);
   }
 }
 

@@ -99,7 +99,9 @@ class Agent final : public EngineEvents {
   void look_after_sockets(Nanos now);
   void give_up_stuck_closes(Nanos now);
   void give_up_untaken(Nanos now);
-  void reset_held(AgentSocket& socket);
+  void end_held(AgentSocket& socket, bool abort);
+  void look_again(AgentSocket& socket);
+  bool may_inherit(const AgentProgram& parent, uid_t user) const;
   void update_queued(AgentSocket& listener);
   void finish(AgentSocket& socket);
   void destroy(AgentSocket& socket);

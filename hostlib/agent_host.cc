@@ -1,7 +1,6 @@
 #include "hostlib/agent_host.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,10 +8,12 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "hostlib/debug.h"
 #include "hostlib/deadline.h"
 #include "hostlib/host_list.h"
+#include "hostlib/quiet_thread.h"
 #include "stp/names.h"
 #include "stp/system.h"
 
@@ -20,6 +21,7 @@ namespace stp::host {
 namespace {
 
 constexpr int kLookForAgentMs = 100;
+constexpr unsigned kHeirsPatienceMs = 2000;  // a fork is not to take longer, whatever the agent does
 
 }  // namespace
 
@@ -39,17 +41,13 @@ Result<std::unique_ptr<AgentHost>> AgentHost::connect(const AgentLink::Wanted& w
   std::unique_ptr<AgentHost> host(new AgentHost(wanted, std::move(*link), mutex, events));
   host->stop_bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (host->stop_bell_ < 0) return fail(errno, std::string("can not make an eventfd: ") + std::strerror(errno));
-  host->start_news_thread();
+  if (!host->start_news_thread()) return fail(EAGAIN, "can not start a thread: the system has no room for one more");
   debug("served by the agent on {} as {} of {}", wanted.agent_path, host->link_->own_name(), host->superblock_.stg);
   return host;
 }
 
-void AgentHost::start_news_thread() {
-  sigset_t all, before;
-  (void)::sigfillset(&all);
-  (void)::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's signals are for the program's threads
-  news_ = std::thread([this] { news_loop(); });
-  (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+bool AgentHost::start_news_thread() {
+  return start_quiet_thread(news_, [this] { news_loop(); });
 }
 
 AgentHost::~AgentHost() {
@@ -121,9 +119,14 @@ void AgentHost::leave(std::unique_lock<std::mutex>& lock, Nanos linger) {
 // The child's connection is made before there is a child: whatever the parent closes from then on, the child still has.
 void AgentHost::before_fork() {
   if (link_->dead() || !sockets_.share()) return;
+  AgentCall call;
+  call.what = AgentRequest::kFork;
+  auto token = link_->ask(call);
+  if (!token) return;
   AgentLink::Wanted wanted = wanted_;
   wanted.parent = link_->serial();
-  wanted.parents_secret = link_->secret();
+  wanted.parents_token = token->answer.bytes;
+  wanted.patience_ms = kHeirsPatienceMs;
   if (auto heir = AgentLink::connect(wanted))
     heir_ = std::move(*heir);
   else
@@ -132,31 +135,37 @@ void AgentHost::before_fork() {
 
 void AgentHost::after_fork_in_parent() { heir_.reset(); }
 
-void AgentHost::abandon_after_fork() { link_->abandon(); }
+void AgentHost::abandon_after_fork() {
+  link_->abandon();
+  if (stop_bell_ >= 0) (void)::close(std::exchange(stop_bell_, -1));  // the parent's
+}
 
-bool AgentHost::resume_after_fork() {
+Host::Resumed AgentHost::resume_after_fork() {
   std::shared_ptr<AgentLink> link = std::move(heir_);
+  if (link != nullptr && !link->still_ours()) {
+    link->forget_descriptors();  // the child closed what it did not know
+    link.reset();
+  }
+  const Resumed resumed = link != nullptr ? Resumed::kWithSockets : Resumed::kAlone;
   if (link == nullptr) {
     auto fresh = AgentLink::connect(wanted_);
-    if (!fresh || (*fresh)->superblock().uuid != superblock_.uuid) return false;
+    if (!fresh || (*fresh)->superblock().uuid != superblock_.uuid) return Resumed::kNot;
     link = std::move(*fresh);
-    // What sockets there may be are the parent's alone.
-    link_->die();
-    sockets_.lose(*link_, [](SocketId) {});
+    sockets_.leave_behind();
+    sockets_.set_link(link);
+  } else {
+    sockets_.move_to(link);
   }
-  sockets_.move_to(link);
+  link_->die();
   link_ = std::move(link);
   waiting_.forget_waiters();
   AgentCall call;
   call.what = AgentRequest::kBegin;
   call.number = static_cast<std::uint32_t>(::getpid());
   (void)link_->ask(call);
-  // The eventfd is the parent's, and the thread behind the handle is not in this process.
-  if (stop_bell_ >= 0) (void)::close(stop_bell_);
   stop_bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  new (&news_) std::thread();
-  start_news_thread();
-  return true;
+  new (&news_) std::thread();  // the one behind the handle is not in this process
+  return stop_bell_ >= 0 && start_news_thread() ? resumed : Resumed::kNot;
 }
 
 SocketResult<ClientId> AgentHost::client_id() {

@@ -27,7 +27,7 @@ class AgentHost final : public Host {
   void before_fork() override;
   void after_fork_in_parent() override;
   void abandon_after_fork() override;
-  bool resume_after_fork() override;
+  Resumed resume_after_fork() override;
   SocketResult<ClientId> client_id() override;
   SocketResult<void> give(SocketId socket, int descriptor, const ClientId& taker) override { return sockets_.give(socket, descriptor, taker); }
   SocketResult<SocketId> take(const ClientId& giver, int descriptor) override { return sockets_.take(giver, descriptor); }
@@ -43,7 +43,7 @@ class AgentHost final : public Host {
 
  private:
   AgentHost(AgentLink::Wanted wanted, std::shared_ptr<AgentLink> link, std::mutex& mutex, EngineEvents& events);
-  void start_news_thread();
+  bool start_news_thread();
   void news_loop();
   void take_news(AgentLink& link);
   void come_back(std::unique_lock<std::mutex>& lock);

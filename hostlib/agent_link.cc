@@ -16,8 +16,6 @@
 namespace stp::host {
 namespace {
 
-constexpr timeval kPatience = {.tv_sec = 10, .tv_usec = 0};  // an agent answers in microseconds, or is stopped
-
 // The board's file must be as large as it is taken for: a smaller one would kill the program at the first touch.
 NewsBoard* map_board(int fd) {
   struct stat facts = {};
@@ -25,6 +23,12 @@ NewsBoard* map_board(int fd) {
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || ::fstat(fd, &facts) != 0 || facts.st_size < static_cast<off_t>(kNewsBoardBytes)) return nullptr;
   void* at = ::mmap(nullptr, kNewsBoardBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   return at == MAP_FAILED ? nullptr : static_cast<NewsBoard*>(at);
+}
+
+// All eventfds of a kernel share one inode: that much can be told of them.
+std::uint64_t inode_of(int fd) {
+  struct stat facts = {};
+  return ::fstat(fd, &facts) == 0 ? facts.st_ino : 0;
 }
 
 }  // namespace
@@ -38,8 +42,9 @@ Result<std::shared_ptr<AgentLink>> AgentLink::connect(const Wanted& wanted) {
   std::shared_ptr<AgentLink> link(new AgentLink);
   link->fd_ = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (link->fd_ < 0) return fail(errno, fmt::format("can not make a Unix socket: {}", std::strerror(errno)));
-  (void)::setsockopt(link->fd_, SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-  (void)::setsockopt(link->fd_, SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+  const timeval patience = {.tv_sec = wanted.patience_ms / 1000, .tv_usec = static_cast<suseconds_t>(wanted.patience_ms % 1000 * 1000)};
+  (void)::setsockopt(link->fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  (void)::setsockopt(link->fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   if (::connect(link->fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return fail(errno, fmt::format("no agent answers on \"{}\": {}", wanted.agent_path, std::strerror(errno)));
   if (auto greeted = link->hello(wanted); !greeted) return std::unexpected(greeted.error());
@@ -52,7 +57,7 @@ Result<void> AgentLink::hello(const Wanted& wanted) {
   call.version = kAgentProtocolVersion;
   if (wanted.parent != 0) call.flags = AgentCall::kHeir;
   call.number = wanted.parent;
-  call.token = wanted.parents_secret;
+  call.token = wanted.parents_token;
   put_text(call.host, wanted.host);
   put_text(call.path, wanted.stg_path);
   struct stat facts = {};
@@ -71,12 +76,12 @@ Result<void> AgentLink::hello(const Wanted& wanted) {
   superblock_ = std::move(*superblock);
   own_name_ = get_text(reply->answer.host);
   serial_ = reply->answer.socket;
-  secret_ = reply->answer.bytes;
   agents_life_ = reply->answer.life;
   board_ = map_board(reply->descriptors->at(0));
   if (board_ == nullptr) return fail(EPROTO, fmt::format("what answers on \"{}\" is no agent of this version", wanted.agent_path));
   bell_ = reply->descriptors->take(1);
   agents_bell_ = reply->descriptors->take(2);
+  for (std::size_t i = 0; i < 3; ++i) inodes_[i] = inode_of(i == 0 ? fd_ : i == 1 ? bell_ : agents_bell_);
   return {};
 }
 
@@ -96,7 +101,10 @@ SocketResult<AgentLink::Reply> AgentLink::ask(const AgentCall& call) {
   int code = send_call(fd_, call, 0);
   if (code == 0) code = receive_answer(fd_, reply.answer, *reply.descriptors, reply.tail, 0);
   if (code == EMFILE) {
-    give_back(reply.answer.socket);
+    if (call.what == AgentRequest::kTake)
+      put_back(reply.answer.socket);
+    else if (call.what == AgentRequest::kOpen || call.what == AgentRequest::kAccept)
+      give_back(reply.answer.socket);
     return std::unexpected(SocketError{EMFILE, Reason::kNone});
   }
   if (code != 0) {
@@ -118,6 +126,23 @@ void AgentLink::give_back(std::uint32_t socket) {
   (void)ask(call);
   call.what = AgentRequest::kForget;
   (void)ask(call);
+}
+
+void AgentLink::put_back(std::uint32_t socket) {
+  AgentCall call;
+  call.what = AgentRequest::kGive;
+  call.flags = AgentCall::kPutBack;
+  call.socket = socket;
+  call.number = serial_;
+  call.token = agents_life_;
+  if (!ask(call)) give_back(socket);
+}
+
+bool AgentLink::still_ours() const {
+  const int fds[] = {fd_, bell_, agents_bell_};
+  for (std::size_t i = 0; i < 3; ++i)
+    if (fds[i] < 0 || inode_of(fds[i]) != inodes_[i]) return false;
+  return true;
 }
 
 bool AgentLink::room_for_descriptors() const {

@@ -21,7 +21,8 @@ class AgentLink {
     std::string host;
     // On behalf of a child that is about to be forked: whose sockets it will have.
     std::uint32_t parent = 0;
-    std::uint64_t parents_secret = 0;
+    std::uint64_t parents_token = 0;
+    unsigned patience_ms = 10'000;  // an agent answers in microseconds, or is stopped
   };
   // Connects and says hello. Fails in words: no agent there, it serves another storage or name, or it does not let this user in.
   static Result<std::shared_ptr<AgentLink>> connect(const Wanted& wanted);
@@ -39,13 +40,18 @@ class AgentLink {
 
   // Closes a socket that the agent made and this process can not take.
   void give_back(std::uint32_t socket);
+  // The same of one that was given to this process: it may try again.
+  void put_back(std::uint32_t socket);
+  // Whether the descriptors are what they were: a child may have closed all that it did not know before it came here.
+  bool still_ours() const;
+  // They are not, and are left alone.
+  void forget_descriptors() { fd_ = bell_ = agents_bell_ = -1; }
   // Whether an answer with a descriptor could be taken now: asked before a connection is accepted, which would be lost otherwise.
   bool room_for_descriptors() const;
 
   const Superblock& superblock() const { return superblock_; }
   // Of this program, as the agent knows it.
   std::uint32_t serial() const { return serial_; }
-  std::uint64_t secret() const { return secret_; }
   std::uint64_t agents_life() const { return agents_life_; }
   const std::string& own_name() const { return own_name_; }
   NewsBoard& board() { return *board_; }
@@ -68,7 +74,7 @@ class AgentLink {
   Superblock superblock_;
   std::string own_name_;
   std::uint32_t serial_ = 0;
-  std::uint64_t secret_ = 0;
+  std::uint64_t inodes_[3] = {};  // what the descriptors are
   std::uint64_t agents_life_ = 0;
   std::atomic<bool> dead_{false};
 };

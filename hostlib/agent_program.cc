@@ -42,6 +42,7 @@ AgentProgram::~AgentProgram() {
 int AgentProgram::welcome(const AgentAnswer& answer, ConstBytes superblock, bool heir) {
   socklen_t length = sizeof who_;
   if (::getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &who_, &length) != 0) return errno;
+  begun_ = !heir;
   if (!heir) pidfd_ = pidfd_of(fd_, who_.pid);
   agents_bell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   int bells[2] = {-1, -1};

@@ -15,7 +15,7 @@ namespace stp::host {
 class AgentProgram {
  public:
   // `fd` is its connection, which this object owns from now on.
-  AgentProgram(std::uint32_t serial, int fd, std::uint64_t secret) : serial_(serial), fd_(fd), secret_(secret) {}
+  AgentProgram(std::uint32_t serial, int fd) : serial_(serial), fd_(fd) {}
   ~AgentProgram();
   AgentProgram(const AgentProgram&) = delete;
   AgentProgram& operator=(const AgentProgram&) = delete;
@@ -33,9 +33,15 @@ class AgentProgram {
   int fd() const { return fd_; }
   uid_t user() const { return who_.uid; }
   pid_t pid() const { return who_.pid; }
-  void set_pid(pid_t pid) { who_.pid = pid; }  // of an heir, when it begins; to be shown, not to be trusted
-  // Known to the program and its children alone.
-  std::uint64_t secret() const { return secret_; }
+  // An heir begins when its child takes the sockets up; one that never does (it execs, or ends) has not used them.
+  void begin(pid_t pid) {  // to be shown, not to be trusted
+    who_.pid = pid;
+    begun_ = true;
+  }
+  bool begun() const { return begun_; }
+  // For the hello of one child. Good once, so that nobody who knows old ones gets what is opened later. 0: none was given out.
+  std::uint64_t heirs_token() const { return heirs_token_; }
+  void set_heirs_token(std::uint64_t token) { heirs_token_ = token; }
 
   // Its sockets, by their index on the news board.
   bool has_room() const { return !free_indexes_.empty() || numbers_.size() < kMostSocketsOfAProgram; }
@@ -56,6 +62,7 @@ class AgentProgram {
     }
   }
   const std::vector<std::uint32_t>& numbers() const { return numbers_; }  // of the sockets, 0 = free
+  std::size_t held() const { return numbers_.size() - free_indexes_.size(); }
 
   // There is news of a socket.
   void tell(std::uint32_t index);
@@ -70,7 +77,8 @@ class AgentProgram {
  private:
   const std::uint32_t serial_;  // never used again
   int fd_ = -1;
-  const std::uint64_t secret_;
+  std::uint64_t heirs_token_ = 0;
+  bool begun_ = true;
   int pidfd_ = -1;
   int bell_ = -1;         // our end of a socket pair: what is sent here wakes it. Not an eventfd, whose flags the program would share
   int agents_bell_ = -1;  // written by it, and never read here: each write is an event for the epoll, and a read might block

@@ -42,6 +42,8 @@ enum class AgentRequest : std::uint32_t {
   kLetGo = 16,   // the program closes a socket that it shares: told whether others still have it; the last one closes it itself
   kBegin = 17,   // an heir begins: its process number
   kSockets = 18, // what sockets there are
+  kFork = 19,    // a child is about to be forked: a token for its hello, good once
+  kNudge = 20,   // tell all programs that have the socket
 };
 
 // A request. Which fields mean something depends on `what`.
@@ -52,7 +54,7 @@ struct AgentCall {
   std::uint32_t number = 0;     // port, backlog, bytes; kSockets: to begin with; kHello: the parent's serial number; kGive, kTake: the taker's, the giver's; kBegin: pid
   std::uint32_t flags = 0;
   std::uint32_t descriptor = 0; // kGive: the giver's number of it
-  std::uint64_t token = 0;      // kHello: the parent's secret; kGive, kTake: of which life of the agent the serial number is
+  std::uint64_t token = 0;      // kHello: the parent's token; kGive, kTake: of which life of the agent the serial number is
   std::uint64_t device = 0, inode = 0;  // kHello: of the storage as the program knows it; 0 when it does not
   std::array<char, 96> host{};  // kHello: wanted name; kConnect: the peer's
   std::array<char, 256> path{}; // kHello: of the storage
@@ -60,6 +62,7 @@ struct AgentCall {
   static constexpr std::uint32_t kHeir = 1;           // kHello: on behalf of a child that is about to be forked
   static constexpr std::uint32_t kWaitForAccept = 1;  // kConnect
   static constexpr std::uint32_t kAbort = 1;          // kClose
+  static constexpr std::uint32_t kPutBack = 1;        // kGive: it was taken, and could not be used
   static constexpr std::uint32_t kSend = 1;           // kBuffers: the send buffer, else the receive window
 };
 static_assert(sizeof(AgentCall) == 48 + 352);
@@ -75,7 +78,7 @@ struct AgentAnswer {
   std::uint32_t side = 0;       // of the shadow
   std::uint32_t port = 0;       // own port
   std::uint32_t peer_port = 0;
-  std::uint64_t bytes = 0;      // kHello: the program's secret
+  std::uint64_t bytes = 0;      // kFork: the token
   std::uint64_t life = 0;       // kHello: the agent's, different each time it is started
   std::array<char, 96> host{};  // kHello: own instance name; kAccept: the peer's
   std::array<char, 256> words{};  // of an error, where there are any

@@ -27,6 +27,7 @@ bool concerns_a_socket(AgentRequest what) {
     case AgentRequest::kStats:
     case AgentRequest::kSockets:
     case AgentRequest::kTake:
+    case AgentRequest::kFork:
     case AgentRequest::kBegin: return false;
     default: return true;
   }
@@ -85,9 +86,18 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
       case AgentRequest::kTake: done = take(program, call, answer, fds); break;
       case AgentRequest::kLetGo:
         answer.local = socket->holders.size() > 1 ? 1 : 0;
-        if (answer.local != 0) program.give_back(*socket);
+        if (answer.local == 0) break;
+        socket->let_go = true;
+        program.give_back(*socket);
+        look_again(*socket);
         break;
-      case AgentRequest::kBegin: program.set_pid(static_cast<pid_t>(call.number)); break;
+      case AgentRequest::kBegin: program.begin(static_cast<pid_t>(call.number)); break;
+      case AgentRequest::kNudge: tell_surely(*socket); break;
+      case AgentRequest::kFork:
+        while ((answer.bytes = random_.next()) == 0) {
+        }
+        program.set_heirs_token(answer.bytes);
+        break;
       case AgentRequest::kInfo:
         describe(*socket, answer);
         if (socket->engine_id != 0 && !socket->local) {
@@ -349,18 +359,31 @@ SocketResult<void> Agent::give(AgentProgram& program, AgentSocket& socket, const
   if (call.token != life_ || (call.number != 0 && !programs_.contains(call.number))) return no(ESRCH, Reason::kNoTaker);
   if (socket.holders.size() > 1) return no(EBUSY, Reason::kShared);
   if (!socket.listening && !socket.connecting && !socket.connected) return no(ENOTCONN);
+  const bool back = (call.flags & AgentCall::kPutBack) != 0 && socket.given_by != 0;
   program.give_back(socket);
+  if (!back) {
+    socket.given_by = program.serial();
+    socket.given_as = call.descriptor;
+  }
   given_[socket.number] = {
-      .giver = program.serial(), .descriptor = call.descriptor, .taker = call.number, .user = program.user(), .since = boottime_now()};
+      .giver = socket.given_by, .descriptor = socket.given_as, .taker = call.number, .user = program.user(), .since = boottime_now()};
+  look_again(socket);
   return {};
 }
 
 SocketResult<void> Agent::take(AgentProgram& program, const AgentCall& call, AgentAnswer& answer, std::vector<int>& fds) {
   if (call.token != life_) return no(ESRCH, Reason::kNotGiven);
-  const auto it = std::ranges::find_if(given_, [&](const auto& each) { return each.second.giver == call.number && each.second.descriptor == call.socket; });
-  if (it == given_.end()) return no(ENOENT, Reason::kNotGiven);
-  const Given& given = it->second;
-  if (given.taker != 0 ? given.taker != program.serial() : given.user != program.user()) return no(EACCES, Reason::kNotGiven);
+  // The giver may have closed its number and used it again: who may take several under one number gets the oldest.
+  bool others = false;
+  auto it = given_.end();
+  for (auto each = given_.begin(); each != given_.end(); ++each) {
+    const Given& given = each->second;
+    if (given.giver != call.number || given.descriptor != call.socket) continue;
+    const bool mine = given.taker != 0 ? given.taker == program.serial() : given.user == program.user();
+    others |= !mine;
+    if (mine && (it == given_.end() || given.since < it->second.since)) it = each;
+  }
+  if (it == given_.end()) return no(others ? EACCES : ENOENT, Reason::kNotGiven);
   if (!program.has_room()) return no(ENFILE, Reason::kNoSockets);
   AgentSocket& socket = *sockets_.at(it->first);
   if (socket.user != program.user()) {
@@ -377,6 +400,7 @@ SocketResult<void> Agent::take(AgentProgram& program, const AgentCall& call, Age
   answer.scb = info ? info->scb : kNoScb;
   describe(socket, answer);
   fds.push_back(socket.end.memory()->fd());
+  look_again(socket);
   ++counters_.sockets_handed_over;
   return {};
 }

@@ -50,6 +50,9 @@ struct AgentSocket {
   bool forgotten = false;
   bool dirty = false;
 
+  bool let_go = false;                   // by one of several holders, in good order
+  std::uint32_t given_by = 0;            // it was given away last by that program, under that number
+  std::uint32_t given_as = 0;
   const Holder* holder(std::uint32_t program) const {
     for (const Holder& each : holders)
       if (each.program == program) return &each;

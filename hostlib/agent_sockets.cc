@@ -92,11 +92,11 @@ SocketError AgentSockets::error_of(const Entry& entry) {
   return {sensible ? code : ECONNRESET, static_cast<Reason>(mine.reason.load(std::memory_order_relaxed))};
 }
 
-SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link) {
+SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken) {
   const AgentAnswer& answer = reply.answer;
   auto memory = ShadowMemory::map(reply.descriptors->at(0));
   if (!memory || answer.index >= kMostSocketsOfAProgram || answer.side > 1) {
-    link->give_back(answer.socket);
+    taken ? link->put_back(answer.socket) : link->give_back(answer.socket);
     return no(memory ? EPROTO : memory.error());
   }
   auto entry = std::make_shared<Entry>();
@@ -263,7 +263,7 @@ SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos
   }
   if ((deaf & ShadowSide::kDrops) != 0 && entry.local) return data.size();
   const FamilyGuard turn(entry.family.get());
-  if (!turn) return no(EAGAIN);
+  if (entry.turn_missed = !turn; !turn) return no(EAGAIN);
   const std::size_t n = entry.end.write(data);
   if (n > 0) {
     tell_other(entry);
@@ -291,7 +291,7 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
   if (into.empty()) return std::size_t{0};
   if (reads_no_more(entry)) return std::size_t{0};
   const FamilyGuard turn(entry.family.get());
-  if (!turn) return no(EAGAIN);
+  if (entry.turn_missed = !turn; !turn) return no(EAGAIN);
   const bool reset = entry.end.at_reset();
   const std::size_t n = entry.end.read(into, peek);
   if (n > 0) {
@@ -313,6 +313,11 @@ SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos)
   const Phase now = phase(*entry);
   if (now != Phase::kEstablished && now != Phase::kOver) return no(ENOTCONN);
   if (entry->kind != Entry::Kind::kSession) return no(ENOTCONN);
+  if (entry->link->dead()) {
+    entry->send_shut |= write;
+    entry->read_shut |= read;
+    return {};
+  }
   if (write && !entry->send_shut) {
     entry->send_shut = true;
     entry->end.end(ShadowSide::kEnd);
@@ -323,6 +328,11 @@ SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos)
     if (const FamilyGuard turn(entry->family.get()); turn) entry->end.take(entry->end.readable());
   }
   tell_other(*entry);
+  if (entry->family) {
+    // The others of the family wait for this side, which nobody else wakes.
+    ShadowEnd::wake(entry->end.mine());
+    (void)ask(*entry, AgentRequest::kNudge);
+  }
   return {};
 }
 
@@ -384,6 +394,12 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
 }
 
 std::uint32_t AgentSockets::bits(const Entry& entry) const {
+  const FamilyGuard turn(entry.family.get());
+  return bits_now(entry, static_cast<bool>(turn));
+}
+
+// `whole`: nobody else moves this side's counters meanwhile. Else they may seem to make no sense, which they do in a moment.
+std::uint32_t AgentSockets::bits_now(const Entry& entry, bool whole) {
   const Phase now = phase(entry);
   if (entry.kind == Entry::Kind::kListener) {
     if (entry.listen_error.code != 0) return Ready::kRead;
@@ -394,7 +410,7 @@ std::uint32_t AgentSockets::bits(const Entry& entry) const {
   if (now == Phase::kOver) return Ready::kConnect | Ready::kRead | Ready::kWrite | Ready::kHangUp;
   if (now != Phase::kEstablished) return 0;
   std::uint32_t out = Ready::kConnect;
-  const bool reset = (entry.end.ended() & ShadowSide::kReset) != 0 || entry.end.broken();
+  const bool reset = (entry.end.ended() & ShadowSide::kReset) != 0 || (whole && entry.end.broken());
   const bool at_end = entry.end.at_end();
   if (entry.end.readable() > 0 || at_end || reset || reads_no_more(entry)) out |= Ready::kRead;
   if (sends_no_more(entry) || entry.end.deaf() != 0 || reset || entry.end.room() > 0) out |= Ready::kWrite;
@@ -406,10 +422,12 @@ SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
   const auto entry = find_fresh(id);
   if (entry == nullptr) return no(EBADF);
   entry->end.want_news();
-  std::uint32_t out = bits(*entry);
+  const FamilyGuard turn(entry->family.get());
+  const bool whole = static_cast<bool>(turn);
+  std::uint32_t out = bits_now(*entry, whole);
   const Phase now = phase(*entry);
   if (entry->kind == Entry::Kind::kPlain && now == Phase::kNone) out |= Ready::kWrite | Ready::kHangUp;
-  const bool reset = now == Phase::kEstablished && ((entry->end.ended() & ShadowSide::kReset) != 0 || entry->end.broken());
+  const bool reset = now == Phase::kEstablished && ((entry->end.ended() & ShadowSide::kReset) != 0 || (whole && entry->end.broken()));
   const bool listener = entry->kind == Entry::Kind::kListener;  // goes on with the next agent
   if ((now == Phase::kOver && !listener && error_of(*entry).code != 0 && !entry->error_taken) || (reset && !entry->error_taken)) out |= Ready::kError;
   if (now == Phase::kEstablished && entry->end.at_end()) out |= Ready::kPeerEnded;
@@ -455,7 +473,7 @@ SocketResult<SocketId> AgentSockets::take(const ClientId& giver, int descriptor)
   auto reply = link_->ask(call);
   if (!reply) return std::unexpected(reply.error());
   const AgentAnswer answer = reply->answer;
-  auto adopted = adopt(std::move(*reply), link_);
+  auto adopted = adopt(std::move(*reply), link_, true);
   if (!adopted) return std::unexpected(adopted.error());
   Entry& entry = **adopted;
   entry.backlog = answer.backlog;
@@ -485,6 +503,12 @@ bool AgentSockets::share() {
     locks.pop_back();
   }
   return !ours.empty();
+}
+
+void AgentSockets::leave_behind() {
+  entries_.clear();
+  by_index_.clear();
+  indexed_ = nullptr;
 }
 
 void AgentSockets::move_to(const std::shared_ptr<AgentLink>& heir) {

@@ -23,6 +23,7 @@ struct AgentSocketEntry {
   std::uint32_t scb = 0;
   ShadowEnd end;
   std::shared_ptr<FamilyLock> family;  // a child or parent may have the socket too
+  bool turn_missed = false;            // the last call found another of the family in the middle of a copy
   Kind kind = Kind::kPlain;
   bool local = false;        // the other side is a program of the same agent
   bool send_shut = false;
@@ -66,6 +67,8 @@ class AgentSockets final : public SocketCalls {
   SocketResult<SocketId> take(const ClientId& giver, int descriptor);
   // Before a fork: all sockets of the link are to be used in turn with the child. False: there are none.
   bool share();
+  // In a child that got none of them: they are not to be touched.
+  void leave_behind();
   // In the child: they are asked for through its own link from now on.
   void move_to(const std::shared_ptr<AgentLink>& heir);
   void forget(SocketId id);
@@ -95,12 +98,13 @@ class AgentSockets final : public SocketCalls {
   using Entry = AgentSocketEntry;
   enum class Phase : std::uint8_t { kNone, kOpening, kEstablished, kOver };
   static Phase phase(const Entry& entry);
+  static std::uint32_t bits_now(const Entry& entry, bool whole);
   static bool sends_no_more(const Entry& entry);
   static bool reads_no_more(const Entry& entry);
   void refresh(Entry& entry) const;
   std::shared_ptr<Entry> find_fresh(SocketId id) const;
   static SocketError error_of(const Entry& entry);
-  SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link);
+  SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken = false);
   static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
   void tell_other(const Entry& entry) const;
   void set_buffer(SocketId socket, std::uint32_t bytes, bool send);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "hostlib/interrupts.h"
 #include "stp/spin.h"
@@ -24,6 +25,7 @@ namespace {
 
 constexpr Nanos kLongestSleep = 250 * kMillisecond;  // nobody sleeps longer without a look
 constexpr Nanos kBoardPeriod = 10 * kMillisecond;
+constexpr Nanos kMissedTurn = kMillisecond;
 
 void link(std::span<Watch> watches, AgentWaiter& waiter) {
   for (Watch& watch : watches) {
@@ -55,6 +57,12 @@ void signal(AgentWaiter& waiter) {
   (void)::syscall(SYS_futex, &waiter.word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
+// Less than a second. False when a signal ended it.
+bool sleep_for(Nanos span) {
+  const struct timespec pause = {.tv_sec = 0, .tv_nsec = static_cast<long>(span)};
+  return ::nanosleep(&pause, nullptr) == 0;
+}
+
 bool sleep_on(std::atomic<std::uint32_t>& word, std::uint32_t seen, Nanos span) {
   const struct timespec timeout = {.tv_sec = static_cast<time_t>(span / kSecond), .tv_nsec = static_cast<long>(span % kSecond)};
   return ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, &timeout, nullptr, 0) == 0 || errno != EINTR;
@@ -82,14 +90,20 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
   if (socket == nullptr) {
     // Something of the group: asked for again and again, seldom and not for long.
     lock.unlock();
-    const Nanos span = std::clamp<Nanos>(deadline - began, 0, kBoardPeriod);
-    const struct timespec pause = {.tv_sec = 0, .tv_nsec = static_cast<long>(span)};
-    (void)::nanosleep(&pause, nullptr);
+    (void)sleep_for(std::clamp<Nanos>(deadline - began, 0, kBoardPeriod));
     lock.lock();
     return Woken::kReady;
   }
   const std::shared_ptr<AgentSocketEntry> entry = sockets_.find(socket->id);
   if (entry == nullptr) return Woken::kReady;
+  if (std::exchange(entry->turn_missed, false)) {
+    // What is wanted is there, and another of the family in the middle of taking or filling it: it gets a moment.
+    lock.unlock();
+    const bool undisturbed = sleep_for(std::clamp<Nanos>(deadline - began, 0, kMissedTurn));
+    lock.lock();
+    if (!undisturbed && some_handler_interrupts()) return Woken::kInterrupted;
+    return boottime_now() >= deadline ? Woken::kTimeout : Woken::kReady;
+  }
   ShadowSide& mine = entry->end.mine();
   ShadowSide& theirs = entry->end.theirs();
   ++entry->sleepers;

@@ -39,7 +39,7 @@ int give_socket(Call& call, const ClientId& taker) {
   if (!socket.unclaimed.empty()) return call.fail(EBUSY);  // connections that wait for a descriptor of this process
   const auto given = call.host().give(socket.id, call.number(), taker);
   if (!given) return call.fail(given.error());
-  socket.given = true;
+  socket.gone = Reason::kGivenAway;
   call.waiting().ready(socket, ~Ready::kDrained);  // threads of this program that wait for it
   call.runtime().table().forget_id(std::exchange(socket.id, 0));
   return 0;
@@ -47,19 +47,23 @@ int give_socket(Call& call, const ClientId& taker) {
 
 int take_socket(Call& call, const ClientId& giver, int descriptor) {
   if (join(call) != 0) return -1;
+  // The number first: what was taken could not be given back to where it was.
+  DescriptorTable& table = call.runtime().table();
+  const auto fd = table.reserve(false);
+  if (!fd) return call.fail(fd.error());
   const auto id = call.host().take(giver, descriptor);
-  if (!id) return call.fail(id.error());
+  if (!id) {
+    table.drop(*fd);
+    return call.fail(id.error());
+  }
   auto socket = std::make_shared<Socket>();
   socket->id = *id;
   if (const auto info = call.sockets().info(*id)) {
     socket->listening = info->state == ScbState::kListening;
     socket->bound_port = info->local.port;
   }
-  const auto fd = install_socket(call.runtime(), std::move(socket), 0);
-  if (fd) return *fd;
-  call.sockets().close(*id, true, boottime_now());
-  call.host().forget(*id);
-  return call.fail(fd.error());
+  install_socket(call.runtime(), *fd, std::move(socket));
+  return *fd;
 }
 
 }  // namespace

@@ -115,7 +115,7 @@ int close_socket(Call& call) {
   Runtime& runtime = call.runtime();
   const bool ours = runtime.table().still_ours(call.number());
   const std::shared_ptr<Socket> socket = runtime.table().remove(call.number());
-  if (socket->given) return 0;
+  if (socket->gone != Reason::kNone) return 0;
   call.waiting().ready(*socket, ~Ready::kDrained);  // other threads that wait on it
   const Nanos now = boottime_now();
   const auto before = call.sockets().info(socket->id);

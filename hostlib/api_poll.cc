@@ -69,7 +69,7 @@ class PollSet {
     int count = 0;
     for (const Ours& ours : ours_) {
       pollfd& descriptor = all_[ours.at];
-      const short now = ours.socket->closed || ours.socket->given ? static_cast<short>(POLLNVAL) : readiness(sockets, *ours.socket);
+      const short now = ours.socket->closed || ours.socket->gone != Reason::kNone ? static_cast<short>(POLLNVAL) : readiness(sockets, *ours.socket);
       descriptor.revents = static_cast<short>(now & (descriptor.events | POLLERR | POLLHUP | POLLNVAL));
       count += descriptor.revents != 0;
     }

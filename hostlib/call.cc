@@ -36,9 +36,9 @@ Call::Call(std::string_view action, int s, Check check) : Call(action) {
     (void)fail(EBADF, Reason::kNone, fmt::format("{} socket {}: {}", action_, s,
                                                  socket_ == nullptr ? "that is no STP socket of this program"
                                                                     : "its descriptor was closed by other means than STPclose"));
-  } else if (socket_->given && check != Check::kClose) {
+  } else if (socket_->gone != Reason::kNone && check != Check::kClose) {
     good_ = false;
-    (void)fail(EBADF, Reason::kGivenAway, fmt::format("{} socket {}: {}", action_, s, describe(Reason::kGivenAway)));
+    (void)fail(socket_->gone == Reason::kForked ? ENOTSUP : EBADF, socket_->gone, fmt::format("{} socket {}: {}", action_, s, describe(socket_->gone)));
   }
 }
 
@@ -61,7 +61,7 @@ Call::~Call() {
 int Call::wait(std::uint32_t bits, Nanos deadline) {
   if (!runtime_.table().still_ours(s_)) return EBADF;
   const Woken woken = waiting().wait(lock_, socket_.get(), bits, deadline);
-  if (socket_->closed || socket_->given) return EBADF;
+  if (socket_->closed || socket_->gone != Reason::kNone) return EBADF;
   if (woken == Woken::kTimeout) return EAGAIN;
   return woken == Woken::kInterrupted ? EINTR : 0;
 }

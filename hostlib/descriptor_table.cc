@@ -87,4 +87,12 @@ std::vector<std::shared_ptr<Socket>> DescriptorTable::all() const {
   return sockets;
 }
 
+void DescriptorTable::close_poll_descriptors() {
+  for (const auto& socket : by_number_) {
+    if (socket == nullptr) continue;
+    for (const PollDescriptor& descriptor : socket->poll_descriptors) (void)::close(descriptor.fd);
+    socket->poll_descriptors.clear();
+  }
+}
+
 }  // namespace stp::host

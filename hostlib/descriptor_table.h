@@ -45,6 +45,8 @@ class DescriptorTable {
   void change_id(Socket& socket, SocketId id);
 
   std::vector<std::shared_ptr<Socket>> all() const;
+  // Of all sockets, those of STPgetpollfd. Async-signal-safe, in the child of a fork.
+  void close_poll_descriptors();
 
  private:
   int marker_ = -1;

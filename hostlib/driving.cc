@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <chrono>
 
 #include "hostlib/interrupts.h"
+#include "hostlib/quiet_thread.h"
 #include "stp/system.h"
 
 namespace stp::host {
@@ -312,12 +312,8 @@ void Driving::step_soon(Nanos now, std::uint64_t bytes) {
 
 // -- The fallback --------------------------------------------------------------------------------------------------
 
-void Driving::start_fallback() {
-  sigset_t all, before;
-  (void)::sigfillset(&all);
-  (void)::pthread_sigmask(SIG_SETMASK, &all, &before);  // the program's signals are for the program's threads
-  fallback_ = std::thread([this] { fallback_loop(); });
-  (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+bool Driving::start_fallback() {
+  return start_quiet_thread(fallback_, [this] { fallback_loop(); });
 }
 
 void Driving::stop_fallback() {

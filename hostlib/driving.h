@@ -53,7 +53,7 @@ class Driving final : public Waiting {
   void board_changed();
   Nanos spin() const { return spin_.load(std::memory_order_relaxed); }
 
-  void start_fallback();
+  bool start_fallback();  // false: no room for a thread
   // Ends the fallback thread. Without the lock.
   void stop_fallback();
 

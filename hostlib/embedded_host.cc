@@ -1,6 +1,5 @@
 #include "hostlib/embedded_host.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 
 #include "hostlib/deadline.h"
 #include "hostlib/debug.h"
+#include "hostlib/quiet_thread.h"
 #include "stp/names.h"
 
 namespace stp::host {
@@ -54,8 +54,8 @@ Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& se
   config.wall_clock_ms = wall_clock_ms() - static_cast<std::uint64_t>(boottime_now() / kMillisecond);
   host->engine_ = std::make_unique<Engine>(config, *host->engine_medium_, host->board_, host->engine_random_, events);
   host->driving_ = std::make_unique<Driving>(mutex, *host->engine_, *host->engine_medium_);
-  host->start_membership_thread();
-  host->driving_->start_fallback();
+  const bool started = start_quiet_thread(host->membership_thread_, [self = host.get()] { self->membership_loop(); }) && host->driving_->start_fallback();
+  if (!started) return fail(EAGAIN, "can not start a thread: the system has no room for one more");
   debug("joining {} ({}, {}) as {}", superblock.stg, settings.path, host->storage_->medium_name(), settings.name);
   return host;
 }
@@ -63,14 +63,6 @@ Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& se
 EmbeddedHost::~EmbeddedHost() {
   if (driving_) driving_->stop_fallback();
   stop_membership();
-}
-
-void EmbeddedHost::start_membership_thread() {
-  sigset_t all, before;
-  (void)::sigfillset(&all);
-  (void)::pthread_sigmask(SIG_SETMASK, &all, &before);
-  membership_thread_ = std::thread([this] { membership_loop(); });
-  (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void EmbeddedHost::membership_loop() {

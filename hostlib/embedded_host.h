@@ -51,7 +51,6 @@ class EmbeddedHost final : public Host {
 
  private:
   EmbeddedHost() = default;
-  void start_membership_thread();
   void membership_loop();
   void stop_membership();
 

@@ -1,7 +1,7 @@
 #include "hostlib/family_lock.h"
 
+#include <sched.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include <cerrno>
 #include <new>
@@ -9,7 +9,7 @@
 namespace stp::host {
 namespace {
 
-constexpr long kPatienceNs = 20'000'000;
+constexpr int kTries = 64;
 
 }  // namespace
 
@@ -51,15 +51,9 @@ std::vector<std::shared_ptr<FamilyLock>> FamilyLock::make(std::size_t count) {
 
 bool FamilyLock::lock() {
   int code = ::pthread_mutex_trylock(&mutex_);
-  if (code == EBUSY) {
-    timespec until = {};
-    (void)::clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += kPatienceNs;
-    if (until.tv_nsec >= 1'000'000'000) {
-      until.tv_nsec -= 1'000'000'000;
-      ++until.tv_sec;
-    }
-    code = ::pthread_mutex_timedlock(&mutex_, &until);
+  for (int tries = 0; code == EBUSY && tries < kTries; ++tries) {
+    (void)::sched_yield();
+    code = ::pthread_mutex_trylock(&mutex_);
   }
   if (code == EOWNERDEAD) code = ::pthread_mutex_consistent(&mutex_);
   return code == 0;

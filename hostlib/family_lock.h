@@ -20,7 +20,8 @@ class FamilyLock {
   // So many of them, in pages that go when the last is let go. Empty when there is no memory.
   static std::vector<std::shared_ptr<FamilyLock>> make(std::size_t count);
 
-  // False when it is not to be had for so long that its holder must have been stopped in the middle: come again.
+  // False when it is not to be had for so long that its holder must have been stopped, or not been let run, in the middle: come again
+  // after a moment. Never long: the caller holds a lock of its own.
   bool lock();
   void unlock();
 

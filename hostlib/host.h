@@ -31,7 +31,8 @@ class Host {
   // In the child of a fork: gives up what the child shares with its parent. Async-signal-safe. Nothing of this may be used then, unless the
   // first call of the child that needs it could take it up again.
   virtual void abandon_after_fork() = 0;
-  virtual bool resume_after_fork() { return false; }
+  enum class Resumed { kNot, kAlone, kWithSockets };  // kAlone: what was open is the parent's
+  virtual Resumed resume_after_fork() { return Resumed::kNot; }
 
   virtual SocketCalls& sockets() = 0;
   virtual Waiting& waiting() = 0;

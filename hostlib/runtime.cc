@@ -126,38 +126,49 @@ void Runtime::before_fork() {
     if (tries == kLockTries) return;
     ::usleep(1000);
   }
-  runtime.locked_for_fork_ = true;
+  runtime.forking_.store(std::this_thread::get_id());
   if (runtime.joined_ != nullptr && !runtime.ended_) runtime.joined_->before_fork();
 }
 
 void Runtime::after_fork_in_parent() {
   Runtime& runtime = get();
-  if (!runtime.locked_for_fork_) return;
-  runtime.locked_for_fork_ = false;
+  if (runtime.forking_.load() != std::this_thread::get_id()) return;
   if (runtime.joined_ != nullptr) runtime.joined_->after_fork_in_parent();
+  runtime.forking_.store({});
   runtime.mutex_.unlock();
 }
 
 void Runtime::in_child() {
   Runtime& runtime = get();
   if (runtime.shared_with_child_ != nullptr) runtime.shared_with_child_->abandon_after_fork();
-  runtime.may_resume_ = runtime.locked_for_fork_ && !runtime.joining_ ? ::getpid() : 0;
-  if (std::exchange(runtime.locked_for_fork_, false)) runtime.mutex_.unlock();
+  runtime.may_resume_ = 0;
+  if (runtime.forking_.load() != std::this_thread::get_id()) return;
+  if (!runtime.joining_) runtime.may_resume_ = ::getpid();
+  // The parent's loops watch these: the child asks for its own.
+  runtime.table_.close_poll_descriptors();
+  runtime.forking_.store({});
+  runtime.mutex_.unlock();
 }
 
 bool Runtime::resume_in_child() {
   if (may_resume_ != ::getpid()) return false;
   std::lock_guard lock(mutex_);
   if (!forked()) return true;  // another thread was first
-  if (joined_ == nullptr || ended_ || !joined_->resume_after_fork()) {
+  const Host::Resumed resumed = joined_ == nullptr || ended_ ? Host::Resumed::kNot : joined_->resume_after_fork();
+  if (resumed == Host::Resumed::kNot) {
     may_resume_ = 0;
     return false;
   }
   for (const auto& socket : table_.all()) {
     socket->watches = nullptr;  // threads of the parent
-    // The parent's loops watch these: the child asks for its own.
-    for (const PollDescriptor& descriptor : socket->poll_descriptors) (void)::close(descriptor.fd);
-    socket->poll_descriptors.clear();
+    // Connections that the parent accepted and had no descriptor for stay the parent's.
+    for (const SocketId id : std::exchange(socket->unclaimed, {})) {
+      joined_->sockets().close(id, false, boottime_now());
+      joined_->forget(id);
+    }
+    if (resumed == Host::Resumed::kWithSockets || socket->gone != Reason::kNone) continue;
+    socket->gone = Reason::kForked;
+    table_.forget_id(std::exchange(socket->id, 0));
   }
   rearm_fork_guard();
   return true;

@@ -2,9 +2,13 @@
 // with the process. Made by the first STP call, never destroyed.
 #pragma once
 
+#include <sys/types.h>
+
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 #include "hostlib/descriptor_table.h"
 #include "hostlib/host.h"
@@ -52,8 +56,8 @@ class Runtime final : public EngineEvents {
   std::mutex mutex_;
   std::condition_variable join_ended_;
   bool joining_ = false;
-  bool locked_for_fork_ = false;
-  pid_t may_resume_ = 0;  // the child that finds everything whole
+  std::atomic<std::thread::id> forking_{};  // the thread that holds the lock across its fork
+  pid_t may_resume_ = 0;                     // the child that finds everything whole
   bool ended_ = false;
   std::unique_ptr<Host> starting_;  // owned here from the start, joined or not
   Host* joined_ = nullptr;

@@ -27,7 +27,7 @@ struct Socket {
   SocketId id = 0;
   int fd = -1;
   bool closed = false;       // STPclose was called; threads that still wait on it get EBADF
-  bool given = false;        // to another process: only its number is left
+  Reason gone = Reason::kNone;  // given away, or left with the parent of a fork: only its number is here, and that is why
   bool lost = false;         // it ended and not everything accepted had been acknowledged
   bool nonblocking = false;
   bool listening = false;

@@ -16,6 +16,8 @@
  * itself, and listening sockets go on with it. After fork, parent and child share the sockets that were open, as they would the
  * kernel's: each reads and writes where the other left off, and a conversation ends when both have closed it. A child that ends by
  * _exit without having closed what it alone still has resets it. Descriptors of STPgetpollfd are not shared: the child asks for its own.
+ * A child gets the sockets only if it leaves the library's descriptors alone until its first STP call; else its calls on them fail with
+ * ENOTSUP (STP_EFORKED), and new ones work. After an agent has ended, a listener that was shared goes on in one of the processes.
  *
  * Else the engine runs in this program: the first call that needs it joins the storage system; that takes milliseconds where the host was a member before
  * on this kernel, T_join of the storage's timing profile where not. Several programs of one host side by side are
@@ -161,7 +163,7 @@ int STPgetpollfd(int s, short events);
  * only (EBADF, STP_EGIVENAWAY), which does not touch the conversation, and is not used anew before. With stp_program 0 in `taker` any process
  * of this process's user may take it. Until it is taken the agent holds it; after a minute, or when the taker ends, it is reset. ESRCH: no such
  * taker; EBUSY (STP_ESHARED): a child or parent has it too; ENOTCONN.
- * STPtakesocket: the new number. ENOENT (STP_ENOTGIVEN): not given, or taken, or given up; EACCES: given to another one; ESRCH: `giver` is of
+ * STPtakesocket: the new number; of several that this process may take under one number the one given first. ENOENT (STP_ENOTGIVEN): not given, or taken, or given up; EACCES: given to another one; ESRCH: `giver` is of
  * an agent that has ended. Options are as in a new socket. */
 struct stp_clientid {
   char stp_system[64];  /* the host's instance name */

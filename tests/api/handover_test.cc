@@ -1,8 +1,10 @@
 // Sockets that change hands: given to another process, and shared with the child of a fork. What an embedded program answers is tested
 // too; the rest needs an agent for this host (STP_TEST_AGENT).
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +80,13 @@ std::uint16_t announced_port(PeerProcess& peer) {
   std::uint16_t port = 0;
   line >> word >> port;
   return port;
+}
+
+template <class Done>
+bool within_patience(Done done) {
+  for (int tries = 0; tries < 500; ++tries, ::poll(nullptr, 0, 10))
+    if (done()) return true;
+  return done();
 }
 
 #define NEEDS_AGENT() \
@@ -200,6 +209,29 @@ TEST(Handover, IsForTheNamedTakerAndOnce) {
   EXPECT_FAILS(STPgivesocket(pair.server, nullptr), EFAULT);
 }
 
+// A giver may use its number again before the first was taken: each taker gets what is its, in the order it was given.
+TEST(Handover, UnderANumberUsedTwice) {
+  NEEDS_AGENT();
+  Taker first, second;
+  Pair one = connected_pair();
+  ASSERT_EQ(STPgivesocket(one.server, &first.id), 0);
+  const int number = one.server;
+  ASSERT_EQ(one.server.close(), 0);
+  Pair two = connected_pair();
+  // The number is free, and the lowest: one of the two has it.
+  const bool server_has_it = two.server == number;
+  ASSERT_TRUE(server_has_it || two.client == number);
+  const Owned& given = server_has_it ? two.server : two.client;
+  const Owned& kept = server_has_it ? two.client : two.server;
+  ASSERT_EQ(STPgivesocket(given, &second.id), 0);
+  ASSERT_EQ(second.take(number), "taken");
+  ASSERT_EQ(first.take(number), "taken");
+  first.process.tell("echo");
+  second.process.tell("echo");
+  EXPECT_TRUE(echoes(one.client, 1000));
+  EXPECT_TRUE(echoes(kept, 1000));
+}
+
 TEST(Handover, ToWhomeverOfTheSameUser) {
   NEEDS_AGENT();
   Taker taker;
@@ -284,6 +316,159 @@ TEST(Fork, AConversationEndsWhenBothHaveClosedIt) {
   EXPECT_EQ(status_of(child), 0);
   ::close(go[0]);
   ::close(go[1]);
+}
+
+// The close of the parent comes while the child is on its way to exec, and is what happens in the end.
+TEST(Fork, ACloseBesideAChildThatNeverUsesTheSocketIsAGoodClose) {
+  NEEDS_AGENT();
+  PeerProcess far("beta", "echo");
+  const std::uint16_t port = announced_port(far);
+  for (int round = 0; round < 20; ++round) {
+    Pair pair = connected_pair();
+    Owned remote = open_socket();
+    ASSERT_EQ(connect_to(remote, "beta", port), 0);
+    std::array<int, 2> go{};
+    ASSERT_EQ(::pipe(go.data()), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      char byte = 0;
+      ::close(go[1]);
+      (void)!::read(go[0], &byte, 1);
+      if (round % 2 == 0) ::execl("/bin/true", "true", nullptr);
+      ::_exit(0);
+    }
+    ASSERT_TRUE(send_all(pair.server, pattern(20'000)));
+    ASSERT_TRUE(echoes(remote, 1000));
+    ASSERT_EQ(pair.server.close(), 0);
+    ASSERT_EQ(remote.close(), 0);
+    ::close(go[1]);
+    ::close(go[0]);
+    EXPECT_EQ(receive_to_end(pair.client), pattern(20'000)) << round;
+    EXPECT_EQ(errno, 0) << round;
+    EXPECT_EQ(status_of(child), 0);
+  }
+}
+
+// A child that got nothing has nothing: what it does hurts nobody.
+TEST(Fork, AChildThatClosedAllDescriptorsLeavesTheParentsSocketsAlone) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  ASSERT_TRUE(send_all(pair.client, pattern(5000)));
+  const Owned listener = listening_socket();
+  const pid_t child = fork_child([&] {
+    (void)::close_range(3, ~0u, 0);
+    std::array<int, 40> files{};
+    for (int& fd : files) fd = ::open("/dev/null", O_RDWR);
+    char byte = 0;
+    if (STPrecv(pair.server, &byte, 1, MSG_DONTWAIT) != -1) return 1;
+    if (STPshutdown(pair.server, SHUT_RDWR) != -1) return 2;
+    if (STPaccept(listener, nullptr, nullptr) != -1) return 3;
+    (void)pair.server.close();
+    (void)pair.client.close();
+    const Pair own = connected_pair();
+    if (!send_all(own.client, pattern(100)) || receive_exactly(own.server, 100) != pattern(100)) return 4;
+    for (const int fd : files)
+      if (::fcntl(fd, F_GETFD) < 0) return 5;
+    return 0;
+  });
+  EXPECT_EQ(status_of(child), 0);
+  EXPECT_EQ(receive_exactly(pair.server, 5000), pattern(5000));
+  EXPECT_TRUE(send_all(pair.server, pattern(100)));
+  EXPECT_EQ(receive_exactly(pair.client, 100), pattern(100));
+  const Owned client = open_socket();
+  EXPECT_EQ(connect_to(client, "", port_of(listener)), 0);
+}
+
+TEST(Fork, AParentWithoutDescriptorsToSpareGoesOn) {
+  NEEDS_AGENT();
+  std::vector<Pair> pairs;
+  for (int i = 0; i < 20; ++i) pairs.push_back(connected_pair());
+  rlimit before = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  for (int spare = 0; spare < 6; ++spare) {
+    const int next = ::dup(0);
+    ::close(next);
+    const rlimit tight = {.rlim_cur = static_cast<rlim_t>(next + spare), .rlim_max = before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
+    const pid_t child = fork_child([&] {
+      for (Pair& pair : pairs) {
+        (void)pair.client.close();
+        (void)pair.server.close();
+      }
+      return 0;
+    });
+    EXPECT_EQ(status_of(child), 0);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (const Pair& pair : pairs) {
+      ASSERT_TRUE(send_all(pair.client, pattern(100))) << spare;
+      ASSERT_EQ(receive_exactly(pair.server, 100), pattern(100)) << spare;
+    }
+  }
+}
+
+TEST(Fork, ThreadsThatForkAtOnceDoNotDisturbEachOther) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 20; ++round) {
+        const pid_t child = ::fork();
+        if (child == 0) ::_exit(round % 2 == 0 && STPsend(pair.client, "x", 1, 0) != 1 ? 1 : 0);
+        EXPECT_EQ(status_of(child), 0);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(receive_exactly(pair.server, 40).size(), 40u);
+  ASSERT_TRUE(within_patience([&] {
+    const stp_clientid me = my_id();
+    return STPgivesocket(pair.server, &me) == 0;  // nobody else has it any more
+  })) << STPstrerror(pair.server);
+}
+
+TEST(Fork, AShutdownOfOneIsSeenByTheOther) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  const pid_t child = fork_child([&] {
+    ::poll(nullptr, 0, 100);
+    return STPshutdown(pair.server, SHUT_RDWR) == 0 ? 0 : 1;
+  });
+  const int shown = STPgetpollfd(pair.server, POLLIN);
+  pollfd event = {shown, POLLIN, 0};
+  EXPECT_EQ(::poll(&event, 1, 5000), 1);
+  char byte = 0;
+  EXPECT_EQ(STPrecv(pair.server, &byte, 1, 0), 0);
+  EXPECT_FAILS(STPsend(pair.server, "x", 1, MSG_NOSIGNAL), EPIPE);
+  EXPECT_EQ(status_of(child), 0);
+}
+
+// One member of the family is stopped, maybe in the middle of a copy: the others wait for it as they are told, and no longer.
+TEST(Fork, AStoppedSiblingHoldsNobodyUpBeyondItsTimeout) {
+  NEEDS_AGENT();
+  Pair pair = connected_pair();
+  const timeval limit = {.tv_sec = 0, .tv_usec = 200'000};
+  ASSERT_EQ(STPsetsockopt(pair.server, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+  for (int round = 0; round < 10; ++round) {
+    const pid_t child = fork_child([&] {
+      std::byte part[65536] = {};
+      for (;;) {
+        (void)STPsend(pair.client, part, sizeof part, MSG_DONTWAIT);
+        (void)STPrecv(pair.server, part, sizeof part, MSG_DONTWAIT);
+      }
+      return 0;
+    });
+    ::poll(nullptr, 0, 20 + round);
+    ::kill(child, SIGSTOP);
+    std::byte part[65536] = {};
+    for (int i = 0; i < 3; ++i) {
+      const auto began = std::chrono::steady_clock::now();
+      (void)STPrecv(pair.server, part, sizeof part, 0);
+      EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(3)) << round;
+    }
+    ::kill(child, SIGKILL);
+    (void)status_of(child);
+  }
 }
 
 TEST(Fork, AServerForksForEachConnection) {
