@@ -21,7 +21,14 @@ SocketId AgentSockets::id_of(const AgentLink& link, std::uint32_t index) const {
   return &link == indexed_ && index < by_index_.size() ? by_index_[index] : 0;
 }
 
+AgentSocketEntry* AgentSockets::find_again(SocketId id) {
+  if (last_ != nullptr && last_->id == id) return last_;
+  const auto it = entries_.find(id);
+  return last_ = it == entries_.end() ? nullptr : it->second.get();
+}
+
 void AgentSockets::forget(SocketId id) {
+  last_ = nullptr;
   const auto it = entries_.find(id);
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
@@ -127,6 +134,7 @@ std::vector<SocketId> AgentSockets::listen_again(const std::shared_ptr<AgentLink
     auto fresh_id = open(0);
     if (!fresh_id) continue;
     const std::shared_ptr<Entry> fresh = find(*fresh_id);
+    last_ = nullptr;
     entries_.erase(*fresh_id);
     SocketError error;
     if (auto bound = ask(*fresh, AgentRequest::kBind, old->port); !bound)
@@ -239,9 +247,9 @@ SocketResult<void> AgentSockets::connect(SocketId id, const Address& peer, bool 
 }
 
 SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos) {
-  const auto it = entries_.find(id);
-  if (it == entries_.end() || it->second->closed) return no(EBADF);
-  Entry& entry = *it->second;
+  Entry* const found = find_again(id);
+  if (found == nullptr || found->closed) return no(EBADF);
+  Entry& entry = *found;
   if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
   switch (phase(entry)) {
     case Phase::kNone: return no(ENOTCONN);
@@ -277,9 +285,9 @@ SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos
 }
 
 SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool peek, Nanos) {
-  const auto it = entries_.find(id);
-  if (it == entries_.end() || it->second->closed) return no(EBADF);
-  Entry& entry = *it->second;
+  Entry* const found = find_again(id);
+  if (found == nullptr || found->closed) return no(EBADF);
+  Entry& entry = *found;
   if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
   const Phase before = phase(entry);  // before the look at the ring: what came ahead of the end is there then
   if (entry.kind != Entry::Kind::kSession || before == Phase::kNone) {
@@ -506,12 +514,14 @@ bool AgentSockets::share() {
 }
 
 void AgentSockets::leave_behind() {
+  last_ = nullptr;
   entries_.clear();
   by_index_.clear();
   indexed_ = nullptr;
 }
 
 void AgentSockets::move_to(const std::shared_ptr<AgentLink>& heir) {
+  last_ = nullptr;
   for (auto it = entries_.begin(); it != entries_.end();) {
     Entry& entry = *it->second;
     entry.sleepers = 0;

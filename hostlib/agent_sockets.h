@@ -75,6 +75,7 @@ class AgentSockets final : public SocketCalls {
   // The bits of Ready, without asking for news.
   std::uint32_t bits(const AgentSocketEntry& entry) const;
 
+  bool wants_time() const override { return false; }
   SocketResult<SocketId> open(Nanos now) override;
   SocketResult<std::uint16_t> bind(SocketId socket, std::uint16_t port) override;
   SocketResult<void> listen(SocketId socket, std::uint32_t backlog) override;
@@ -103,6 +104,7 @@ class AgentSockets final : public SocketCalls {
   static bool reads_no_more(const Entry& entry);
   void refresh(Entry& entry) const;
   std::shared_ptr<Entry> find_fresh(SocketId id) const;
+  Entry* find_again(SocketId id);
   static SocketError error_of(const Entry& entry);
   SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken = false);
   static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
@@ -112,6 +114,7 @@ class AgentSockets final : public SocketCalls {
   std::shared_ptr<AgentLink> link_;
   SocketId next_id_ = 1;
   std::unordered_map<SocketId, std::shared_ptr<Entry>> entries_;
+  Entry* last_ = nullptr;  // that was sent on or received from: most calls are for the same again
   std::vector<SocketId> by_index_;  // of the present link
   const AgentLink* indexed_ = nullptr;
 };

@@ -107,7 +107,7 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
   ShadowSide& mine = entry->end.mine();
   ShadowSide& theirs = entry->end.theirs();
   ++entry->sleepers;
-  mine.waiting.fetch_or(ShadowSide::kSleeps, std::memory_order_seq_cst);
+  bool marked = false;  // only before a sleep: a sender that finds no mark has nothing to do
   Spin spin;
   Woken woken = Woken::kReady;
   for (;;) {
@@ -127,8 +127,13 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
     };
     const Nanos longest = several_cores_ ? spin_.load(std::memory_order_relaxed) : 0;
     bool undisturbed = true;
-    if (!spin.run(std::min(deadline, now + kLongestSleep), longest, moved))
-      undisturbed = ShadowEnd::sleep(mine, seen, std::min(deadline - now, kLongestSleep));
+    if (!spin.run(std::min(deadline, now + kLongestSleep), longest, moved)) {
+      if (marked)
+        undisturbed = ShadowEnd::sleep(mine, seen, std::min(deadline - now, kLongestSleep));
+      else
+        mine.waiting.fetch_or(ShadowSide::kSleeps, std::memory_order_seq_cst);  // and another look
+      marked = true;
+    }
     const bool interrupted = !undisturbed && some_handler_interrupts();
     lock.lock();
     if (interrupted && !satisfied(*entry, bits) && !socket->closed) {
@@ -137,7 +142,8 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
     }
   }
   // With a family others may sleep there too: their mark stays.
-  if (--entry->sleepers == 0 && entry->family == nullptr) mine.waiting.fetch_and(~ShadowSide::kSleeps, std::memory_order_seq_cst);
+  if (--entry->sleepers == 0 && entry->family == nullptr && (mine.waiting.load(std::memory_order_relaxed) & ShadowSide::kSleeps) != 0)
+    mine.waiting.fetch_and(~ShadowSide::kSleeps, std::memory_order_seq_cst);
   if (parks()) park(lock);
   return woken;
 }

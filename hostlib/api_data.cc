@@ -47,8 +47,9 @@ ssize_t send_bytes(Call& call, ConstBytes data, int flags) {
   const Transfer transfer = transfer_of(socket, flags, socket.send_timeout);
   std::size_t done = 0;
   bool looked = false;
+  const bool clock = call.sockets().wants_time();
   do {
-    const Nanos now = boottime_now();
+    const Nanos now = clock ? boottime_now() : 0;
     const auto taken = call.sockets().send(socket.id, data.subspan(done, std::min(data.size() - done, kCopyAtOnce)), now);
     if (taken) {
       done += *taken;
@@ -77,8 +78,9 @@ ssize_t receive_bytes(Call& call, Bytes into, int flags) {
   const bool all = (flags & MSG_WAITALL) != 0 && !peek;
   std::size_t done = 0;
   bool looked = false;
+  const bool clock = call.sockets().wants_time();
   do {
-    const Nanos now = boottime_now();
+    const Nanos now = clock ? boottime_now() : 0;
     const auto given = call.sockets().receive(socket.id, into.subspan(done), peek, now);
     if (given) {
       done += *given;

@@ -59,7 +59,11 @@ Call::~Call() {
 }
 
 int Call::wait(std::uint32_t bits, Nanos deadline) {
-  if (!runtime_.table().still_ours(s_)) return EBADF;
+  // One that waits often is not asked each time whether its number was closed behind our back.
+  if (const Nanos now = boottime_now(); now - socket_->looked_at_fd >= kMillisecond) {
+    if (!runtime_.table().still_ours(s_)) return EBADF;
+    socket_->looked_at_fd = now;
+  }
   const Woken woken = waiting().wait(lock_, socket_.get(), bits, deadline);
   if (socket_->closed || socket_->gone != Reason::kNone) return EBADF;
   if (woken == Woken::kTimeout) return EAGAIN;

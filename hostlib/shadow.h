@@ -35,9 +35,9 @@ struct ShadowSide {
   // What this side sends.
   alignas(64) std::atomic<std::uint64_t> tail;
   std::atomic<std::uint32_t> ended;
-  // What this side takes.
-  alignas(64) std::atomic<std::uint64_t> head;
   std::atomic<std::uint32_t> deaf;
+  // What this side takes. Alone: the sender looks at everything else here far more often than at this.
+  alignas(64) std::atomic<std::uint64_t> head;
   // How to wake it.
   alignas(64) std::atomic<std::uint32_t> waiting;
   std::atomic<std::uint32_t> bell;  // counts up at each wake, by the other side and the agent
@@ -56,7 +56,7 @@ static_assert(sizeof(ShadowSide) == 256 && std::atomic<std::uint64_t>::is_always
 
 struct ShadowHeader {
   static constexpr char kMagic[8] = {'S', 'T', 'P', 'S', 'H', 'A', 'D', 'W'};
-  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::uint32_t kVersion = 2;
   char magic[8];
   std::uint32_t version;
   std::uint32_t ring_bytes;
@@ -144,8 +144,10 @@ class ShadowEnd {
 
  private:
   std::size_t ring_bytes() const { return memory_->ring_bytes(); }
+  std::size_t room_for(std::size_t wanted) const;
   std::shared_ptr<ShadowMemory> memory_;
   int side_ = 0;
+  mutable std::uint64_t seen_head_ = 0;  // the other side's, at the last look: it may have taken more since
 };
 
 }  // namespace stp::host

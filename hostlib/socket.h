@@ -26,6 +26,7 @@ struct Socket {
 
   SocketId id = 0;
   int fd = -1;
+  Nanos looked_at_fd = 0;    // when the number was last seen to be ours still
   bool closed = false;       // STPclose was called; threads that still wait on it get EBADF
   Reason gone = Reason::kNone;  // given away, or left with the parent of a fork: only its number is here, and that is why
   bool lost = false;         // it ended and not everything accepted had been acknowledged

@@ -57,6 +57,8 @@ struct SocketInfo {
 class SocketCalls {
  public:
   virtual ~SocketCalls() = default;
+  // Whether `now` is looked at: a look at the clock costs as much as a small send through shared memory.
+  virtual bool wants_time() const { return true; }
 
   virtual SocketResult<SocketId> open(Nanos now) = 0;                                   // ENFILE when the SCB table is full
   virtual SocketResult<std::uint16_t> bind(SocketId socket, std::uint16_t port) = 0;    // 0 = a free one; EADDRINUSE, EINVAL when bound

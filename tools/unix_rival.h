@@ -13,4 +13,7 @@ Result<double> unix_stream(std::size_t send_bytes, int buffer_bytes, std::chrono
 // Round trips of 64 bytes, in microseconds, both sides blocking.
 Result<std::vector<double>> unix_pingpong(std::chrono::milliseconds duration);
 
+// Between two looks at the clock, for both: a look costs as much as a small send.
+constexpr int sends_between_looks(std::size_t send_bytes) { return send_bytes <= 1024 ? 16 : 1; }
+
 }  // namespace stp::tools
