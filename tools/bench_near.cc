@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <fstream>
+#include <optional>
 #include <iostream>
 #include <sstream>
 #include <thread>
@@ -70,7 +71,86 @@ Result<std::string> stream(const Address& far, unsigned sockets, std::size_t byt
     if (!result) return std::unexpected(result.error());
     total += *result;
   }
-  return fmt::format("{}", static_cast<double>(total) / seconds);
+  return fmt::format("{} {}", static_cast<double>(total) / seconds, total);
+}
+
+// Each round sends on all sockets, then takes the answer on each: what one exchange takes when as many are under way.
+Result<std::string> exchanges(const Address& far, unsigned sockets, std::uint32_t spin_us, milliseconds duration) {
+  constexpr std::size_t kBytes = 64;
+  std::vector<BenchSocket> all;
+  for (unsigned i = 0; i < sockets; ++i) {
+    auto socket = dial(far, BenchJob::kEcho, spin_us);
+    if (!socket) return std::unexpected(socket.error());
+    all.push_back(std::move(*socket));
+  }
+  all.front().set_spin(spin_us);
+  char message[kBytes] = {};
+  std::vector<double> times;
+  for (const Clock::time_point end = Clock::now() + duration; Clock::now() < end;) {
+    const Clock::time_point begin = Clock::now();
+    for (BenchSocket& socket : all)
+      if (auto done = socket.send(message, kBytes); !done) return std::unexpected(done.error());
+    for (BenchSocket& socket : all)
+      if (auto done = socket.receive(message, kBytes); !done) return std::unexpected(done.error());
+    times.push_back(seconds_since(begin) * 1e6 / sockets);
+  }
+  return fmt::format("{}", percentile(times, 50));
+}
+
+Result<std::string> senders(const Address& far, unsigned sockets, std::size_t bytes, milliseconds duration) {
+  std::vector<BenchSocket> all;
+  for (unsigned i = 0; i < sockets; ++i) {
+    auto socket = dial(far, BenchJob::kPool, kSpinAsItIs);
+    if (!socket) return std::unexpected(socket.error());
+    all.push_back(std::move(*socket));
+  }
+  const std::vector<char> data(bytes, 's');
+  const Clock::time_point begin = Clock::now();
+  for (bool ended = false; !ended; ended = Clock::now() >= begin + duration) {
+    bool any = false;
+    for (BenchSocket& socket : all) {
+      auto n = socket.send_some(data.data(), bytes);
+      if (!n) return std::unexpected(n.error());
+      if (*n > 0 && *n < bytes)
+        if (auto rest = socket.send(data.data() + *n, bytes - *n); !rest) return std::unexpected(rest.error());
+      any |= *n > 0;
+    }
+    if (!any) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  std::uint64_t total = 0;
+  for (BenchSocket& socket : all)
+    if (auto done = socket.end_sending(); !done) return std::unexpected(done.error());
+  for (BenchSocket& socket : all) {
+    std::uint64_t received = 0;
+    if (auto done = socket.receive(&received, sizeof received); !done) return std::unexpected(done.error());
+    total += received;
+  }
+  const double messages = static_cast<double>(total) / static_cast<double>(bytes);
+  return fmt::format("{} {}", messages / seconds_since(begin), messages);
+}
+
+Result<std::string> connects(const Address& far, milliseconds duration) {
+  std::vector<double> times;
+  for (const Clock::time_point end = Clock::now() + duration; Clock::now() < end;) {
+    auto socket = BenchSocket::make();
+    if (!socket) return std::unexpected(socket.error());
+    std::optional<BenchSocket> one(std::move(*socket));
+    const Clock::time_point begin = Clock::now();
+    if (auto done = one->connect(far); !done) return std::unexpected(done.error());
+    one.reset();
+    times.push_back(seconds_since(begin) * 1e6);
+  }
+  return fmt::format("{}", percentile(times, 50));
+}
+
+Result<std::string> hold(const Address& far, unsigned sockets) {
+  static std::vector<BenchSocket>& held = *new std::vector<BenchSocket>;
+  for (unsigned i = 0; i < sockets; ++i) {
+    auto socket = dial(far, BenchJob::kHold, kSpinAsItIs);
+    if (!socket) return std::unexpected(socket.error());
+    held.push_back(std::move(*socket));
+  }
+  return "0";
 }
 
 Result<std::string> roundtrip(const Address& far, std::uint32_t spin_us, milliseconds duration) {
@@ -149,6 +229,10 @@ Result<std::string> obey(const std::string& line, const Address& far) {
   std::uint32_t a = 0, b = 0, c = 0;
   words >> verb >> a >> b >> c;
   if (verb == "stream") return stream(far, a, b, milliseconds(c));
+  if (verb == "exchanges") return exchanges(far, a, b, milliseconds(c));
+  if (verb == "senders") return senders(far, a, b, milliseconds(c));
+  if (verb == "connects") return connects(far, milliseconds(a));
+  if (verb == "hold") return hold(far, a);
   if (verb == "roundtrip") return roundtrip(far, a, milliseconds(b));
   if (verb == "silence") return silence(far, a, milliseconds(b));
   if (verb == "idle") return idle(far, milliseconds(a));

@@ -22,6 +22,7 @@ class BenchPeer {
   BenchPeer& operator=(BenchPeer&&) = delete;
   ~BenchPeer();  // ends the process: politely (end of its input), after some seconds not
 
+  pid_t pid() const { return pid_; }
   // The next line that the process says, as numbers. A line "error TEXT", or its end, is an Error.
   Result<std::vector<double>> answer();
   Result<std::vector<double>> ask(const std::string& command);

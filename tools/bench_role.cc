@@ -4,10 +4,12 @@
 
 #include <iostream>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "hostlib/host_options.h"
+#include "hostlib/stp.h"
 #include "tools/bench_near.h"
 
 namespace stp::tools {
@@ -37,10 +39,69 @@ Result<void> answer(BenchSocket& socket, bool stamp) {
   }
 }
 
+// Many sockets, one thread: takes what there is until each one's end, and answers how much it was.
+class Pool {
+ public:
+  void add(BenchSocket socket) {
+    std::lock_guard lock(mutex_);
+    arriving_.push_back(std::move(socket));
+    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  }
+  static Pool& get() {
+    static Pool& pool = *new Pool;  // its thread is never ended
+    return pool;
+  }
+
+ private:
+  struct Taken {
+    BenchSocket socket;
+    std::uint64_t bytes = 0;
+  };
+  void run() {
+    std::vector<Taken> all;
+    std::vector<char> buffer(256 * 1024);
+    for (;;) {
+      {
+        std::lock_guard lock(mutex_);
+        for (BenchSocket& socket : arriving_) all.push_back({std::move(socket)});
+        arriving_.clear();
+      }
+      std::vector<pollfd> waits;
+      for (const Taken& each : all) waits.push_back({each.socket.number(), POLLIN, 0});
+      if (STPpoll(waits.data(), waits.size(), 50) <= 0) continue;
+      std::vector<Taken> left;
+      for (std::size_t i = 0; i < all.size(); ++i)
+        if ((waits[i].revents == 0) || take(all[i], buffer)) left.push_back(std::move(all[i]));
+      all = std::move(left);
+    }
+  }
+  static bool take(Taken& each, std::vector<char>& buffer) {
+    const auto n = each.socket.receive_some(buffer.data(), buffer.size());
+    if (n && *n > 0) {
+      each.bytes += *n;
+      return true;
+    }
+    if (n) (void)each.socket.send(&each.bytes, sizeof each.bytes);
+    return false;
+  }
+  std::mutex mutex_;
+  std::vector<BenchSocket> arriving_;
+  std::thread thread_;
+};
+
+void hold(BenchSocket socket) {
+  static std::mutex mutex;
+  static std::vector<BenchSocket>& held = *new std::vector<BenchSocket>;
+  std::lock_guard lock(mutex);
+  held.push_back(std::move(socket));
+}
+
 void serve(BenchSocket socket) {
   BenchHello hello;
   if (!socket.receive(&hello, sizeof hello)) return;
   socket.set_spin(hello.spin_us);
+  if (hello.job == BenchJob::kPool) return Pool::get().add(std::move(socket));
+  if (hello.job == BenchJob::kHold) return hold(std::move(socket));
   const auto done = hello.job == BenchJob::kSink ? sink(socket) : answer(socket, hello.job == BenchJob::kStamp);
   if (!done) fmt::print(stderr, "stp bench: the serving host: {}\n", done.error().text);
 }

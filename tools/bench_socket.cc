@@ -71,6 +71,13 @@ Result<void> BenchSocket::send(const void* data, std::size_t size) {
   return {};
 }
 
+Result<std::size_t> BenchSocket::send_some(const void* data, std::size_t size) {
+  const ssize_t n = STPsend(s_, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n >= 0) return static_cast<std::size_t>(n);
+  if (errno == EAGAIN) return std::size_t{0};
+  return failed("STPsend", s_);
+}
+
 Result<std::size_t> BenchSocket::receive_some(void* into, std::size_t size) {
   const ssize_t n = STPrecv(s_, into, size, 0);
   if (n < 0) return failed("STPrecv", s_);

@@ -12,6 +12,8 @@ namespace stp::tools {
 enum class BenchJob : std::uint32_t {
   kSink = 1,   // takes all until EOF, then answers how many bytes that were (8 bytes)
   kEcho = 2,   // sends 64 bytes back
+  kPool = 4,   // like kSink, many sockets in one thread
+  kHold = 5,   // is kept, and nothing is done with it
   kStamp = 3,  // answers each byte with the CLOCK_BOOTTIME at which it came (8 bytes): both hosts are on one machine
 };
 inline constexpr std::uint32_t kSpinAsItIs = 0xffffffff;
@@ -42,6 +44,9 @@ class BenchSocket {
   Result<void> receive(void* into, std::size_t size);        // all of it; EOF is an error
   Result<std::size_t> receive_some(void* into, std::size_t size);  // 0 is EOF
   Result<void> end_sending();
+  // As much as goes without waiting; 0: nothing.
+  Result<std::size_t> send_some(const void* data, std::size_t size);
+  int number() const { return s_; }
   void set_spin(std::uint32_t spin_us);  // of the whole process; kSpinAsItIs: nothing
 
  private:

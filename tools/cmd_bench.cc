@@ -14,6 +14,7 @@
 #include "tools/bench_report.h"
 #include "tools/bench_role.h"
 #include "tools/bench_scratch.h"
+#include "tools/two_agents_bench.h"
 #include "tools/commands.h"
 #include "tools/raw_ceiling.h"
 #include "tools/raw_pingpong.h"
@@ -29,6 +30,8 @@ struct BenchOptions {
   unsigned round_ms = 400;
   unsigned idle_ms = 2000;
   std::string agent;
+  bool through_agents = false;
+  unsigned idle_sockets = 10'000;
 };
 
 constexpr unsigned kManyStreams = 16;
@@ -178,6 +181,22 @@ Result<std::vector<BenchRow>> run_bench(const std::string& stg, const BenchOptio
   return Bench(options, std::move(*rivals), std::move(*far), std::move(*near)).run();
 }
 
+Result<std::vector<BenchRow>> run_through_agents(const std::string& stg, const BenchOptions& options) {
+  warn_when_busy();
+  auto rivals = make_rivals(stg, milliseconds(options.round_ms));
+  if (!rivals) return std::unexpected(rivals.error());
+  auto rows = run_two_agents_bench({.stg = stg,
+                                    .rounds = options.rounds,
+                                    .round_ms = options.round_ms,
+                                    .idle_ms = options.idle_ms,
+                                    .idle_sockets = options.idle_sockets,
+                                    .raw_stream = [&] { return rivals->stream(); },
+                                    .raw_roundtrip = [&] { return rivals->pingpong(milliseconds(options.round_ms)); }});
+  if (rows && rivals->scratch)
+    if (auto done = rivals->scratch->still_free(*rivals->storage); !done) return std::unexpected(done.error());
+  return rows;
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& app, Context& context) {
@@ -185,6 +204,8 @@ void add_bench_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<BenchOptions>();
   add_stg_option(*command, context);
   command->add_option("--agent", options->agent, "measure two programs of the agent on this socket instead, beside the kernel's AF_UNIX")->type_name("PATH");
+  command->add_flag("--through-agents", options->through_agents, "the two hosts are agents (stpd), and measured are programs that they serve");
+  command->add_option("--idle-sockets", options->idle_sockets, "with --through-agents: so many")->check(CLI::Range(1, 1000000))->capture_default_str();
   command->add_flag("--json", options->json, "print [{\"row\", \"ours\", \"rival\", \"ratio\", \"unit\"}]");
   command->add_option("--rounds", options->rounds, "measure so often and take medians")->check(CLI::Range(1, 1000))->capture_default_str();
   command->add_option("--round-ms", options->round_ms, "how long one measurement of a round takes")->check(CLI::Range(50, 60000))->capture_default_str();
@@ -199,13 +220,14 @@ void add_bench_command(CLI::App& app, Context& context) {
       "Exit status: 0 measured, 1 failed, 2 wrong use.");
   command->callback([command, options, &context] {
     std::signal(SIGPIPE, SIG_IGN);  // a host that died is an error in words
-    if (context.stg.empty() && options->agent.empty()) {
+    if (context.stg.empty() && (options->agent.empty() || options->through_agents)) {
       complain(*command, Error{EINVAL, "say what to measure: --stg PATH, or --agent PATH"});
       context.status = kUsage;
       return;
     }
-    auto rows = options->agent.empty() ? run_bench(context.stg, *options)
-                                       : run_agent_bench(options->agent, context.stg, options->rounds, options->round_ms);
+    auto rows = options->through_agents  ? run_through_agents(context.stg, *options)
+                : options->agent.empty() ? run_bench(context.stg, *options)
+                                         : run_agent_bench(options->agent, context.stg, options->rounds, options->round_ms);
     if (!rows) {
       context.status = complain(*command, rows.error());
       return;
