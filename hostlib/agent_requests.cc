@@ -91,7 +91,12 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
         program.give_back(*socket);
         look_again(*socket);
         break;
-      case AgentRequest::kBegin: program.begin(static_cast<pid_t>(call.number)); break;
+      case AgentRequest::kBegin:
+        if (program.begun())
+          done = no(EINVAL);
+        else
+          program.begin(static_cast<pid_t>(call.number));
+        break;
       case AgentRequest::kNudge: tell_surely(*socket); break;
       case AgentRequest::kFork:
         while ((answer.bytes = random_.next()) == 0) {

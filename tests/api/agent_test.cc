@@ -361,11 +361,12 @@ TEST(Agent, AConnectThatWaitsForTheAcceptEndsWithItsListener) {
   Owned s = open_socket();
   const int on = 1;
   ASSERT_EQ(STPsetopt(s, STP_OPT_CONNECT_WAITS_ACCEPT, const_cast<int*>(&on), sizeof on), 0);
+  const std::uint16_t port = port_of(listener);
   std::thread closer([&] {
     ::poll(nullptr, 0, 50);
     EXPECT_EQ(listener.close(), 0);
   });
-  EXPECT_FAILS(connect_to(s, "", port_of(listener)), ECONNREFUSED);
+  EXPECT_FAILS(connect_to(s, "", port), ECONNREFUSED);
   closer.join();
 }
 

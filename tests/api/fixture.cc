@@ -145,6 +145,7 @@ int make_storage() {
 void remove_storage() {
   stop_agents();
   (void)::unlink(path().c_str());
+  (void)::unlink((path() + ".toml").c_str());
 }
 
 sockaddr_stp address_of(std::string_view host, std::uint16_t port) {
