@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -21,7 +22,7 @@ namespace {
 constexpr Nanos kLongestSleep = 250 * kMillisecond;
 constexpr Nanos kLeaveLinger = 5 * kSecond;
 constexpr Nanos kLookPeriod = kSecond;
-constexpr std::size_t kMostHolders = 256;      // of one socket
+constexpr std::size_t kMostHolders = 1024;     // of one socket
 constexpr std::size_t kHoldsForASocket = 16;   // of one user, for each socket that it may have
 constexpr std::size_t kWorkAtOnce = 64;  // sockets between two looks at everything else
 
@@ -33,7 +34,7 @@ void close_fd(int& fd) {
 
 // -- Coming and going ----------------------------------------------------------------------------------------------
 
-Agent::Agent(const AgentSettings& settings) : settings_(settings) {}
+Agent::Agent(const AgentSettings& settings) : settings_(settings) { settings_.ring_bytes = std::bit_ceil(settings_.ring_bytes); }
 
 Result<std::unique_ptr<Agent>> Agent::start(const AgentSettings& settings) {
   std::unique_ptr<Agent> agent(new Agent(settings));
@@ -247,10 +248,12 @@ void Agent::drop(AgentProgram& program) {
     AgentSocket& socket = *it->second;
     program.give_back(socket);
     // One that never began has used nothing: where another one closed in good order, that close is what happens.
-    if (socket.holders.empty())
+    if (socket.holders.empty()) {
       end_held(socket, program.begun() || !socket.let_go);
-    else
+    } else {
+      if (program.begun()) socket.let_go = false;  // it died in the middle of something: whoever is last is not to make a good end of it
       look_again(socket);
+    }
   }
   for (auto it = given_.begin(); it != given_.end();) {
     const auto [number, given] = *it++;

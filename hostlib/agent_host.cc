@@ -149,11 +149,13 @@ Host::Resumed AgentHost::resume_after_fork() {
   const Resumed resumed = link != nullptr ? Resumed::kWithSockets : Resumed::kAlone;
   if (link == nullptr) {
     auto fresh = AgentLink::connect(wanted_);
-    if (!fresh || (*fresh)->superblock().uuid != superblock_.uuid) return Resumed::kNot;
+    if (!fresh) return Resumed::kNotYet;
+    if ((*fresh)->superblock().uuid != superblock_.uuid) return Resumed::kNot;
     link = std::move(*fresh);
     sockets_.leave_behind();
     sockets_.set_link(link);
   } else {
+    link->set_patience(AgentLink::kPatienceMs);
     sockets_.move_to(link);
   }
   link_->die();

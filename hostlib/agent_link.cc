@@ -42,9 +42,7 @@ Result<std::shared_ptr<AgentLink>> AgentLink::connect(const Wanted& wanted) {
   std::shared_ptr<AgentLink> link(new AgentLink);
   link->fd_ = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (link->fd_ < 0) return fail(errno, fmt::format("can not make a Unix socket: {}", std::strerror(errno)));
-  const timeval patience = {.tv_sec = wanted.patience_ms / 1000, .tv_usec = static_cast<suseconds_t>(wanted.patience_ms % 1000 * 1000)};
-  (void)::setsockopt(link->fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  (void)::setsockopt(link->fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  link->set_patience(wanted.patience_ms);
   if (::connect(link->fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return fail(errno, fmt::format("no agent answers on \"{}\": {}", wanted.agent_path, std::strerror(errno)));
   if (auto greeted = link->hello(wanted); !greeted) return std::unexpected(greeted.error());
@@ -126,6 +124,12 @@ void AgentLink::give_back(std::uint32_t socket) {
   (void)ask(call);
   call.what = AgentRequest::kForget;
   (void)ask(call);
+}
+
+void AgentLink::set_patience(unsigned ms) {
+  const timeval patience = {.tv_sec = ms / 1000, .tv_usec = static_cast<suseconds_t>(ms % 1000 * 1000)};
+  (void)::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  (void)::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 }
 
 void AgentLink::put_back(std::uint32_t socket) {

@@ -14,6 +14,7 @@ namespace stp::host {
 
 class AgentLink {
  public:
+  static constexpr unsigned kPatienceMs = 10'000;  // an agent answers in microseconds, or is stopped
   // Which storage and host the program wants to be served; empty: whichever the agent has.
   struct Wanted {
     std::string agent_path;
@@ -22,7 +23,7 @@ class AgentLink {
     // On behalf of a child that is about to be forked: whose sockets it will have.
     std::uint32_t parent = 0;
     std::uint64_t parents_token = 0;
-    unsigned patience_ms = 10'000;  // an agent answers in microseconds, or is stopped
+    unsigned patience_ms = kPatienceMs;
   };
   // Connects and says hello. Fails in words: no agent there, it serves another storage or name, or it does not let this user in.
   static Result<std::shared_ptr<AgentLink>> connect(const Wanted& wanted);
@@ -42,6 +43,8 @@ class AgentLink {
   void give_back(std::uint32_t socket);
   // The same of one that was given to this process: it may try again.
   void put_back(std::uint32_t socket);
+  // How long an answer is waited for.
+  void set_patience(unsigned ms);
   // Whether the descriptors are what they were: a child may have closed all that it did not know before it came here.
   bool still_ours() const;
   // They are not, and are left alone.

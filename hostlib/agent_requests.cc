@@ -163,7 +163,7 @@ SocketResult<void> Agent::has_room_for_one_more(uid_t user) {
 std::uint64_t Agent::memory_of(uid_t user) const {
   std::uint64_t bytes = 0;
   for (const auto& [number, socket] : sockets_)
-    if (socket->user == user && (!socket->local || socket->end.side() == 1)) bytes += socket->end.memory()->touched_bytes();
+    if (socket->user == user && (!socket->local || socket->end.side() == 1 || socket->twin == 0)) bytes += socket->end.memory()->touched_bytes();
   return bytes;
 }
 
@@ -361,17 +361,21 @@ void Agent::describe(const AgentSocket& socket, AgentAnswer& answer) {
 
 // From here on the agent holds it: what arrives lies in the shadow, for the taker.
 SocketResult<void> Agent::give(AgentProgram& program, AgentSocket& socket, const AgentCall& call) {
-  if (call.token != life_ || (call.number != 0 && !programs_.contains(call.number))) return no(ESRCH, Reason::kNoTaker);
+  const bool back = (call.flags & AgentCall::kPutBack) != 0;
+  if (back && socket.taken_by != program.serial()) return no(EINVAL);
+  if (call.token != life_ || (!back && call.number != 0 && !programs_.contains(call.number))) return no(ESRCH, Reason::kNoTaker);
   if (socket.holders.size() > 1) return no(EBUSY, Reason::kShared);
   if (!socket.listening && !socket.connecting && !socket.connected) return no(ENOTCONN);
-  const bool back = (call.flags & AgentCall::kPutBack) != 0 && socket.given_by != 0;
   program.give_back(socket);
+  // One that was taken and could not be used waits again for those that it was given to.
   if (!back) {
     socket.given_by = program.serial();
     socket.given_as = call.descriptor;
+    socket.given_to = call.number;
   }
+  socket.taken_by = 0;
   given_[socket.number] = {
-      .giver = socket.given_by, .descriptor = socket.given_as, .taker = call.number, .user = program.user(), .since = boottime_now()};
+      .giver = socket.given_by, .descriptor = socket.given_as, .taker = socket.given_to, .user = program.user(), .since = boottime_now()};
   look_again(socket);
   return {};
 }
@@ -398,6 +402,7 @@ SocketResult<void> Agent::take(AgentProgram& program, const AgentCall& call, Age
     socket.user = program.user();
   }
   given_.erase(it);
+  socket.taken_by = program.serial();
   answer.index = program.take(socket);
   answer.socket = socket.number;
   answer.side = static_cast<std::uint32_t>(1 - socket.end.side());

@@ -51,8 +51,10 @@ struct AgentSocket {
   bool dirty = false;
 
   bool let_go = false;                   // by one of several holders, in good order
-  std::uint32_t given_by = 0;            // it was given away last by that program, under that number
-  std::uint32_t given_as = 0;
+  std::uint32_t given_by = 0;            // it was given away last by that program,
+  std::uint32_t given_as = 0;            // under that number,
+  std::uint32_t given_to = 0;            // to that program (0: any of the user),
+  std::uint32_t taken_by = 0;            // and taken by that one
   const Holder* holder(std::uint32_t program) const {
     for (const Holder& each : holders)
       if (each.program == program) return &each;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <tuple>
 #include <utility>
 
 #include "hostlib/interrupts.h"
@@ -28,21 +29,8 @@ constexpr Nanos kBoardPeriod = 10 * kMillisecond;
 constexpr Nanos kMissedTurn = kMillisecond;
 
 void link(std::span<Watch> watches, AgentWaiter& waiter) {
-  for (Watch& watch : watches) {
-    watch.agent_waiter = &waiter;
-    watch.next_here = watch.socket->watches;
-    watch.socket->watches = &watch;
-  }
-}
-
-void unlink(std::span<Watch> watches) {
-  for (Watch& watch : watches) {
-    for (Watch** at = &watch.socket->watches; *at != nullptr; at = &(*at)->next_here) {
-      if (*at != &watch) continue;
-      *at = watch.next_here;
-      break;
-    }
-  }
+  for (Watch& watch : watches) watch.agent_waiter = &waiter;
+  put_on_lists(watches);
 }
 
 void signal(AgentWaiter& waiter) {
@@ -112,6 +100,12 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
   Woken woken = Woken::kReady;
   for (;;) {
     const std::uint32_t seen = mine.bell.load(std::memory_order_acquire);
+    const auto shown = [&] {
+      constexpr auto relaxed = std::memory_order_relaxed;
+      return std::tuple(theirs.tail.load(relaxed), theirs.head.load(relaxed), theirs.ended.load(relaxed), theirs.deaf.load(relaxed), mine.state.load(relaxed),
+                        mine.queued.load(relaxed));
+    };
+    const auto before = shown();  // ahead of the look: what comes after it is seen to change
     const bool closed = socket->closed && (bits & Ready::kDrained) == 0;
     if (closed || parks() || sockets_.find(socket->id) != entry || satisfied(*entry, bits)) break;
     const Nanos now = boottime_now();
@@ -119,30 +113,29 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
       woken = Woken::kTimeout;
       break;
     }
-    const std::uint64_t tail = theirs.tail.load(std::memory_order_relaxed), head = theirs.head.load(std::memory_order_relaxed);
     lock.unlock();
-    const auto moved = [&] {
-      return theirs.tail.load(std::memory_order_relaxed) != tail || theirs.head.load(std::memory_order_relaxed) != head ||
-             mine.bell.load(std::memory_order_relaxed) != seen;
-    };
+    const auto moved = [&] { return shown() != before || mine.bell.load(std::memory_order_relaxed) != seen; };
     const Nanos longest = several_cores_ ? spin_.load(std::memory_order_relaxed) : 0;
     bool undisturbed = true;
     if (!spin.run(std::min(deadline, now + kLongestSleep), longest, moved)) {
-      if (marked)
+      // The mark may be another's, who takes it off when it goes.
+      if (marked && (mine.waiting.load(std::memory_order_relaxed) & ShadowSide::kSleeps) != 0)
         undisturbed = ShadowEnd::sleep(mine, seen, std::min(deadline - now, kLongestSleep));
       else
         mine.waiting.fetch_or(ShadowSide::kSleeps, std::memory_order_seq_cst);  // and another look
       marked = true;
     }
     const bool interrupted = !undisturbed && some_handler_interrupts();
+    const bool long_ago = boottime_now() - now >= kLongestSleep;
     lock.lock();
+    if (long_ago && !interrupted) break;  // the caller looks whether its descriptor is still there
     if (interrupted && !satisfied(*entry, bits) && !socket->closed) {
       woken = Woken::kInterrupted;
       break;
     }
   }
   // With a family others may sleep there too: their mark stays.
-  if (--entry->sleepers == 0 && entry->family == nullptr && (mine.waiting.load(std::memory_order_relaxed) & ShadowSide::kSleeps) != 0)
+  if (--entry->sleepers == 0 && entry->family == nullptr && !entry->gone && (mine.waiting.load(std::memory_order_relaxed) & ShadowSide::kSleeps) != 0)
     mine.waiting.fetch_and(~ShadowSide::kSleeps, std::memory_order_seq_cst);
   if (parks()) park(lock);
   return woken;
@@ -165,7 +158,7 @@ Woken AgentWaiting::wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch
     if (!undisturbed && !waiter.signalled) woken = Woken::kInterrupted;
   }
   std::erase(waiters_, &waiter);
-  unlink(watches);
+  take_off_lists(watches);
   if (parks()) park(lock);
   return woken;
 }
@@ -176,7 +169,7 @@ class AgentWaiting::Standing final : public Waiting::Bystander {
     waiter_.bell = bell;
     link(watches_, waiter_);
   }
-  ~Standing() override { unlink(watches_); }
+  ~Standing() override { take_off_lists(watches_); }
   Standing(const Standing&) = delete;
   Standing& operator=(const Standing&) = delete;
 

@@ -59,8 +59,8 @@ Call::~Call() {
 }
 
 int Call::wait(std::uint32_t bits, Nanos deadline) {
-  // One that waits often is not asked each time whether its number was closed behind our back.
-  if (const Nanos now = boottime_now(); now - socket_->looked_at_fd >= kMillisecond) {
+  // Where a wait may take less than a system call, not each is worth the question whether the number was closed behind our back.
+  if (const Nanos now = boottime_now(); sockets().wants_time() || now - socket_->looked_at_fd >= kMillisecond) {
     if (!runtime_.table().still_ours(s_)) return EBADF;
     socket_->looked_at_fd = now;
   }

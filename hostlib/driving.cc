@@ -54,21 +54,8 @@ Driving::~Driving() { stop_fallback(); }
 // -- Waiting -------------------------------------------------------------------------------------------------------
 
 void Driving::watch(Waiter& waiter) {
-  for (Watch& watch : waiter.watches) {
-    watch.waiter = &waiter;
-    watch.next_here = watch.socket->watches;
-    watch.socket->watches = &watch;
-  }
-}
-
-void Driving::unwatch(Waiter& waiter) {
-  for (Watch& watch : waiter.watches) {
-    for (Watch** at = &watch.socket->watches; *at != nullptr; at = &(*at)->next_here) {
-      if (*at != &watch) continue;
-      *at = watch.next_here;
-      break;
-    }
-  }
+  for (Watch& watch : waiter.watches) watch.waiter = &waiter;
+  put_on_lists(waiter.watches);
 }
 
 void Driving::enlist(Waiter& waiter) {
@@ -82,7 +69,7 @@ void Driving::dismiss(Waiter& waiter) {
   (waiter.previous != nullptr ? waiter.previous->next : first_) = waiter.next;
   (waiter.next != nullptr ? waiter.next->previous : last_) = waiter.previous;
   if (wanted_by_ == &waiter) wanted_by_ = nullptr;
-  unwatch(waiter);
+  take_off_lists(waiter.watches);
 }
 
 // Whether there is a reason to return to the caller.
@@ -150,7 +137,7 @@ class Driving::Standing final : public Waiting::Bystander {
     driving_.fallback_sleep_.notify_one();
   }
   ~Standing() override {
-    unwatch(waiter_);
+    take_off_lists(waiter_.watches);
     --driving_.bystanders_;
   }
   Standing(const Standing&) = delete;

@@ -67,7 +67,6 @@ class Driving final : public Waiting {
   bool sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin);
   Woken wait_as(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline);
   static void watch(Waiter& waiter);
-  static void unwatch(Waiter& waiter);
   void enlist(Waiter& waiter);
   void dismiss(Waiter& waiter);
   bool interrupts(const Waiter& waiter) const;

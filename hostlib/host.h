@@ -31,7 +31,8 @@ class Host {
   // In the child of a fork: gives up what the child shares with its parent. Async-signal-safe. Nothing of this may be used then, unless the
   // first call of the child that needs it could take it up again.
   virtual void abandon_after_fork() = 0;
-  enum class Resumed { kNot, kAlone, kWithSockets };  // kAlone: what was open is the parent's
+  // kNotYet: it may go better at the next call. kAlone: what was open is the parent's.
+  enum class Resumed { kNot, kNotYet, kAlone, kWithSockets };
   virtual Resumed resume_after_fork() { return Resumed::kNot; }
 
   virtual SocketCalls& sockets() = 0;

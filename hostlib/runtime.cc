@@ -123,7 +123,8 @@ void Runtime::before_fork() {
   if (forked() && !runtime.resume_in_child()) return;  // a child that forks again takes up first what its own child is to have
   // fork() may have been called from a signal handler, on top of a call that holds the lock: the child can not go on then.
   for (int tries = 0; !runtime.mutex_.try_lock(); ++tries) {
-    if (tries == kLockTries) return;
+    // Another thread's fork lets it go: its own bound is enough.
+    if (tries >= kLockTries && runtime.forking_.load() == std::thread::id()) return;
     ::usleep(1000);
   }
   runtime.forking_.store(std::this_thread::get_id());
@@ -155,6 +156,7 @@ bool Runtime::resume_in_child() {
   std::lock_guard lock(mutex_);
   if (!forked()) return true;  // another thread was first
   const Host::Resumed resumed = joined_ == nullptr || ended_ ? Host::Resumed::kNot : joined_->resume_after_fork();
+  if (resumed == Host::Resumed::kNotYet) return false;
   if (resumed == Host::Resumed::kNot) {
     may_resume_ = 0;
     return false;

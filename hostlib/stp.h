@@ -17,7 +17,7 @@
  * kernel's: each reads and writes where the other left off, and a conversation ends when both have closed it. A child that ends by
  * _exit without having closed what it alone still has resets it. Descriptors of STPgetpollfd are not shared: the child asks for its own.
  * A child gets the sockets only if it leaves the library's descriptors alone until its first STP call; else its calls on them fail with
- * ENOTSUP (STP_EFORKED), and new ones work. After an agent has ended, a listener that was shared goes on in one of the processes.
+ * ENOTSUP (STP_EFORKED), and new ones work. So do those of a child that would be the 1025th process to have one of them. After an agent has ended, a listener that was shared goes on in one of the processes.
  *
  * Else the engine runs in this program: the first call that needs it joins the storage system; that takes milliseconds where the host was a member before
  * on this kernel, T_join of the storage's timing profile where not. Several programs of one host side by side are

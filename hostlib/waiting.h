@@ -26,6 +26,23 @@ struct Watch {
   Watch* next_here = nullptr;  // of the socket
 };
 
+// On the lists of their sockets, and off them.
+inline void put_on_lists(std::span<Watch> watches) {
+  for (Watch& watch : watches) {
+    watch.next_here = watch.socket->watches;
+    watch.socket->watches = &watch;
+  }
+}
+inline void take_off_lists(std::span<Watch> watches) {
+  for (Watch& watch : watches) {
+    for (Watch** at = &watch.socket->watches; *at != nullptr; at = &(*at)->next_here) {
+      if (*at != &watch) continue;
+      *at = watch.next_here;
+      break;
+    }
+  }
+}
+
 class Waiting {
  public:
   virtual ~Waiting() = default;

@@ -1,6 +1,7 @@
 #include "tools/bench_role.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <iostream>
 #include <memory>
@@ -127,6 +128,11 @@ int run_far() {
 }  // namespace
 
 int run_bench_role(const BenchRoleOptions& options) {
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &limit);
+  }
   host::set_storage_path(options.stg);
   host::set_host_name(options.host);
   host::set_agent_path(options.agent.empty() ? "none" : options.agent);

@@ -205,7 +205,7 @@ void add_bench_command(CLI::App& app, Context& context) {
   add_stg_option(*command, context);
   command->add_option("--agent", options->agent, "measure two programs of the agent on this socket instead, beside the kernel's AF_UNIX")->type_name("PATH");
   command->add_flag("--through-agents", options->through_agents, "the two hosts are agents (stpd), and measured are programs that they serve");
-  command->add_option("--idle-sockets", options->idle_sockets, "with --through-agents: so many")->check(CLI::Range(1, 1000000))->capture_default_str();
+  command->add_option("--idle-sockets", options->idle_sockets, "with --through-agents: so many")->check(CLI::Range(1, 60000))->capture_default_str();
   command->add_flag("--json", options->json, "print [{\"row\", \"ours\", \"rival\", \"ratio\", \"unit\"}]");
   command->add_option("--rounds", options->rounds, "measure so often and take medians")->check(CLI::Range(1, 1000))->capture_default_str();
   command->add_option("--round-ms", options->round_ms, "how long one measurement of a round takes")->check(CLI::Range(50, 60000))->capture_default_str();

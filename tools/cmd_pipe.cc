@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/agent_option.h"
 #include "tools/commands.h"
 #include "tools/joining.h"
 #include "tools/pipe_pump.h"

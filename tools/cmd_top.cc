@@ -63,7 +63,10 @@ void show(const AgentClient& client, const Look& before, Look now, bool terminal
     const auto found = rates.find(row.number);
     return found == rates.end() ? 0 : found->second.sent + found->second.received;
   };
-  std::ranges::stable_sort(now.sockets, [&](const AgentSocketRow& x, const AgentSocketRow& y) { return busy(x) > busy(y); });
+  std::ranges::sort(now.sockets, [&](const AgentSocketRow& x, const AgentSocketRow& y) {
+    const double of_x = busy(x), of_y = busy(y);
+    return of_x != of_y ? of_x > of_y : x.number < y.number;
+  });
   for (std::string& line : agent_socket_table(now.sockets, &rates, client.host()).lines(true)) lines.push_back(std::move(line));
   if (terminal) {
     lines.resize(std::min(lines.size(), rows_of_terminal() - 1));

@@ -24,8 +24,6 @@ inline constexpr int kUsage = 2;
 // Adds --stg (and STP_STG), or --host (and STP_HOST), to a subcommand.
 CLI::Option* add_stg_option(CLI::App& command, Context& context);
 CLI::Option* add_host_option(CLI::App& command, Context& context);
-// Adds --agent (and STP_AGENT).
-void add_agent_option(CLI::App& command);
 
 // "stp NAME: text" on standard error; returns kFailed.
 int complain(const CLI::App& command, const Error& error);

@@ -13,12 +13,6 @@ CLI::Option* add_stg_option(CLI::App& command, Context& context) {
   return command.add_option("--stg", context.stg, "path of the data storage system")->envname("STP_STG")->type_name("PATH");
 }
 
-void add_agent_option(CLI::App& command) {
-  command.add_option_function<std::string>("--agent", [](const std::string& path) { ::setenv("STP_AGENT", path.c_str(), 1); },
-                                           "Unix socket of the agent to use, or \"none\" (else STP_AGENT, else /run/stp/agent.sock)")
-      ->type_name("PATH");
-}
-
 CLI::Option* add_host_option(CLI::App& command, Context& context) {
   return command.add_option("--host", context.host, "name of this host")->envname("STP_HOST")->type_name("NAME");
 }

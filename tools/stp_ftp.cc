@@ -14,6 +14,7 @@
 #include <sstream>
 #include <string>
 
+#include "tools/agent_option.h"
 #include "tools/ftp_shell.h"
 #include "tools/joining.h"
 #include "tools/line_editor.h"
@@ -138,9 +139,7 @@ int main(int argc, char** argv) {
   app.add_option("--wait", options.wait_s, "seconds to wait for the server to come up")->type_name("SECONDS")->check(CLI::Range(0.0, 1e6));
   app.add_option("--stg", options.stg, "path of the data storage system (else STP_STG)")->type_name("PATH");
   app.add_option("--host", options.name, "name of this host (else STP_HOST, else the machine's)")->type_name("NAME");
-  app.add_option_function<std::string>("--agent", [](const std::string& path) { ::setenv("STP_AGENT", path.c_str(), 1); },
-                                       "Unix socket of the agent to use, or \"none\" (else STP_AGENT, else /run/stp/agent.sock)")
-      ->type_name("PATH");
+  stp::tools::add_agent_option(app);
   app.add_flag("--json", options.json, "progress, results and listings as JSON lines on standard output");
   app.footer("Commands:\n" + Shell::help_text() + "\n" + std::string(stp::exit_status_help()));
   try {

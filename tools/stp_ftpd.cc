@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "tools/agent_option.h"
 #include "tools/ftp_server.h"
 #include "tools/joining.h"
 
@@ -66,9 +67,7 @@ int main(int argc, char** argv) {
   app.add_option("--port", port, "STP port to listen on")->capture_default_str();
   app.add_option("--stg", stg, "path of the data storage system (else STP_STG)")->type_name("PATH");
   app.add_option("--host", host, "name of this host (else STP_HOST, else the machine's)")->type_name("NAME");
-  app.add_option_function<std::string>("--agent", [](const std::string& path) { ::setenv("STP_AGENT", path.c_str(), 1); },
-                                       "Unix socket of the agent to use, or \"none\" (else STP_AGENT, else /run/stp/agent.sock)")
-      ->type_name("PATH");
+  stp::tools::add_agent_option(app);
   app.add_flag("--read-only", options.read_only, "clients may only fetch");
   app.add_option("--max-clients", options.max_clients, "clients served at a time; more are told that the server is busy")
       ->capture_default_str()

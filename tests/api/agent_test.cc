@@ -263,12 +263,15 @@ TEST(Agent, AnswersNonsenseWithErrorsAndServesOthersOn) {
       continue;
     }
     ASSERT_EQ(hostile.ask(hostile.hello()), 0);
+    const std::uint64_t life = hostile.answer().life;
     for (int i = 0; i < 50; ++i) {
       AgentCall call;
-      call.what = static_cast<AgentRequest>(random() % 20);
+      call.what = static_cast<AgentRequest>(random() % 21);
       call.socket = static_cast<std::uint32_t>(random() % 100);
       call.number = static_cast<std::uint32_t>(random() % 3 == 0 ? random() : random() % 70000);
       call.flags = static_cast<std::uint32_t>(random() % 4);
+      call.token = random() % 2 == 0 ? life : random();
+      call.descriptor = static_cast<std::uint32_t>(random() % 10);
       for (char& c : call.host) c = static_cast<char>(random() % 3 == 0 ? random() : 'a');
       const int code = hostile.ask(call);
       if (code == EPIPE) break;

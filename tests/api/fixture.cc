@@ -53,7 +53,7 @@ RunningAgent start_agent(const std::string& host) {
   agent.socket = path() + "." + host + ".sock";
   const std::string program = from_environment("STP_TEST_STPD");
   const std::string config = path() + ".toml";
-  std::ofstream(config) << "given_for_s = 2\nmax_memory_mib = " << kMemoryOfAUserMib << "\n";
+  std::ofstream(config) << "given_for_s = 4\nmax_memory_mib = " << kMemoryOfAUserMib << "\n";
   const pid_t test = ::getpid();
   agent.pid = ::fork();
   if (agent.pid == 0) {

@@ -29,7 +29,7 @@ const std::string& storage_path();
 // With STP_TEST_STPD (path of stpd) hosts are served by agents: this one ("mine") or every one ("all"), as STP_TEST_AGENT says. The agent's
 // socket; started when first asked for, stopped by remove_storage(). "none" for a host that embeds.
 std::string agent_of(const std::string& host);
-inline constexpr std::size_t kMemoryOfAUserMib = 128;  // what these agents allow; sockets given away they hold for 2 s
+inline constexpr std::size_t kMemoryOfAUserMib = 128;  // what these agents allow; sockets given away they hold for 4 s
 bool served_by_agent();
 bool all_served_by_agents();
 void stop_agents();

@@ -7,7 +7,6 @@
 namespace stp::tools {
 CLI::Option* add_stg_option(CLI::App& command, Context& context) { return command.add_option("--stg", context.stg); }
 CLI::Option* add_host_option(CLI::App& command, Context& context) { return command.add_option("--host", context.host); }
-void add_agent_option(CLI::App&) {}
 }  // namespace stp::tools
 
 int main(int argc, char** argv) {
