@@ -136,7 +136,7 @@ class TwoAgents {
   Result<void> idle() {
     fmt::print(stderr, "stp bench: {} idle sockets\n", options_.idle_sockets);
     if (auto held = near_.ask("hold 1"); !held) return std::unexpected(held.error());
-    std::this_thread::sleep_for(std::chrono::seconds(2));  // polls have become as slow as they get
+    std::this_thread::sleep_for(std::chrono::seconds(6));  // the last conversations have ended, and polls have become as slow as they get
     auto one = reads_a_second();
     if (!one) return std::unexpected(one.error());
     const double memory_before = memory();
