@@ -32,22 +32,6 @@ using host::AgentAnswer;
 using host::AgentCall;
 using host::AgentRequest;
 
-std::uint16_t announced_port(PeerProcess& peer) {
-  std::istringstream line(peer.read_line());
-  std::string word;
-  std::uint16_t port = 0;
-  line >> word >> port;
-  EXPECT_EQ(word, "port") << line.str();
-  return port;
-}
-
-template <class Done>
-bool within(std::chrono::milliseconds span, Done done) {
-  for (const auto end = std::chrono::steady_clock::now() + span; std::chrono::steady_clock::now() < end; ::poll(nullptr, 0, 5))
-    if (done()) return true;
-  return done();
-}
-
 std::size_t descriptors_of(pid_t pid) {
   std::size_t count = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd")) ++count;
@@ -101,11 +85,6 @@ class RawProgram {
   AgentAnswer answer_;
   host::Descriptors descriptors_;
 };
-
-bool echoes(int s, std::size_t size = 1000) {
-  const auto data = pattern(size);
-  return send_all(s, data) && receive_exactly(s, size) == data;
-}
 
 }  // namespace
 

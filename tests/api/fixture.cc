@@ -237,4 +237,9 @@ std::vector<std::byte> receive_to_end(int s) {
   }
 }
 
+bool echoes(int s, std::size_t size) {
+  const auto data = pattern(size);
+  return send_all(s, data) && receive_exactly(s, size) == data;
+}
+
 }  // namespace stp::test

@@ -6,9 +6,11 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/types.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -77,6 +79,17 @@ bool send_all(int s, const std::vector<std::byte>& data);
 std::vector<std::byte> receive_exactly(int s, std::size_t size);
 // Until EOF. An error ends it too; it is in errno, which is 0 at EOF.
 std::vector<std::byte> receive_to_end(int s);
+
+// Sends so many bytes, and gets the same back from an echoing peer.
+bool echoes(int s, std::size_t size = 1000);
+
+// Asks again and again until it is true, for so long at the most.
+template <class Done>
+bool within(std::chrono::milliseconds span, Done done) {
+  for (const auto end = std::chrono::steady_clock::now() + span; std::chrono::steady_clock::now() < end; ::poll(nullptr, 0, 5))
+    if (done()) return true;
+  return done();
+}
 
 #define EXPECT_FAILS(call, code)           \
   do {                                     \

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <sstream>
 
 #include "tests/api/fixture.h"
 
@@ -103,6 +104,15 @@ int PeerProcess::wait() {
   }
   pid_ = -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+std::uint16_t announced_port(PeerProcess& peer) {
+  std::istringstream line(peer.read_line());
+  std::string word;
+  std::uint16_t port = 0;
+  line >> word >> port;
+  EXPECT_EQ(word, "port") << line.str();
+  return port;
 }
 
 }  // namespace stp::test

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,9 @@ class PeerProcess {
   int from_ = -1;
   std::string unread_;
 };
+
+// The port that a role which listens says first.
+std::uint16_t announced_port(PeerProcess& peer);
 
 // For main(): plays the role if the arguments ask for one, and gives the exit status; else -1.
 int play_role(int argc, char** argv);

@@ -12,6 +12,7 @@
 
 #include "tests/api/fixture.h"
 #include "tests/api/peer_process.h"
+#include "tests/api/taker.h"
 
 namespace stp::test {
 namespace {
@@ -63,9 +64,7 @@ void echo_to_end(int s) {
 int taker(const Arguments&) {
   stp_clientid id = {};
   if (STPgetclientid(&id) != 0) return say_error(-1);
-  for (std::size_t i = 0; i < sizeof id; ++i) std::printf("%02x", reinterpret_cast<unsigned char*>(&id)[i]);
-  std::printf("\n");
-  std::fflush(stdout);
+  std::cout << to_hex(id) << std::endl;
   Owned s;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
@@ -74,9 +73,7 @@ int taker(const Arguments&) {
     words >> verb;
     if (verb == "take") {
       words >> hex >> a;
-      stp_clientid giver = {};
-      for (std::size_t i = 0; i < sizeof giver; ++i)
-        reinterpret_cast<unsigned char*>(&giver)[i] = static_cast<unsigned char>(std::stoul(hex.substr(2 * i, 2), nullptr, 16));
+      const stp_clientid giver = from_hex(hex);
       const int taken = STPtakesocket(&giver, static_cast<int>(a));
       if (taken < 0) {
         (void)say_error(-1);

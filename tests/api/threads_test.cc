@@ -1,5 +1,4 @@
-// Many threads on many sockets, and on one; the child of a fork.
-#include <sys/wait.h>
+// Many threads on many sockets, and on one.
 #include <unistd.h>
 
 #include <atomic>
@@ -89,31 +88,6 @@ TEST(Threads, MayComeAndGo) {
       EXPECT_EQ(receive_exactly(pair.server, 5000), pattern(5000));
     }).join();
   }
-}
-
-TEST(Fork, TheChildOfAnEmbeddedProgramFailsByNameAndItsExitWaitsForNothing) {
-  if (served_by_agent()) GTEST_SKIP() << "with an agent the child goes on";
-  const Pair pair = connected_pair();
-  const pid_t child = ::fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    char byte = 0;
-    int wrong = 0;
-    wrong += !(STPsend(pair.client, "x", 1, 0) == -1 && errno == ENOTSUP && STPerror(pair.client) == STP_EFORKED);
-    wrong += !(STPrecv(pair.server, &byte, 1, 0) == -1 && errno == ENOTSUP);
-    wrong += !(STPsocket(AF_STP, SOCK_STREAM, 0) == -1 && errno == ENOTSUP);
-    wrong += !(STPgethostbyname("alpha") == nullptr);
-    wrong += !(STPclose(pair.client) == -1 && errno == ENOTSUP);
-    wrong += !(std::strstr(STPstrerror(-1), "fork") != nullptr);
-    std::exit(wrong);  // runs the exit handlers, and the destructors of statics
-  }
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0);
-  // The parent goes on as if nothing had been.
-  ASSERT_TRUE(send_all(pair.client, pattern(100'000)));
-  EXPECT_EQ(receive_exactly(pair.server, 100'000), pattern(100'000));
 }
 
 }  // namespace stp::test
