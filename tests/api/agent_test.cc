@@ -88,7 +88,13 @@ class RawProgram {
 
 }  // namespace
 
-TEST(Agent, ThatIsKilledEndsConversationsAtOnceAndIsFoundAgain) {
+class Agent : public testing::Test {
+  void SetUp() override {
+    if (!all_served_by_agents()) GTEST_SKIP() << "needs an agent at every host (STP_TEST_AGENT=all)";
+  }
+};
+
+TEST_F(Agent, ThatIsKilledEndsConversationsAtOnceAndIsFoundAgain) {
   PeerProcess far("beta", "echo");
   const std::uint16_t port = announced_port(far);
   const Owned listener = listening_socket();
@@ -129,7 +135,7 @@ TEST(Agent, ThatIsKilledEndsConversationsAtOnceAndIsFoundAgain) {
   EXPECT_EQ(receive_exactly(served, 100), pattern(100));
 }
 
-TEST(Agent, ThatIsKilledWakesAPollAndAPollDescriptor) {
+TEST_F(Agent, ThatIsKilledWakesAPollAndAPollDescriptor) {
   Pair pair = connected_pair();
   const int shown = STPgetpollfd(pair.client, POLLIN);
   ASSERT_GE(shown, 0);
@@ -148,7 +154,7 @@ TEST(Agent, ThatIsKilledWakesAPollAndAPollDescriptor) {
   ASSERT_TRUE(within(10s, [] { return Owned(STPsocket(AF_STP, SOCK_STREAM, 0)) >= 0; }));
 }
 
-TEST(Agent, GivesAResetForAProgramOfThisHostThatDiesAfterWhatItSent) {
+TEST_F(Agent, GivesAResetForAProgramOfThisHostThatDiesAfterWhatItSent) {
   const Owned listener = listening_socket();
   PeerProcess near(kMyHost, "connect-send-hold", {kMyHost, std::to_string(port_of(listener)), "5000"});
   const Owned s(STPaccept(listener, nullptr, nullptr));
@@ -160,7 +166,7 @@ TEST(Agent, GivesAResetForAProgramOfThisHostThatDiesAfterWhatItSent) {
   EXPECT_FAILS(STPrecv(s, &byte, 1, 0), ECONNRESET);
 }
 
-TEST(Agent, KeepsNothingOfAProgramThatDies) {
+TEST_F(Agent, KeepsNothingOfAProgramThatDies) {
   const pid_t agent = agent_pid(kMyHost);
   (void)connected_pair();
   const std::size_t before = descriptors_of(agent), mapped = mappings_of(agent);
@@ -175,7 +181,7 @@ TEST(Agent, KeepsNothingOfAProgramThatDies) {
       << descriptors_of(agent) << " of " << before << ", " << mappings_of(agent) << " of " << mapped;
 }
 
-TEST(Agent, TenThousandConnectsLeaveNothingBehind) {
+TEST_F(Agent, TenThousandConnectsLeaveNothingBehind) {
   const pid_t agent = agent_pid(kMyHost);
   const Owned listener = listening_socket();
   (void)connected_pair();
@@ -200,7 +206,7 @@ TEST(Agent, TenThousandConnectsLeaveNothingBehind) {
 }
 
 // Memory that is not touched costs nothing; what is filled counts, and goes back when sockets are closed.
-TEST(Agent, HoldsAUserToTheMemoryThatItsSocketsMayTouch) {
+TEST_F(Agent, HoldsAUserToTheMemoryThatItsSocketsMayTouch) {
   const std::vector<std::byte> block(1 << 20);
   std::vector<Pair> pairs;
   std::size_t filled = 0;
@@ -229,7 +235,7 @@ TEST(Agent, HoldsAUserToTheMemoryThatItsSocketsMayTouch) {
   EXPECT_TRUE(within(5s, [] { return Owned(STPsocket(AF_STP, SOCK_STREAM, 0)) >= 0; }));
 }
 
-TEST(Agent, AnswersNonsenseWithErrorsAndServesOthersOn) {
+TEST_F(Agent, AnswersNonsenseWithErrorsAndServesOthersOn) {
   Pair pair = connected_pair();
   std::mt19937 random(11);
   for (int round = 0; round < 60; ++round) {
@@ -263,7 +269,7 @@ TEST(Agent, AnswersNonsenseWithErrorsAndServesOthersOn) {
   EXPECT_EQ(open_socket().close(), 0);
 }
 
-TEST(Agent, AProgramThatLiesInSharedMemoryHurtsItsOwnSocketsOnly) {
+TEST_F(Agent, AProgramThatLiesInSharedMemoryHurtsItsOwnSocketsOnly) {
   PeerProcess far("beta", "echo");
   const std::uint16_t port = announced_port(far);
   const Owned other = open_socket();
@@ -304,7 +310,7 @@ TEST(Agent, AProgramThatLiesInSharedMemoryHurtsItsOwnSocketsOnly) {
   }
 }
 
-TEST(Agent, IsNotHeldUpByAProgramThatMakesItsBellsBlock) {
+TEST_F(Agent, IsNotHeldUpByAProgramThatMakesItsBellsBlock) {
   RawProgram hostile(agent_of(kMyHost));
   ASSERT_EQ(hostile.ask(hostile.hello()), 0);
   for (std::size_t i = 1; i < 3; ++i) {
@@ -321,7 +327,7 @@ TEST(Agent, IsNotHeldUpByAProgramThatMakesItsBellsBlock) {
   }
 }
 
-TEST(Agent, KeepsNothingOfASocketThatFoundItsPeerReset) {
+TEST_F(Agent, KeepsNothingOfASocketThatFoundItsPeerReset) {
   const pid_t agent = agent_pid(kMyHost);
   (void)connected_pair();
   const std::size_t mapped = mappings_of(agent), mine = mappings_of(::getpid());
@@ -338,7 +344,7 @@ TEST(Agent, KeepsNothingOfASocketThatFoundItsPeerReset) {
   EXPECT_LE(mappings_of(::getpid()), mine);
 }
 
-TEST(Agent, AConnectThatWaitsForTheAcceptEndsWithItsListener) {
+TEST_F(Agent, AConnectThatWaitsForTheAcceptEndsWithItsListener) {
   Owned listener = listening_socket();
   Owned s = open_socket();
   const int on = 1;
@@ -352,7 +358,7 @@ TEST(Agent, AConnectThatWaitsForTheAcceptEndsWithItsListener) {
   closer.join();
 }
 
-TEST(Agent, AConnectMayBeTriedAgainHoweverItFailedBefore) {
+TEST_F(Agent, AConnectMayBeTriedAgainHoweverItFailedBefore) {
   PeerProcess far("beta", "echo");
   const std::uint16_t port = announced_port(far);
   const Owned s = open_socket();
@@ -364,7 +370,7 @@ TEST(Agent, AConnectMayBeTriedAgainHoweverItFailedBefore) {
   EXPECT_FAILS(connect_to(s, "beta", port), EISCONN);
 }
 
-TEST(Agent, ManyShortLivedProgramsAreNotTakenForEachOther) {
+TEST_F(Agent, ManyShortLivedProgramsAreNotTakenForEachOther) {
   for (int i = 0; i < 200; ++i) {
     RawProgram program(agent_of(kMyHost));
     ASSERT_TRUE(program.connected());
@@ -375,7 +381,7 @@ TEST(Agent, ManyShortLivedProgramsAreNotTakenForEachOther) {
   }
 }
 
-TEST(Agent, KeepsPortsBelow1024ForRoot) {
+TEST_F(Agent, KeepsPortsBelow1024ForRoot) {
   if (::getuid() != 0) GTEST_SKIP() << "needs root, to be somebody else";
   (void)::chmod(agent_of(kMyHost).c_str(), 0666);
   const std::string path = agent_of(kMyHost);
@@ -402,7 +408,7 @@ TEST(Agent, KeepsPortsBelow1024ForRoot) {
   EXPECT_EQ(bind_as(0, 80), 0);
 }
 
-TEST(Agent, ServesOnlyItsStorageAndItsName) {
+TEST_F(Agent, ServesOnlyItsStorageAndItsName) {
   RawProgram other_storage(agent_of(kMyHost));
   AgentCall call = other_storage.hello();
   host::put_text(call.path, "/no/such/storage");
@@ -421,7 +427,7 @@ TEST(Agent, ServesOnlyItsStorageAndItsName) {
   EXPECT_EQ(other_version.ask(call), EPROTONOSUPPORT);
 }
 
-TEST(Agent, ProgramsNeedNoAccessToTheStorage) {
+TEST_F(Agent, ProgramsNeedNoAccessToTheStorage) {
   PeerProcess near(kMyHost, "echo", {}, {{"STP_STG", ""}});
   const std::uint16_t port = announced_port(near);
   const Owned s = open_socket();
