@@ -20,6 +20,7 @@ struct Core {
   Identity self;           // of this life; slot kNoSlot while not a member
   Nanos now = 0;           // of the step or call that runs
   bool may_write = false;  // member, and the lease is good
+  Nanos gate_period = 0;   // between looks at the gates when nothing is awaited
 
   const Superblock& superblock() const { return config.superblock; }
   const Geometry& geometry() const { return config.superblock.geometry; }

@@ -8,6 +8,7 @@ void GateRow::poll(Slot slots_in_use, bool eager) {
   const Geometry& g = core_.geometry();
   const auto most = static_cast<Slot>(kMaxRequestBytes / g.block_size);
   const Slot slots = std::min(std::max<Slot>(slots_in_use, core_.self.slot + 1), g.hosts);
+  core_.gate_period = core_.config.poll_max * ((slots + kSlotsAPeriod - 1) / kSlotsAPeriod);
   if (!eager) {
     eager_since_ = 0;
   } else {
@@ -23,7 +24,7 @@ void GateRow::poll(Slot slots_in_use, bool eager) {
   const Slot first = next_first_ < slots ? next_first_ : 0;
   const Slot count = std::min(most, slots - first);
   next_first_ = first + count;
-  next_look_ = core_.now + core_.config.poll_max * ((slots + kSlotsAPeriod - 1) / kSlotsAPeriod);
+  next_look_ = core_.now + core_.gate_period;
   const Identity self = core_.self;
   core_.io.read(g.gate(self.slot, first), count, buffer_.data(), [this, first, count, self](int error) {
     reading_ = false;

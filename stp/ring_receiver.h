@@ -1,17 +1,17 @@
 // The receiving end of a conduit's ring: looks at the next place, checks what lies there, hands over its messages in
 // sequence, and looks less and less often when nothing comes.
 //
-// hot: the ring is polled directly. After kCoolAfter without a packet it wants to cool down: the conduit publishes
-// "I do not poll" in its gate, one last look follows, and from then on only a doorbell (the head in the peer's gate)
-// makes it hot again.
+// hot: the ring is polled directly. After a while without a packet it wants to cool down: the conduit publishes "I do not
+// poll" in its gate, one last look follows, and from then on only a doorbell (the head in the peer's gate) makes it hot
+// again. The while is longer than an idle peer takes to look at its gates: its answer to what I sent shall find me hot.
+// Otherwise two hosts whose looks at the gates fall together would wait a period for each packet, for ever.
 //
-// A look is a read of a place or two. Request and reply are fastest when the two hosts keep step: the one's packet is written, and
-// the other's look lies in the device's queue right behind it. So the first look after a packet of my own waits for kTheirTurn. When
-// it came too early all the same, and a later one found the packet, they are out of step: until the first look finds it again, a
-// second one follows the first before that is back, and catches what just missed it.
+// A look is a read of a place or two, one at a time: a second one beside it costs a shared device more than it finds. Request and
+// reply are fastest when the two hosts keep step: the one's packet is written, and the other's look lies in the device's queue right
+// behind it. So the first look after a packet of my own waits for the peer's turn, whose length is learned: a little longer after an
+// answer that the first look missed, a little shorter after one that it found. Who sleeps while it waits comes back too late for
+// that, and looks at once.
 #pragma once
-
-#include <array>
 
 #include "stp/core.h"
 #include "stp/packet.h"
@@ -32,7 +32,7 @@ class RingReceiver {
 
   void start(const Identity& self, const Identity& peer);
   void stop() { open_ = false; }
-  bool quiet() const { return looking() == 0; }
+  bool quiet() const { return !looking_; }
 
   // A packet of mine has landed (a repeated `at` is no news): the peer may answer it.
   void expect_answer(Nanos at);
@@ -56,27 +56,21 @@ class RingReceiver {
  private:
   static constexpr std::uint32_t kLeastSpan = 2;
   static constexpr std::uint32_t kMostSpan = 32;
-  static constexpr Nanos kCoolAfter = 40 * kMillisecond;
+  static constexpr Nanos kCoolAfter = 40 * kMillisecond;    // at least
   static constexpr Nanos kShortestPause = 2 * kMicrosecond;
   static constexpr Nanos kSlowLook = 10 * kMicrosecond;
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
   static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
-  static constexpr Nanos kTheirTurn = 5 * kMicrosecond;     // from a packet's being there to the answer's being submitted, at best
-  static constexpr Nanos kLongestTurn = 200 * kMicrosecond; // since the last look
-  static constexpr Nanos kApart = 10 * kMicrosecond;        // the second look from the first
+  static constexpr Nanos kLongestTurn = 150 * kMicrosecond;
+  static constexpr Nanos kTurnMissed = 2 * kMicrosecond;    // longer then
+  static constexpr Nanos kTurnFound = kMicrosecond;         // shorter then
+  static constexpr Nanos kTurnEndsAfter = 200 * kMicrosecond;  // since the last look
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
   static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then
 
-  struct Look {
-    AlignedBuffer buffer;
-    bool reading = false;
-    std::uint64_t first = 0;  // sequence that belongs into its first block
-    std::uint32_t blocks = 0;
-  };
-  int looking() const { return looks_[0].reading + looks_[1].reading; }
-  bool eager() const { return core_.now - active_at_ < kEager; }
-  void look(PacketHandler& handler, Look& look);
-  void on_read(PacketHandler& handler, Look& look, int error);
+  void look(PacketHandler& handler);
+  void on_read(PacketHandler& handler, std::uint32_t blocks, int error);
+  void learn_turn();
   bool take(PacketHandler& handler, ConstBytes block);
   void schedule(bool found, bool more);
 
@@ -86,10 +80,11 @@ class RingReceiver {
   bool open_ = false;
   bool hot_ = false;
   bool last_look_ = false;  // the one after cooling
-  std::array<Look, 2> looks_;
+  AlignedBuffer buffer_;
+  bool looking_ = false;
   Nanos mine_landed_ = 0;
-  std::uint32_t looks_since_ = 0;  // that are back
-  bool out_of_step_ = false;
+  std::uint32_t looks_since_ = 0;  // begun after that, and back
+  Nanos turn_ = 0;                 // from my packet's landing to the first look for its answer
   std::uint64_t life_ = 0;  // counts start(): a read of an earlier pair is ignored
   std::uint64_t taken_ = 0;
   std::uint64_t announced_ = 0;

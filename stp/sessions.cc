@@ -308,6 +308,8 @@ void Sockets::on_message(Slot peer, const Message& message) {
 
 // Data for a session that has ended here: its sender must learn that nobody takes it. Everything else is an echo of the past.
 void Sockets::on_unknown_session(Slot peer, const Message& message) {
+  // The second to close waits for the acknowledgement of its end, as the first did.
+  if (std::holds_alternative<FinMessage>(message.body)) return peers_.acknowledge_soon(peer);
   const bool data = std::holds_alternative<DataMessage>(message.body) || std::holds_alternative<ExtentMessage>(message.body);
   if (data || std::holds_alternative<OpenAckMessage>(message.body)) peers_.answer(peer, message.session, ResetMessage{Reason::kClosed});
 }

@@ -235,6 +235,45 @@ TEST_F(EngineTest, ALifeThatEndedUnseenIsQuiescedAtOnce) {
   EXPECT_EQ(net.alpha.board.quiesced_incarnation(), net.alpha.identity.incarnation);
 }
 
+TEST_F(EngineTest, TheSecondToCloseWaitsNoLongerThanTheFirst) {
+  connect_pair();
+  const auto closes = [&](Engine& host, SocketId socket) {
+    const Nanos began = net.now;
+    host.close(socket, false, net.now);
+    EXPECT_TRUE(net.run_until([&] { return !host.info(socket).has_value(); }));
+    return net.now - began;
+  };
+  EXPECT_LE(closes(alpha(), client), 5 * kMillisecond);
+  EXPECT_LE(closes(beta(), server), 5 * kMillisecond);
+}
+
+// However slowly idle hosts look: the first request wakes the one, its answer finds the other awake.
+TEST_F(EngineTest, AnAnswerFindsTheAskerAwake) {
+  constexpr Nanos kSlowestLook = 100 * kMillisecond;
+  connect_pair();
+  alpha().set_poll_max(kSlowestLook);
+  beta().set_poll_max(kSlowestLook);
+  char byte = 0;
+  const auto arrives_at = [&](Engine& host, SocketId socket) {
+    return net.run_until([&] { return host.receive(socket, std::as_writable_bytes(std::span(&byte, 1)), false, net.now).has_value(); });
+  };
+  const auto exchange = [&](Engine& asker, SocketId asking, Engine& other, SocketId answering) {
+    const Nanos began = net.now;
+    EXPECT_TRUE(asker.send(asking, bytes("q"), net.now));
+    EXPECT_TRUE(arrives_at(other, answering));
+    EXPECT_TRUE(other.send(answering, bytes("a"), net.now));
+    EXPECT_TRUE(arrives_at(asker, asking));
+    return net.now - began;
+  };
+  for (int silence = 0; silence < 80; ++silence) {
+    net.run(kSecond + silence * 7 * kMillisecond);
+    const bool odd = silence % 2 != 0;  // whose look at the gates comes first matters
+    const auto ask = [&] { return odd ? exchange(beta(), server, alpha(), client) : exchange(alpha(), client, beta(), server); };
+    EXPECT_LE(ask(), kSlowestLook + 10 * kMillisecond) << "silence " << silence;
+    EXPECT_LE(ask(), 10 * kMillisecond) << "silence " << silence;
+  }
+}
+
 TEST_F(EngineTest, IdleHostsLookAtTheStorageRarely) {
   connect_pair();
   net.run(kSecond);
