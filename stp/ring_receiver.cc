@@ -24,7 +24,7 @@ void RingReceiver::expect_answer(Nanos at) {
   mine_landed_ = at;
   looks_since_ = 0;
   // Never for long: writes that land one after the other must not keep input waiting.
-  next_look_ = std::max(next_look_, std::min(at + (core_.config.precise_waits ? turn_ : 0), last_looked_ + kTurnEndsAfter));
+  next_look_ = std::max(next_look_, std::min(at + (core_.config.precise_waits ? turn_ : kLeastTurn), last_looked_ + kTurnEndsAfter));
 }
 
 void RingReceiver::on_doorbell(std::uint64_t head) {
@@ -50,48 +50,61 @@ void RingReceiver::cool() {
   next_look_ = core_.now;
 }
 
-Nanos RingReceiver::next_deadline() const { return open_ && hot_ && !looking_ ? next_look_ : kNever; }
+Nanos RingReceiver::next_deadline() const {
+  if (!open_ || !hot_) return kNever;
+  switch (looking()) {
+    case 0: return next_look_;
+    case 1: return !core_.config.precise_waits && busy_pause_ == 0 && out_of_step_ && eager() ? last_looked_ + kApart : kNever;
+    default: return kNever;
+  }
+}
 
 void RingReceiver::poll(PacketHandler& handler, bool hold, Nanos slowest_when_busy) {
   busy_pause_ = slowest_when_busy;
   if (hold || core_.now < next_deadline()) return;
-  look(handler);
+  look(handler, looks_[0].reading ? looks_[1] : looks_[0]);
 }
 
-void RingReceiver::look(PacketHandler& handler) {
+void RingReceiver::look(PacketHandler& handler, Look& look) {
   const Geometry& g = core_.geometry();
-  if (!buffer_) buffer_ = AlignedBuffer(static_cast<std::size_t>(kMostSpan) * g.block_size);
+  if (!look.buffer) look.buffer = AlignedBuffer(static_cast<std::size_t>(kMostSpan) * g.block_size);
   const auto at = static_cast<std::uint32_t>(taken_ % g.ring_blocks);
-  const std::uint32_t blocks = std::min(span_, g.ring_blocks - at);
-  looking_ = true;
+  look.first = taken_ + 1;
+  look.blocks = std::min(span_, g.ring_blocks - at);
+  look.reading = true;
   last_looked_ = core_.now;
-  core_.io.read(g.packet(peer_slot_, self_.slot, taken_ + 1), blocks, buffer_.data(), [this, &handler, blocks, life = life_](int error) {
-    looking_ = false;
-    if (life == life_ && open_) on_read(handler, blocks, error);
+  core_.io.read(g.packet(peer_slot_, self_.slot, look.first), look.blocks, look.buffer.data(), [this, &handler, &look, life = life_](int error) {
+    look.reading = false;
+    if (life == life_ && open_) on_read(handler, look, error);
   });
 }
 
 // Called when a packet was found: was it there at the first look after mine had landed?
 void RingReceiver::learn_turn() {
   if (mine_landed_ <= active_at_) return;  // not an answer
-  turn_ = looks_since_ > 1 ? std::min(turn_ + kTurnMissed, kLongestTurn) : std::max<Nanos>(turn_ - kTurnFound, 0);
+  out_of_step_ = looks_since_ > 1;
+  turn_ = out_of_step_ ? std::min(turn_ + kTurnMissed, kLongestTurn) : std::max(turn_ - kTurnFound, kLeastTurn);
 }
 
-void RingReceiver::on_read(PacketHandler& handler, std::uint32_t blocks, int error) {
+void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
   const std::size_t size = core_.geometry().block_size;
   const std::uint64_t life = life_;
+  // What the other look found in the meantime is passed over.
+  const std::uint64_t end = look.first + look.blocks;
   const std::uint64_t before = taken_;
-  const std::uint64_t end = before + 1 + blocks;
-  while (error == 0 && taken_ + 1 < end && take(handler, {buffer_.data() + (taken_ - before) * size, size})) {
+  while (error == 0 && taken_ + 1 < end && take(handler, {look.buffer.data() + (taken_ + 1 - look.first) * size, size})) {
     if (life != life_ || !open_) return;  // a message ended the pair
   }
+  const bool overtaken = look.first <= before;
   if (last_looked_ >= mine_landed_) ++looks_since_;
   if (taken_ > before) {
     learn_turn();
     active_at_ = core_.now;
     missing_since_ = 0;
     last_look_ = false;
-    span_ = taken_ + 1 == end ? std::min(span_ * 2, kMostSpan) : std::max(span_ / 2, kLeastSpan);
+    if (!overtaken) span_ = taken_ + 1 == end ? std::min(span_ * 2, kMostSpan) : std::max(span_ / 2, kLeastSpan);
+  } else if (overtaken) {
+    return;
   } else {
     span_ = kLeastSpan;
     if (announced_ > taken_) {

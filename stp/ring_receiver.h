@@ -6,12 +6,14 @@
 // again. The while is longer than an idle peer takes to look at its gates: its answer to what I sent shall find me hot.
 // Otherwise two hosts whose looks at the gates fall together would wait a period for each packet, for ever.
 //
-// A look is a read of a place or two, one at a time: a second one beside it costs a shared device more than it finds. Request and
-// reply are fastest when the two hosts keep step: the one's packet is written, and the other's look lies in the device's queue right
-// behind it. So the first look after a packet of my own waits for the peer's turn, whose length is learned: a little longer after an
-// answer that the first look missed, a little shorter after one that it found. Who sleeps while it waits comes back too late for
-// that, and looks at once.
+// A look is a read of a place or two. Request and reply are fastest when the two hosts keep step: the one's packet is written, and
+// the other's look lies in the device's queue right behind it. So the first look after a packet of my own waits for the peer's turn,
+// whose length is learned: a little longer after an answer that the first look missed, a little shorter after one that it found. Who
+// sleeps while it waits would come back too late for that. It looks soon, and when that was too early last time, has a second look
+// follow the first before that is back. (Who spins has not: beside another, a look costs a shared device more than it finds.)
 #pragma once
+
+#include <array>
 
 #include "stp/core.h"
 #include "stp/packet.h"
@@ -32,7 +34,7 @@ class RingReceiver {
 
   void start(const Identity& self, const Identity& peer);
   void stop() { open_ = false; }
-  bool quiet() const { return !looking_; }
+  bool quiet() const { return looking() == 0; }
 
   // A packet of mine has landed (a repeated `at` is no news): the peer may answer it.
   void expect_answer(Nanos at);
@@ -61,15 +63,25 @@ class RingReceiver {
   static constexpr Nanos kSlowLook = 10 * kMicrosecond;
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
   static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
+  static constexpr Nanos kLeastTurn = 5 * kMicrosecond;     // from a packet's being there to the answer's being submitted, at best
   static constexpr Nanos kLongestTurn = 150 * kMicrosecond;
   static constexpr Nanos kTurnMissed = 2 * kMicrosecond;    // longer then
   static constexpr Nanos kTurnFound = kMicrosecond;         // shorter then
+  static constexpr Nanos kApart = 10 * kMicrosecond;        // the second look from the first
   static constexpr Nanos kTurnEndsAfter = 200 * kMicrosecond;  // since the last look
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
   static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then
 
-  void look(PacketHandler& handler);
-  void on_read(PacketHandler& handler, std::uint32_t blocks, int error);
+  struct Look {
+    AlignedBuffer buffer;
+    bool reading = false;
+    std::uint64_t first = 0;  // sequence that belongs into its first block
+    std::uint32_t blocks = 0;
+  };
+  int looking() const { return looks_[0].reading + looks_[1].reading; }
+  bool eager() const { return core_.now - active_at_ < kEager; }
+  void look(PacketHandler& handler, Look& look);
+  void on_read(PacketHandler& handler, Look& look, int error);
   void learn_turn();
   bool take(PacketHandler& handler, ConstBytes block);
   void schedule(bool found, bool more);
@@ -80,11 +92,11 @@ class RingReceiver {
   bool open_ = false;
   bool hot_ = false;
   bool last_look_ = false;  // the one after cooling
-  AlignedBuffer buffer_;
-  bool looking_ = false;
+  std::array<Look, 2> looks_;
   Nanos mine_landed_ = 0;
   std::uint32_t looks_since_ = 0;  // begun after that, and back
-  Nanos turn_ = 0;                 // from my packet's landing to the first look for its answer
+  bool out_of_step_ = false;       // the first look was too early last time
+  Nanos turn_ = kLeastTurn;        // from my packet's landing to the first look for its answer
   std::uint64_t life_ = 0;  // counts start(): a read of an earlier pair is ignored
   std::uint64_t taken_ = 0;
   std::uint64_t announced_ = 0;
