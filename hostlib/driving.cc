@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "hostlib/interrupts.h"
 #include "hostlib/quiet_thread.h"
@@ -89,10 +90,18 @@ void Driving::signal(Waiter& waiter) {
     return;
   }
   waiter.word.fetch_add(1, std::memory_order_release);
-  if (&waiter != driving_)
+  if (&waiter == driving_) {
+    if (asleep_) medium_.wake();
+  } else if (holds_back_ && held_back_count_ < held_back_.size()) {
+    held_back_[held_back_count_++] = &waiter.word;
+  } else {
     futex_wake(waiter.word);
-  else if (asleep_)
-    medium_.wake();
+  }
+}
+
+void Driving::wake_held_back() {
+  for (std::size_t i = 0; i < held_back_count_; ++i) futex_wake(*held_back_[i]);
+  held_back_count_ = 0;
 }
 
 void Driving::ready(Socket& socket, std::uint32_t bits) {
@@ -250,10 +259,16 @@ void Driving::hand_on(Nanos since) {
 std::optional<Woken> Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& waiter, Nanos deadline) {
   for (;;) {
     const Nanos now = boottime_now();
+    holds_back_ = true;
     step(now);
-    if (news(waiter)) return Woken::kReady;
-    if (now >= deadline) return Woken::kTimeout;
+    holds_back_ = false;
+    const bool ready = news(waiter);
+    if (ready || now >= deadline) {
+      wake_held_back();
+      return ready ? Woken::kReady : Woken::kTimeout;
+    }
     if (Waiter* const other = std::exchange(wanted_by_, nullptr); other != nullptr && !other->signalled) {
+      wake_held_back();
       give(*other);
       return std::nullopt;
     }
@@ -270,7 +285,11 @@ std::optional<Woken> Driving::drive(std::unique_lock<std::mutex>& lock, Waiter& 
 bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, bool may_spin) {
   asleep_ = true;
   asleep_until_ = until;
+  const auto held_back = held_back_;
+  const std::size_t count = std::exchange(held_back_count_, 0);
   lock.unlock();
+  // One that woke by itself in the meantime may be gone: a wake-up at an address where nobody sleeps, or another, harms nobody.
+  for (std::size_t i = 0; i < count; ++i) futex_wake(*held_back[i]);
   errno = 0;
   medium_.wait(until, may_spin ? spin() : 0);
   const bool interrupted = errno == EINTR;

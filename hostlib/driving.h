@@ -11,6 +11,7 @@
 // lock. All member functions want the lock held, but for the spin setter and board_changed().
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <memory>
@@ -72,6 +73,7 @@ class Driving final : public Waiting {
   bool interrupts(const Waiter& waiter) const;
   bool news(const Waiter& waiter) const;
   void signal(Waiter& waiter);
+  void wake_held_back();
   void signal_board_waiters();
   void drive_as_fallback(std::unique_lock<std::mutex>& lock);
   void fallback_loop();
@@ -93,6 +95,10 @@ class Driving final : public Waiting {
   Nanos asleep_until_ = 0;
   Nanos next_step_ = 0;         // when the engine wants to be called again
   Nanos stepped_at_ = 0;
+  // Whom the driver's step signalled: woken when the lock is free, for the first thing that they do is to take it.
+  std::array<std::atomic<std::uint32_t>*, 32> held_back_{};
+  std::size_t held_back_count_ = 0;
+  bool holds_back_ = false;
   std::uint64_t credit_bytes_ = 0;  // given back since the last step
   Nanos left_at_ = 0;           // when the role last became free
 
