@@ -6,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "stp/checksum.h"
 #include "stp/medium.h"
 
 namespace stp {
@@ -57,7 +58,38 @@ struct Window {
 };
 static_assert(kDepth == 4);
 
-void write_side(RawQueue& queue, std::uint64_t places, double pace, bool followed, Clock::time_point end, Shared& shared) {
+// The program's side of a request, where the payload is touched; else nothing.
+class Program {
+ public:
+  Program(RawCeiling::Payload payload, bool writes) {
+    if (payload == RawCeiling::Payload::kUntouched) return;
+    bytes_ = AlignedBuffer(kSize);
+    std::memset(bytes_.data(), 1, kSize);
+    while (writes && kept_.size() < kKept)
+      for (AlignedBuffer& buffer : AlignedBuffer::of_huge_page(kSize)) kept_.push_back(std::move(buffer));
+  }
+  // What is to be written: the request's own buffer, or a copy of the program's bytes that is kept for a while.
+  const std::byte* give(std::byte* own, std::uint64_t number) {
+    if (!bytes_) return own;
+    std::byte* const kept = kept_[number % kept_.size()].data();
+    std::memcpy(kept, bytes_.data(), kSize);
+    hashes_ += hash64(number, {kept, kSize});
+    return kept;
+  }
+  void take(const std::byte* read, std::uint64_t number) {
+    if (!bytes_) return;
+    hashes_ += hash64(number, {read, kSize});
+    std::memcpy(bytes_.data(), read, kSize);
+  }
+
+ private:
+  static constexpr std::size_t kKept = 32;
+  AlignedBuffer bytes_;
+  std::vector<AlignedBuffer> kept_;
+  std::uint64_t hashes_ = 0;
+};
+
+void write_side(RawQueue& queue, std::uint64_t places, double pace, bool followed, Clock::time_point end, Shared& shared, Program& program) {
   Window window;
   std::mt19937_64 random(1);
   for (unsigned token = 0; token < kDepth; ++token) {
@@ -81,7 +113,8 @@ void write_side(RawQueue& queue, std::uint64_t places, double pace, bool followe
       const unsigned token = window.free.back();
       window.free.pop_back();
       window.number[token] = next;
-      queue.write(next++ % places * kSize, window.buffer(token), kSize, token);
+      queue.write(next % places * kSize, program.give(window.buffer(token), next), kSize, token);
+      ++next;
       due += interval;
       continue;
     }
@@ -103,7 +136,7 @@ void write_side(RawQueue& queue, std::uint64_t places, double pace, bool followe
   shared.landed.notify_one();
 }
 
-void read_side(RawQueue& queue, std::uint64_t places, Shared& shared) {
+void read_side(RawQueue& queue, std::uint64_t places, Shared& shared, Program& program) {
   Window window;
   Prefix prefix;
   std::uint64_t next = 0;
@@ -128,6 +161,7 @@ void read_side(RawQueue& queue, std::uint64_t places, Shared& shared) {
     if (done.state != RawQueue::Done::State::kDone) continue;
     window.free.push_back(done.token);
     if (done.error != 0) shared.stop_with(done.error);
+    program.take(window.buffer(done.token), window.number[done.token]);
     shared.taken.store(prefix.add(window.number[done.token]), std::memory_order_release);
   }
 }
@@ -138,6 +172,7 @@ Result<double> RawCeiling::run(double pace, bool read) {
   const std::uint64_t places = range_.length / kSize;
   if (places < kWindow) return fail(EINVAL, "the range for raw I/O is too small: 16 MiB are needed");
   Shared shared;
+  Program writer_program(payload_, true), reader_program(payload_, false);
   int failed = 0;
   const Clock::time_point begin = Clock::now();
   {
@@ -149,8 +184,8 @@ Result<double> RawCeiling::run(double pace, bool read) {
         body(**queue);
       });
     };
-    auto writer = side([&](RawQueue& queue) { write_side(queue, places, pace, read, begin + round_, shared); });
-    auto reader = read ? side([&](RawQueue& queue) { read_side(queue, places, shared); }) : std::jthread();
+    auto writer = side([&](RawQueue& queue) { write_side(queue, places, pace, read, begin + round_, shared, writer_program); });
+    auto reader = read ? side([&](RawQueue& queue) { read_side(queue, places, shared, reader_program); }) : std::jthread();
   }
   failed = shared.error;
   if (failed != 0) return fail(failed, "raw I/O on \"" + range_.path + "\" failed: " + std::strerror(failed));
