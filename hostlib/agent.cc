@@ -451,6 +451,7 @@ void Agent::close(AgentSocket& socket, bool abort) {
     side.deaf.fetch_or(ShadowSide::kGone, std::memory_order_seq_cst);
     if (const auto twin = sockets_.find(socket.twin); twin != sockets_.end()) {
       twin->second->twin = 0;
+      show(*twin->second);
       const bool connected = (twin->second->program_side().state.load() & ShadowSide::kConnected) != 0;
       if (!connected) end_with(*twin->second, {ECONNREFUSED, Reason::kListenerClosed});  // it waits for an accept that will not come
       tell_surely(*twin->second);

@@ -126,6 +126,7 @@ class Agent final : public EngineEvents {
   SocketResult<void> give(AgentProgram& program, AgentSocket& socket, const AgentCall& call);
   SocketResult<void> take(AgentProgram& program, const AgentCall& call, AgentAnswer& answer, std::vector<int>& fds);
   static void describe(const AgentSocket& socket, AgentAnswer& answer);
+  void show(const AgentSocket& socket);
   std::vector<std::byte> list_sockets(const AgentProgram& asking, std::uint32_t first, AgentAnswer& answer);
   AgentSocketRow row_of(AgentSocket& socket, const AgentProgram& asking);
   void close(AgentSocket& socket, bool abort);

@@ -281,11 +281,25 @@ SocketResult<void> Agent::connect_here(AgentSocket& socket, AgentSocket& listene
   other.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
   if (!wait_for_accept) socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
   listener.queue.push_back(other.number);
+  // The other end's place in the socket table is for those who look: without one there it talks all the same.
+  if (const auto id = host_->engine().open(boottime_now()); id) {
+    other.engine_id = *id;
+    by_engine_id_[*id] = &other;
+  }
+  for (AgentSocket* end : {&socket, &other}) show(*end);
   ++counters_.local_connects;
   answer.port = socket.port;
   answer.local = 1;
   update_queued(listener);
   return {};
+}
+
+// In the socket table on the disk; from a remote peer the engine itself shows it.
+void Agent::show(const AgentSocket& socket) {
+  if (!socket.local || socket.engine_id == 0 || socket.engine_closed) return;
+  using State = LocalConversation::State;
+  const State state = socket.listener != 0 ? State::kQueued : socket.twin == 0 ? State::kClosing : State::kEstablished;
+  host_->engine().show(socket.engine_id, {.port = socket.port, .peer_port = socket.peer_port, .initiator = socket.end.side() == 1, .state = state});
 }
 
 SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds) {
@@ -305,8 +319,10 @@ SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, A
     listener.queue.pop_front();
     listener.remote_next = true;
     socket.listener = 0;
-    answer.scb = kNoScb;
+    const auto info = socket.engine_id != 0 ? host_->engine().info(socket.engine_id) : no(EBADF);
+    answer.scb = info ? info->scb : kNoScb;
     hand_out(socket, 1);
+    show(socket);
     if (socket.tell_accepted) {
       if (const auto twin = sockets_.find(socket.twin); twin != sockets_.end()) {
         twin->second->program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);

@@ -35,6 +35,15 @@ struct EngineConfig {
   std::uint64_t wall_clock_ms = 0;                // milliseconds since 1970 at boottime 0 (display only)
 };
 
+// A conversation between two programs of this host whose bytes take a shorter way than the engine's.
+struct LocalConversation {
+  enum class State : std::uint8_t { kQueued, kEstablished, kClosing };
+  std::uint16_t port = 0;
+  std::uint16_t peer_port = 0;
+  bool initiator = false;
+  State state = State::kEstablished;
+};
+
 // Counters of named faults and of traffic, for `STP_DEBUG`, tests and the bench.
 struct EngineCounters {
   std::uint64_t reads = 0, writes = 0, read_bytes = 0, write_bytes = 0;
@@ -79,6 +88,9 @@ class Engine final : public SocketCalls {
   void set_inline_max(std::uint32_t bytes) override;
   void set_poll_max(Nanos period) override;
   void set_precise_waits(bool precise);
+  // Shows a socket that the engine knows as unconnected in the socket table on the disk as one end of such a conversation (its
+  // counts of bytes stay 0).
+  void show(SocketId socket, const LocalConversation& conversation);
 
   EngineCounters counters() const;
 

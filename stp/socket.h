@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct Socket {
   Kind kind = Kind::kPlain;
   Phase phase = Phase::kNone;
   std::uint16_t port = 0;
+  std::optional<LocalConversation> local;  // display only
   bool owns_port = false;    // accepted sockets share their listener's
   bool closed = false;       // by its program; what was accepted still goes out
   bool drained_told = false;

@@ -276,6 +276,13 @@ void Sockets::set_send_buffer(SocketId id, std::uint32_t bytes) {
   tell_ready(*s, false);
 }
 
+void Sockets::show(SocketId id, const LocalConversation& conversation) {
+  Socket* s = find(id);
+  if (s == nullptr || s->kind != Socket::Kind::kPlain) return;
+  s->local = conversation;
+  write_scb(*s, true);
+}
+
 void Sockets::set_receive_window(SocketId id, std::uint32_t bytes) {
   Socket* s = find(id);
   if (s == nullptr) return;
@@ -337,6 +344,13 @@ void Sockets::forget_dead() {
 
 ScbState Sockets::scb_state(const Socket& s) const {
   if (s.kind == Socket::Kind::kListener) return ScbState::kListening;
+  if (s.kind == Socket::Kind::kPlain && s.local) {
+    switch (s.local->state) {
+      case LocalConversation::State::kQueued: return ScbState::kQueued;
+      case LocalConversation::State::kEstablished: return ScbState::kEstablished;
+      case LocalConversation::State::kClosing: return ScbState::kClosing;
+    }
+  }
   if (s.kind == Socket::Kind::kPlain) return s.port != 0 ? ScbState::kBound : ScbState::kUnbound;
   switch (s.phase) {
     case Socket::Phase::kOpening: return ScbState::kConnecting;
@@ -365,6 +379,13 @@ void Sockets::write_scb(Socket& s, bool now) {
     scb.peer_name = s.peer_name;
     scb.sent = s.tx ? s.tx->accepted() : 0;
     scb.received = s.rx ? s.rx->received() : 0;
+  } else if (s.local) {
+    scb.initiator = s.local->initiator;
+    scb.local_port = s.local->port;
+    scb.peer_port = s.local->peer_port;
+    scb.peer_slot = core_.self.slot;
+    scb.peer_incarnation = core_.self.incarnation;
+    scb.peer_name = peers_.my_name();
   }
   s.scb_written = core_.now;
   if (table_.get(s.scb) != scb) table_.set(scb);

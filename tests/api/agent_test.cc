@@ -7,8 +7,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -206,6 +209,41 @@ TEST_F(Agent, TenThousandConnectsLeaveNothingBehind) {
 }
 
 // Memory that is not touched costs nothing; what is filled counts, and goes back when sockets are closed.
+// As any other host sees it: on the disk, both ends of a conversation that never goes over it.
+TEST_F(Agent, ShowsConversationsBetweenItsOwnProgramsOnTheDisk) {
+  const Owned listener = listening_socket();
+  const std::uint16_t port = port_of(listener);
+  const Owned client = open_socket();
+  ASSERT_EQ(connect_to(client, "", port), 0) << STPstrerror(client);
+  const auto shown = [&] {
+    std::vector<std::string> ends;
+    auto storage = Storage::open(storage_path(), Storage::Access::kReadOnly);
+    EXPECT_TRUE(storage);
+    auto hosts = observe_hosts(**storage, WatchClock::real(), false);
+    EXPECT_TRUE(hosts);
+    const auto list = list_sockets(**storage, *hosts, {.host = kMyHost});
+    EXPECT_TRUE(list);
+    for (const SocketRow& row : list->rows) {
+      const Scb& s = row.scb;
+      if (s.local_port != port && s.peer_port != port) continue;
+      ends.push_back(fmt::format("{}{} {}:{}", to_string(s.state), s.initiator ? " initiator" : "", s.peer_name, s.peer_port == port ? "listener" : s.peer_port == 0 ? "-" : "client"));
+    }
+    std::ranges::sort(ends);
+    return ends;
+  };
+  using Ends = std::vector<std::string>;
+  const std::string host(kMyHost);
+  const Ends queued{"ESTAB initiator " + host + ":listener", "LISTEN :-", "QUEUED " + host + ":client"};
+  EXPECT_TRUE(within(5s, [&] { return shown() == queued; })) << fmt::format("{}", shown());
+  Owned server(STPaccept(listener, nullptr, nullptr));
+  ASSERT_GE(server.get(), 0);
+  const Ends accepted{"ESTAB " + host + ":client", "ESTAB initiator " + host + ":listener", "LISTEN :-"};
+  EXPECT_TRUE(within(5s, [&] { return shown() == accepted; })) << fmt::format("{}", shown());
+  ASSERT_EQ(server.close(), 0);
+  const Ends half_closed{"CLOSING initiator " + host + ":listener", "LISTEN :-"};
+  EXPECT_TRUE(within(5s, [&] { return shown() == half_closed; })) << fmt::format("{}", shown());
+}
+
 TEST_F(Agent, HoldsAUserToTheMemoryThatItsSocketsMayTouch) {
   const std::vector<std::byte> block(1 << 20);
   std::vector<Pair> pairs;
