@@ -226,7 +226,7 @@ void add_bench_command(CLI::App& app, Context& context) {
       "processes playing ping-pong with one O_DIRECT block each. Figures are medians over the rounds, ratios medians of the rounds' ratios.\n"
       "The rivals use a scratch file beside a file, gone afterwards; on a device the cache region of the highest slot that\n"
       "is FREE and kept for no name. Without such a slot the bench refuses.\n"
-      "With --agent: two programs that talk through one agent, beside two threads that talk through an AF_UNIX stream.\n"
+      "With --agent: two programs that talk through one agent, beside two that talk through an AF_UNIX stream.\n"
       "Exit status: 0 measured, 1 failed, 2 wrong use.");
   command->callback([command, options, &context] {
     std::signal(SIGPIPE, SIG_IGN);  // a host that died is an error in words

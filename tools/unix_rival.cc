@@ -1,13 +1,14 @@
 #include "tools/unix_rival.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <thread>
 
 namespace stp::tools {
 namespace {
@@ -17,9 +18,39 @@ using Clock = std::chrono::steady_clock;
 struct SocketPair {
   int ends[2] = {-1, -1};
   ~SocketPair() {
-    for (const int end : ends)
-      if (end >= 0) ::close(end);
+    close(0);
+    close(1);
   }
+  void close(int which) {
+    if (ends[which] >= 0) ::close(ends[which]);
+    ends[which] = -1;
+  }
+};
+
+// The other program. It ends when this side has closed its socket.
+class Other {
+ public:
+  template <class Job>
+  Other(SocketPair& pair, Job job) {
+    pid_ = ::fork();
+    if (pid_ != 0) {
+      pair.close(1);
+      return;
+    }
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    pair.close(0);
+    job(pair.ends[1]);
+    ::_exit(0);
+  }
+  ~Other() {
+    if (pid_ > 0) ::waitpid(pid_, nullptr, 0);
+  }
+  Other(const Other&) = delete;
+  Other& operator=(const Other&) = delete;
+  bool started() const { return pid_ > 0; }
+
+ private:
+  pid_t pid_ = -1;
 };
 
 Result<void> make(SocketPair& pair, int buffer_bytes) {
@@ -41,31 +72,36 @@ bool receive_all(int fd, char* into, std::size_t size) { return ::recv(fd, into,
 Result<double> unix_stream(std::size_t send_bytes, int buffer_bytes, std::chrono::milliseconds duration) {
   SocketPair pair;
   if (auto made = make(pair, buffer_bytes); !made) return std::unexpected(made.error());
-  std::uint64_t arrived = 0;
+  const std::vector<char> data(send_bytes, 's');
+  std::vector<char> buffer(256 * 1024);
+  const Other taker(pair, [&](int fd) {
+    std::uint64_t arrived = 0;
+    for (ssize_t n = 0; (n = ::recv(fd, buffer.data(), buffer.size(), 0)) > 0;) arrived += static_cast<std::uint64_t>(n);
+    (void)!::send(fd, &arrived, sizeof arrived, MSG_NOSIGNAL);
+  });
+  if (!taker.started()) return fail(errno, std::string("fork: ") + std::strerror(errno));
   const Clock::time_point begin = Clock::now();
-  {
-    std::jthread taker([&] {
-      std::vector<char> buffer(256 * 1024);
-      for (ssize_t n = 0; (n = ::recv(pair.ends[1], buffer.data(), buffer.size(), 0)) > 0;) arrived += static_cast<std::uint64_t>(n);
-    });
-    const std::vector<char> data(send_bytes, 's');
-    const Clock::time_point end = begin + duration;
-    const int at_once = sends_between_looks(send_bytes);
-    for (bool good = true; good && Clock::now() < end;)
-      for (int i = 0; i < at_once && good; ++i) good = ::send(pair.ends[0], data.data(), data.size(), MSG_NOSIGNAL) >= 0;
-    ::shutdown(pair.ends[0], SHUT_WR);
-  }
-  return static_cast<double>(arrived) / std::chrono::duration<double>(Clock::now() - begin).count();
+  const Clock::time_point end = begin + duration;
+  const int at_once = sends_between_looks(send_bytes);
+  for (bool good = true; good && Clock::now() < end;)
+    for (int i = 0; i < at_once && good; ++i) good = ::send(pair.ends[0], data.data(), data.size(), MSG_NOSIGNAL) >= 0;
+  ::shutdown(pair.ends[0], SHUT_WR);
+  std::uint64_t arrived = 0;
+  (void)receive_all(pair.ends[0], reinterpret_cast<char*>(&arrived), sizeof arrived);
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  pair.close(0);
+  return static_cast<double>(arrived) / seconds;
 }
 
 Result<std::vector<double>> unix_pingpong(std::chrono::milliseconds duration) {
   SocketPair pair;
   if (auto made = make(pair, 0); !made) return std::unexpected(made.error());
-  std::jthread echo([&] {
+  const Other echo(pair, [](int fd) {
     char message[64];
-    while (receive_all(pair.ends[1], message, sizeof message))
-      if (::send(pair.ends[1], message, sizeof message, MSG_NOSIGNAL) < 0) return;
+    while (receive_all(fd, message, sizeof message))
+      if (::send(fd, message, sizeof message, MSG_NOSIGNAL) < 0) return;
   });
+  if (!echo.started()) return fail(errno, std::string("fork: ") + std::strerror(errno));
   std::vector<double> times;
   char message[64] = {};
   const Clock::time_point end = Clock::now() + duration;
@@ -74,7 +110,7 @@ Result<std::vector<double>> unix_pingpong(std::chrono::milliseconds duration) {
     if (::send(pair.ends[0], message, sizeof message, MSG_NOSIGNAL) < 0 || !receive_all(pair.ends[0], message, sizeof message)) break;
     times.push_back(std::chrono::duration<double>(Clock::now() - begin).count() * 1e6);
   }
-  ::shutdown(pair.ends[0], SHUT_RDWR);
+  pair.close(0);
   return times;
 }
 

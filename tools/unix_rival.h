@@ -1,4 +1,4 @@
-// What the kernel's own sockets do between two threads of this machine: AF_UNIX streams, the rival of programs that share an agent.
+// What the kernel's own sockets do between two programs of this machine: AF_UNIX streams, the rival of programs that share an agent.
 #pragma once
 
 #include <chrono>
