@@ -212,7 +212,7 @@ SocketResult<void> Agent::open(AgentProgram& program, AgentAnswer& answer, std::
 }
 
 SocketResult<void> Agent::bind(AgentProgram& program, AgentSocket& socket, std::uint32_t port, AgentAnswer& answer) {
-  if (port > 0xffff) return no(EINVAL);
+  if (port > 0xffff || socket.connected || socket.connecting) return no(EINVAL);
   if (port != 0 && port < kFirstFreePort && program.user() != 0) return no(EACCES);
   const auto bound = host_->engine().bind(socket.engine_id, static_cast<std::uint16_t>(port));
   if (!bound) return std::unexpected(bound.error());
@@ -282,7 +282,7 @@ SocketResult<void> Agent::connect_here(AgentSocket& socket, AgentSocket& listene
   if (!wait_for_accept) socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
   listener.queue.push_back(other.number);
   // The other end's place in the socket table is for those who look: without one there it talks all the same.
-  if (const auto id = host_->engine().open(boottime_now()); id) {
+  if (const auto id = host_->engine().open_to_show(boottime_now()); id) {
     other.engine_id = *id;
     by_engine_id_[*id] = &other;
   }

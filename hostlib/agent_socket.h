@@ -22,7 +22,7 @@ struct AgentSocket {
   };
   std::vector<Holder> holders;
   uid_t user = 0;
-  SocketId engine_id = 0;    // 0: none (the other side is a program here, and this side accepted)
+  SocketId engine_id = 0;    // 0: none (this side accepted a program here, and there was none to spare)
   // The side of the shadow that is not the program's: the agent's own view of the conversation.
   ShadowEnd end;
   std::uint16_t port = 0;

@@ -379,6 +379,11 @@ void Engine::set_inline_max(std::uint32_t bytes) {
   impl_->core.config.inline_max_bytes = std::clamp<std::uint32_t>(bytes, kMinBlockSize, 64 * 1024);
 }
 void Engine::set_poll_max(Nanos period) { impl_->core.config.poll_max = std::clamp(period, kMillisecond, kSecond); }
+SocketResult<SocketId> Engine::open_to_show(Nanos now) {
+  impl_->core.now = now;
+  if (!impl_->member() || impl_->shutting_down()) return std::unexpected(impl_->not_a_member());
+  return impl_->sockets.open_to_show();
+}
 void Engine::show(SocketId socket, const LocalConversation& conversation) { impl_->sockets.show(socket, conversation); }
 void Engine::set_precise_waits(bool precise) { impl_->core.config.precise_waits = precise; }
 EngineCounters Engine::counters() const { return impl_->counters(); }

@@ -88,6 +88,8 @@ class Engine final : public SocketCalls {
   void set_inline_max(std::uint32_t bytes) override;
   void set_poll_max(Nanos period) override;
   void set_precise_waits(bool precise);
+  // A socket that is to do nothing but to be shown; refused when not many are left.
+  SocketResult<SocketId> open_to_show(Nanos now);
   // Shows a socket that the engine knows as unconnected in the socket table on the disk as one end of such a conversation (its
   // counts of bytes stay 0).
   void show(SocketId socket, const LocalConversation& conversation);

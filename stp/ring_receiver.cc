@@ -16,6 +16,8 @@ void RingReceiver::start(const Identity& self, const Identity& peer) {
   taken_ = 0;
   announced_ = 0;
   span_ = kLeastSpan;
+  turn_ = kLeastTurn;
+  out_of_step_ = false;
   missing_since_ = 0;
 }
 
@@ -41,7 +43,7 @@ void RingReceiver::warm() {
 }
 
 bool RingReceiver::wants_to_cool() const {
-  return open_ && hot_ && !last_look_ && announced_ <= taken_ && core_.now - active_at_ >= std::max(kCoolAfter, core_.gate_period + kCoolAfter / 4);
+  return open_ && hot_ && !last_look_ && announced_ <= taken_ && core_.now - active_at_ >= std::clamp(core_.gate_period + kCoolAfter / 4, kCoolAfter, kCoolAtLast);
 }
 
 void RingReceiver::cool() {
@@ -72,17 +74,18 @@ void RingReceiver::look(PacketHandler& handler, Look& look) {
   look.first = taken_ + 1;
   look.blocks = std::min(span_, g.ring_blocks - at);
   look.reading = true;
-  last_looked_ = core_.now;
+  look.began = last_looked_ = core_.now;
   core_.io.read(g.packet(peer_slot_, self_.slot, look.first), look.blocks, look.buffer.data(), [this, &handler, &look, life = life_](int error) {
     look.reading = false;
     if (life == life_ && open_) on_read(handler, look, error);
   });
 }
 
-// Called when a packet was found: was it there at the first look after mine had landed?
+// Called when a packet was found: was it there at the first look after mine had landed? One that the peer's program took its time
+// over says nothing about the next.
 void RingReceiver::learn_turn() {
   if (mine_landed_ <= active_at_) return;  // not an answer
-  out_of_step_ = looks_since_ > 1;
+  out_of_step_ = looks_since_ > 1 && core_.now - mine_landed_ <= 2 * kLongestTurn;
   turn_ = out_of_step_ ? std::min(turn_ + kTurnMissed, kLongestTurn) : std::max(turn_ - kTurnFound, kLeastTurn);
 }
 
@@ -96,7 +99,7 @@ void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
     if (life != life_ || !open_) return;  // a message ended the pair
   }
   const bool overtaken = look.first <= before;
-  if (last_looked_ >= mine_landed_) ++looks_since_;
+  if (look.began >= mine_landed_) ++looks_since_;
   if (taken_ > before) {
     learn_turn();
     active_at_ = core_.now;

@@ -3,8 +3,8 @@
 //
 // hot: the ring is polled directly. After a while without a packet it wants to cool down: the conduit publishes "I do not
 // poll" in its gate, one last look follows, and from then on only a doorbell (the head in the peer's gate) makes it hot
-// again. The while is longer than an idle peer takes to look at its gates: its answer to what I sent shall find me hot.
-// Otherwise two hosts whose looks at the gates fall together would wait a period for each packet, for ever.
+// again. The while is longer than an idle host of this group takes to look at its gates (unless that is very long): its answer to
+// what I sent shall find me hot. Otherwise two hosts whose looks at the gates fall together would wait a period for each packet, for ever.
 //
 // A look is a read of a place or two. Request and reply are fastest when the two hosts keep step: the one's packet is written, and
 // the other's look lies in the device's queue right behind it. So the first look after a packet of my own waits for the peer's turn,
@@ -59,6 +59,7 @@ class RingReceiver {
   static constexpr std::uint32_t kLeastSpan = 2;
   static constexpr std::uint32_t kMostSpan = 32;
   static constexpr Nanos kCoolAfter = 40 * kMillisecond;    // at least
+  static constexpr Nanos kCoolAtLast = 250 * kMillisecond;
   static constexpr Nanos kShortestPause = 2 * kMicrosecond;
   static constexpr Nanos kSlowLook = 10 * kMicrosecond;
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
@@ -75,6 +76,7 @@ class RingReceiver {
   struct Look {
     AlignedBuffer buffer;
     bool reading = false;
+    Nanos began = 0;
     std::uint64_t first = 0;  // sequence that belongs into its first block
     std::uint32_t blocks = 0;
   };

@@ -17,6 +17,7 @@ int errno_of_reset(Reason reason) { return reason == Reason::kStorage ? EIO : EC
 
 void Sockets::begin_session(Socket& s, Slot peer, SessionId session) {
   s.kind = Socket::Kind::kSession;
+  s.local.reset();
   s.peer = peer;
   s.peer_identity = peers_.identity(peer);
   s.peer_name = peers_.name(peer);
@@ -212,6 +213,8 @@ void Sockets::end_life(Reason reason) {
 }
 
 void Sockets::begin_life() {
+  for (const auto& [id, socket] : sockets_)
+    if (socket->local) write_scb(*socket, true);  // they are their own peers, in this life
   table_.mark_all();
   ports_.mark_all();
 }

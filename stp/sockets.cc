@@ -276,9 +276,15 @@ void Sockets::set_send_buffer(SocketId id, std::uint32_t bytes) {
   tell_ready(*s, false);
 }
 
+SocketResult<SocketId> Sockets::open_to_show() {
+  if (sockets_.size() >= core_.geometry().sockets / 4 * 3) return no(ENFILE, Reason::kNoSockets);
+  return open();
+}
+
 void Sockets::show(SocketId id, const LocalConversation& conversation) {
   Socket* s = find(id);
-  if (s == nullptr || s->kind != Socket::Kind::kPlain) return;
+  // One that tried a host before, in vain, is a session that is over.
+  if (s == nullptr || s->kind == Socket::Kind::kListener || s->phase == Socket::Phase::kOpening || s->phase == Socket::Phase::kEstablished) return;
   s->local = conversation;
   write_scb(*s, true);
 }
@@ -344,7 +350,7 @@ void Sockets::forget_dead() {
 
 ScbState Sockets::scb_state(const Socket& s) const {
   if (s.kind == Socket::Kind::kListener) return ScbState::kListening;
-  if (s.kind == Socket::Kind::kPlain && s.local) {
+  if (s.local) {
     switch (s.local->state) {
       case LocalConversation::State::kQueued: return ScbState::kQueued;
       case LocalConversation::State::kEstablished: return ScbState::kEstablished;
@@ -370,7 +376,7 @@ void Sockets::write_scb(Socket& s, bool now) {
   scb.pid = core_.config.pid;
   scb.local_port = s.port;
   scb.made_ms = s.made_ms;
-  if (s.kind == Socket::Kind::kSession) {
+  if (s.kind == Socket::Kind::kSession && !s.local) {
     scb.initiator = s.session.initiator;
     scb.session = s.session.counter;
     scb.peer_port = s.peer_port;

@@ -50,6 +50,7 @@ class Sockets {
   SocketResult<std::uint32_t> ready(SocketId id);
   SocketError take_error(SocketId id);
   void set_send_buffer(SocketId id, std::uint32_t bytes);
+  SocketResult<SocketId> open_to_show();
   void show(SocketId id, const LocalConversation& conversation);
   void set_receive_window(SocketId id, std::uint32_t bytes);
 

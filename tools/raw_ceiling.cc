@@ -58,15 +58,24 @@ struct Window {
 };
 static_assert(kDepth == 4);
 
+// No device shall find anything to spare in it.
+void fill(std::byte* buffer) {
+  std::mt19937_64 random(1);
+  for (std::size_t i = 0; i + 8 <= kSize; i += 8) {
+    const std::uint64_t value = random();
+    std::memcpy(buffer + i, &value, 8);
+  }
+}
+
 // The program's side of a request, where the payload is touched; else nothing.
 class Program {
  public:
   Program(RawCeiling::Payload payload, bool writes) {
     if (payload == RawCeiling::Payload::kUntouched) return;
     bytes_ = AlignedBuffer(kSize);
-    std::memset(bytes_.data(), 1, kSize);
+    fill(bytes_.data());
     while (writes && kept_.size() < kKept)
-      for (AlignedBuffer& buffer : AlignedBuffer::of_huge_page(kSize)) kept_.push_back(std::move(buffer));
+      for (AlignedBuffer& buffer : AlignedBuffer::of_huge_page(kSize)) fill(kept_.emplace_back(std::move(buffer)).data());  // there before the clock runs
   }
   // What is to be written: the request's own buffer, or a copy of the program's bytes that is kept for a while.
   const std::byte* give(std::byte* own, std::uint64_t number) {
@@ -91,13 +100,7 @@ class Program {
 
 void write_side(RawQueue& queue, std::uint64_t places, double pace, bool followed, Clock::time_point end, Shared& shared, Program& program) {
   Window window;
-  std::mt19937_64 random(1);
-  for (unsigned token = 0; token < kDepth; ++token) {
-    for (std::size_t i = 0; i + 8 <= kSize; i += 8) {
-      const std::uint64_t value = random();
-      std::memcpy(window.buffer(token) + i, &value, 8);
-    }
-  }
+  for (unsigned token = 0; token < kDepth; ++token) fill(window.buffer(token));
   Prefix prefix;
   std::uint64_t next = 0;
   const nanoseconds interval(pace > 0 ? static_cast<std::int64_t>(1e9 * static_cast<double>(kSize) / pace) : 0);

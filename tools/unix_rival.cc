@@ -31,7 +31,7 @@ struct SocketPair {
 class Other {
  public:
   template <class Job>
-  Other(SocketPair& pair, Job job) {
+  Other(SocketPair& pair, Job job) : pair_(pair) {
     pid_ = ::fork();
     if (pid_ != 0) {
       pair.close(1);
@@ -43,13 +43,16 @@ class Other {
     ::_exit(0);
   }
   ~Other() {
-    if (pid_ > 0) ::waitpid(pid_, nullptr, 0);
+    pair_.close(0);
+    while (pid_ > 0 && ::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
   }
   Other(const Other&) = delete;
   Other& operator=(const Other&) = delete;
   bool started() const { return pid_ > 0; }
 
  private:
+  SocketPair& pair_;
   pid_t pid_ = -1;
 };
 
@@ -87,10 +90,8 @@ Result<double> unix_stream(std::size_t send_bytes, int buffer_bytes, std::chrono
     for (int i = 0; i < at_once && good; ++i) good = ::send(pair.ends[0], data.data(), data.size(), MSG_NOSIGNAL) >= 0;
   ::shutdown(pair.ends[0], SHUT_WR);
   std::uint64_t arrived = 0;
-  (void)receive_all(pair.ends[0], reinterpret_cast<char*>(&arrived), sizeof arrived);
-  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  pair.close(0);
-  return static_cast<double>(arrived) / seconds;
+  if (!receive_all(pair.ends[0], reinterpret_cast<char*>(&arrived), sizeof arrived)) return fail(EIO, "the other end of an AF_UNIX stream is gone");
+  return static_cast<double>(arrived) / std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 Result<std::vector<double>> unix_pingpong(std::chrono::milliseconds duration) {
@@ -110,7 +111,6 @@ Result<std::vector<double>> unix_pingpong(std::chrono::milliseconds duration) {
     if (::send(pair.ends[0], message, sizeof message, MSG_NOSIGNAL) < 0 || !receive_all(pair.ends[0], message, sizeof message)) break;
     times.push_back(std::chrono::duration<double>(Clock::now() - begin).count() * 1e6);
   }
-  pair.close(0);
   return times;
 }
 

@@ -211,9 +211,13 @@ TEST_F(Agent, TenThousandConnectsLeaveNothingBehind) {
 // Memory that is not touched costs nothing; what is filled counts, and goes back when sockets are closed.
 // As any other host sees it: on the disk, both ends of a conversation that never goes over it.
 TEST_F(Agent, ShowsConversationsBetweenItsOwnProgramsOnTheDisk) {
-  const Owned listener = listening_socket();
+  const Owned listener = open_socket();
+  const sockaddr_stp any = address_of("", 0);
+  ASSERT_EQ(STPbind(listener, raw(any), sizeof any), 0);
   const std::uint16_t port = port_of(listener);
   const Owned client = open_socket();
+  EXPECT_FAILS(connect_to(client, "", port), ECONNREFUSED);  // too early: what that left behind is not shown later
+  ASSERT_EQ(STPlisten(listener, 5), 0);
   ASSERT_EQ(connect_to(client, "", port), 0) << STPstrerror(client);
   const auto shown = [&] {
     std::vector<std::string> ends;
