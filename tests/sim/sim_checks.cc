@@ -48,6 +48,7 @@ bool SimChecks::excused(const SimProcess& a, const SimProcess& b) const { return
 
 void SimChecks::view_changed(SimProcess& process, const MembershipBoard::View& before) {
   world_.trace(process.id() * 16 + static_cast<std::uint64_t>(process.self().state), process.self().identity.incarnation);
+  if (process.self().state == MemberState::kMember) first_member_.try_emplace(process.id(), world_.now());
   check_self(process, before);
   check_peers(process, before);
 }
@@ -204,6 +205,18 @@ void SimChecks::everything_ended() {
     const std::string open = p->workload().describe_open();
     if (!open.empty()) world_.fail("all work ends once faults stop", fmt::format("{} still has {}", p->label(), open));
   }
+}
+
+bool SimChecks::somebody_just_came() const {
+  return std::ranges::any_of(processes_, [this](const SimProcess* p) {
+    const auto since = first_member_.find(p->id());
+    return p->running() && since != first_member_.end() && world_.now() - since->second < to_be_seen();
+  });
+}
+
+Nanos SimChecks::to_be_seen() const {
+  const Timing& t = plan_.superblock.timing;
+  return 2 * (Nanos{t.beat_ms} + t.beat_io_ms + t.observe_ms + t.observe_io_ms) * kMillisecond;
 }
 
 void SimChecks::everybody_sees_everybody() {

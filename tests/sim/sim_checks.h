@@ -41,6 +41,10 @@ class SimChecks final : public StorageWatcher {
   void everything_ended();
   // After it: every member sees every other.
   void everybody_sees_everybody();
+  // A program that became a member for the first time (it may have waited for the lock of a killed predecessor until now) is not seen
+  // by all before to_be_seen() has passed.
+  bool somebody_just_came() const;
+  Nanos to_be_seen() const;
 
  private:
   void check_self(SimProcess& process, const MembershipBoard::View& before);
@@ -65,6 +69,7 @@ class SimChecks final : public StorageWatcher {
   std::vector<SimProcess*> processes_;
   Streams streams_;
   bool leases_damaged_ = false;
+  std::map<ProcessId, Nanos> first_member_;  // when each became one
   std::vector<Clone> clones_;
   std::map<std::pair<ProcessId, Slot>, Memory> memory_;
   std::map<std::pair<Slot, std::uint64_t>, std::pair<ProcessId, std::uint64_t>> owners_;  // (slot, incarnation): who, nonce

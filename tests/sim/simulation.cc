@@ -51,6 +51,11 @@ SeedResult Simulation::run() {
   world_.at(end, [this] { quiet_down(); });
   end += plan_.quiet;
   world_.run_until(end);
+  constexpr int kMostLatecomers = 5;
+  for (int i = 0; i < kMostLatecomers && !world_.failed() && checks_.somebody_just_came(); ++i) {
+    end += checks_.to_be_seen();
+    world_.run_until(end);
+  }
   checks_.note_damaged_leases(storage_);
   if (!world_.failed()) checks_.everything_ended();
   if (!world_.failed()) checks_.everybody_sees_everybody();
