@@ -1,104 +1,20 @@
-// stp-ftp's client against stp-ftpd's server, in one process, over the stand-in for libstp.
+// stp-ftp's client against stp-ftpd's server: what is moved, resumed, refused.
 
 #include <fcntl.h>
-#include <fmt/format.h>
-#include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <atomic>
 #include <memory>
-#include <thread>
 
-#include "tests/tools/scratch_dir.h"
-#include "tests/tools/unix_shim.h"
-#include "tools/ftp_client.h"
-#include "tools/ftp_server.h"
+#include "tests/tools/ftp_session.h"
 #include "tools/ftp_shell.h"
 
 namespace stp::ftp {
 
 namespace {
-
 constexpr std::size_t kMiB = std::size_t{1} << 20;
-
-struct Watched : TransferObserver {
-  void begin_job(std::size_t, std::uint64_t) override {}
-  void begin_file(const std::string&, std::uint64_t, std::uint64_t at) override { resumed_at = at; }
-  void advance(std::uint64_t bytes) override {
-    moved += bytes;
-    if (cancel != nullptr && moved >= cancel_at) *cancel = true;
-  }
-  void file_done(const std::string&, std::uint64_t, const Digest&) override { ++done; }
-  void file_failed(const std::string& name, const Failure& why) override { failed.push_back(name + ": " + why.text); }
-  void end_job() override {}
-
-  std::uint64_t resumed_at = 0, moved = 0, cancel_at = 0;
-  int done = 0;
-  std::vector<std::string> failed;
-  std::atomic<bool>* cancel = nullptr;
-};
-
 }  // namespace
-
-class FtpSessionTest : public testing::Test {
- protected:
-  FtpSessionTest() {
-    // A name of its own for each test process and test.
-    static int number = 0;
-    ::setenv("STP_STG", fmt::format("test-{}-{}", ::getpid(), ++number).c_str(), 1);
-    ::setenv("STP_HOST", "beta", 1);
-    ::signal(SIGPIPE, SIG_IGN);
-    ::signal(SIGXFSZ, SIG_IGN);
-    scratch_.make("root");
-    scratch_.make("local");
-  }
-  ~FtpSessionTest() override {
-    shim::corrupt_sent_byte(0);
-    stop_server();
-  }
-
-  void start_server(ServerOptions options = {}) {
-    options.quiet = true;
-    auto listener = Listener::listen(kDefaultPort, 8, &stopping_);
-    ASSERT_TRUE(listener) << listener.error().text;
-    auto files = RootedFiles::open(scratch_.path("root"));
-    server_ = std::thread([this, options, kept = std::move(*listener), rooted = std::move(*files)]() mutable {
-      Server server(std::move(rooted), options);
-      EXPECT_TRUE(server.serve(kept, stopping_));
-    });
-  }
-  void stop_server() {
-    stopping_ = true;
-    if (server_.joinable()) server_.join();
-    stopping_ = false;
-  }
-  Outcome<void> connect(Client& client) { return client.connect({"beta", kDefaultPort, std::chrono::milliseconds(0)}); }
-
-  Outcome<void> put(const std::string& name, Watched& watched) {
-    Client client(&cancelled_);
-    if (auto done = connect(client); !done) return done;
-    const std::vector<PutItem> items{{scratch_.path("local/" + name), name}};
-    return client.put(items, watched);
-  }
-  Outcome<void> get(const std::string& name, Watched& watched) {
-    Client client(&cancelled_);
-    if (auto done = connect(client); !done) return done;
-    const auto entry = client.stat(name);
-    if (!entry) return std::unexpected(entry.error());
-    std::vector<GetItem> items{*get_item(name, *entry, scratch_.path("local/" + name))};
-    return client.get(items, watched);
-  }
-  void expect_nothing_partial(const std::string& directory) {
-    for (const auto& entry : std::filesystem::directory_iterator(scratch_.path(directory)))
-      EXPECT_EQ(entry.path().string().find(".part"), std::string::npos) << entry.path();
-  }
-
-  ScratchDir scratch_;
-  std::atomic<bool> stopping_ = false;
-  std::atomic<bool> cancelled_ = false;
-  std::thread server_;
-};
 
 TEST_F(FtpSessionTest, FilesOfAllSizesGoBothWays) {
   start_server();
@@ -428,154 +344,6 @@ TEST_F(FtpSessionTest, AnUpdateLeavesOutWhatIsThere) {
 TEST_F(FtpSessionTest, NobodyThereIsCannotConnect) {
   Client client(&cancelled_);
   EXPECT_EQ(connect(client).error().code, FailureCode::kCannotConnect);
-}
-
-// A peer that says what it likes.
-class RawPeerTest : public FtpSessionTest {
- protected:
-  Channel raw_client() {
-    auto stream = connect_stream("beta", kDefaultPort, std::chrono::milliseconds(0), nullptr);
-    Channel channel(std::move(*stream));
-    EXPECT_TRUE(channel.send(FrameType::kHello, encode(Hello{})));
-    EXPECT_EQ(channel.receive_frame()->type, FrameType::kWelcome);
-    return channel;
-  }
-  static FailureCode error_of(Channel& channel) {
-    const auto frame = channel.receive_frame();
-    if (!frame) return frame.error().code;
-    EXPECT_EQ(frame->type, FrameType::kError);
-    return decode_error(frame->payload).code;
-  }
-};
-
-TEST_F(RawPeerTest, TheServerRefusesPathsOutOfItsRootAndGoesOn) {
-  start_server();
-  scratch_.write("secret", "x");
-  Channel client = raw_client();
-  for (const char* path : {"../secret", "..", "/etc/passwd"}) {
-    ASSERT_TRUE(client.send(FrameType::kStat, encode(PathRequest{path})));
-    EXPECT_EQ(error_of(client), FailureCode::kRefused) << path;
-    ASSERT_TRUE(client.send(FrameType::kGet, encode(Get{0, {}, {}, path})));
-    EXPECT_EQ(error_of(client), FailureCode::kRefused) << path;
-    ASSERT_TRUE(client.send(FrameType::kPut, encode(Put{{1, 1}, 0644, true, path})));
-    ASSERT_TRUE(client.send(FrameType::kData, std::vector<std::byte>(1)));
-    ASSERT_TRUE(client.send(FrameType::kEnd, encode(End{})));
-    EXPECT_EQ(error_of(client), FailureCode::kRefused) << path;
-  }
-  ASSERT_TRUE(client.send(FrameType::kList, encode(PathRequest{""})));
-  EXPECT_EQ(client.receive_frame()->type, FrameType::kEntries);
-  EXPECT_EQ(scratch_.read("secret"), "x");
-}
-
-TEST_F(RawPeerTest, GarbageEndsTheSessionAndNotTheServer) {
-  start_server();
-  for (unsigned seed = 0; seed < 40; ++seed) {
-    auto stream = connect_stream("beta", kDefaultPort, std::chrono::milliseconds(0), nullptr);
-    ASSERT_TRUE(stream);
-    const std::string garbage = some_bytes(300, seed);
-    (void)stream->send_all(std::as_bytes(std::span(garbage)));
-    (void)stream->finish_sending();
-    std::vector<std::byte> sink(4096);
-    while (true) {
-      const auto n = stream->receive_some(sink);
-      if (!n || *n == 0) break;
-    }
-  }
-  Client client(&cancelled_);
-  EXPECT_TRUE(connect(client));
-}
-
-TEST_F(RawPeerTest, AClientThatVanishesLeavesAtMostAPart) {
-  start_server();
-  {
-    Channel client = raw_client();
-    ASSERT_TRUE(client.send(FrameType::kPut, encode(Put{{10 * kMiB, 1}, 0644, true, "f"})));
-    ASSERT_TRUE(client.send(FrameType::kData, std::vector<std::byte>(1000)));
-    ASSERT_TRUE(client.flush());
-    struct stat status {};
-    while (::stat(scratch_.path("root/f.part").c_str(), &status) != 0 || status.st_size < 1000) std::this_thread::yield();
-  }
-  stop_server();
-  EXPECT_FALSE(scratch_.has("root/f"));
-  EXPECT_TRUE(scratch_.has("root/f.part"));
-  EXPECT_EQ(scratch_.read("root/f.part").size(), 1000u);
-}
-
-TEST_F(RawPeerTest, MoreOrFewerBytesThanAnnouncedNeverGetTheName) {
-  start_server();
-  for (const std::size_t sent : {std::size_t{5}, std::size_t{11}}) {
-    Channel client = raw_client();
-    ASSERT_TRUE(client.send(FrameType::kPut, encode(Put{{10, 1}, 0644, true, "f"})));
-    ASSERT_TRUE(client.send(FrameType::kData, std::vector<std::byte>(sent)));
-    ASSERT_TRUE(client.send(FrameType::kEnd, encode(End{})));
-    EXPECT_EQ(error_of(client), FailureCode::kProtocol);
-    EXPECT_FALSE(scratch_.has("root/f"));
-  }
-}
-
-// Serves one client with prepared answers: a hostile server.
-class HostileServer {
- public:
-  enum Then { kWait, kLeave };
-  explicit HostileServer(std::vector<std::pair<FrameType, Payload>> answers, Then then = kWait) : answers_(std::move(answers)), then_(then) {
-    auto listener = Listener::listen(kDefaultPort, 1, nullptr);
-    thread_ = std::thread([this, kept = std::move(*listener)]() mutable {
-      Channel channel(std::move(*kept.accept()));
-      (void)channel.receive_frame();
-      (void)channel.send(FrameType::kWelcome, encode(Welcome{}));
-      for (const auto& [type, payload] : answers_) {
-        if (!channel.receive_frame()) return;
-        (void)channel.send(type, payload);
-        (void)channel.flush();
-      }
-      if (then_ == kWait) (void)channel.receive_frame();
-    });
-  }
-  ~HostileServer() { thread_.join(); }
-
- private:
-  std::vector<std::pair<FrameType, Payload>> answers_;
-  const Then then_;
-  std::thread thread_;
-};
-
-TEST_F(RawPeerTest, NamesOfAServerNeverLeaveTheLocalDirectory) {
-  for (const char* name : {"../evil", "..", "/tmp/evil", "a/b"}) {
-    const HostileServer server({{FrameType::kEntries, encode_listing({{"good", FileKind::kFile, 0644, 1, 1, false}, {name, FileKind::kFile, 0644, 1, 1, false}}).front()}});
-    Client client(&cancelled_);
-    ASSERT_TRUE(connect(client));
-    const auto items = expand_get_tree(client, "", scratch_.path("local/tree"), false, [](const std::string&) {});
-    ASSERT_FALSE(items) << name;
-    EXPECT_EQ(items.error().code, FailureCode::kProtocol);
-  }
-  EXPECT_FALSE(scratch_.has("local/evil"));
-}
-
-TEST_F(RawPeerTest, ALocalLinkPlacedInATreeIsNotWrittenThrough) {
-  scratch_.make("local/tree");
-  scratch_.make("outside");
-  ASSERT_EQ(::symlink("../../outside", scratch_.path("local/tree/sub").c_str()), 0);
-  start_server();
-  scratch_.make("root/sub");
-  scratch_.write("root/sub/f", "x");
-  Client client(&cancelled_);
-  ASSERT_TRUE(connect(client));
-  EXPECT_FALSE(expand_get_tree(client, "", scratch_.path("local/tree"), false, [](const std::string&) {}));
-  EXPECT_TRUE(std::filesystem::is_empty(scratch_.path("outside")));
-}
-
-TEST_F(RawPeerTest, AServerThatDiesInTheMiddleIsPeerGone) {
-  auto server = std::make_unique<HostileServer>(std::vector<std::pair<FrameType, Payload>>{
-      {FrameType::kStart, encode(Start{0, {5 * kMiB, 1}, 0644, {}})}}, HostileServer::kLeave);
-  Client client(&cancelled_);
-  ASSERT_TRUE(connect(client));
-  std::vector<GetItem> items{*get_item("f", {"f", FileKind::kFile, 0644, 5 * kMiB, 1, false}, scratch_.path("local/f"))};
-  Watched watched;
-  const auto done = client.get(items, watched);
-  ASSERT_FALSE(done);
-  EXPECT_EQ(done.error().code, FailureCode::kPeerGone) << done.error().text;
-  EXPECT_FALSE(scratch_.has("local/f"));
-  EXPECT_TRUE(scratch_.has("local/f.part"));
 }
 
 }  // namespace stp::ftp
