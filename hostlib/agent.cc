@@ -45,7 +45,7 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentSettings& settings) {
     agent->device_ = device ? facts.st_rdev : facts.st_dev;
     agent->inode_ = device ? 0 : facts.st_ino;
   }
-  auto host = EmbeddedHost::start(settings.host, agent->mutex_, *agent);
+  auto host = EmbeddedHost::start(settings.host, EmbeddedHost::DrivenBy::kOwnThread, agent->mutex_, *agent);
   if (!host) return std::unexpected(host.error());
   agent->host_ = std::move(*host);
   {

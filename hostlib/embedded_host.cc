@@ -29,7 +29,8 @@ Result<void> check_settings(const HostSettings& settings) {
 
 }  // namespace
 
-Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& settings, std::mutex& mutex, EngineEvents& events) {
+Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& settings, DrivenBy driven_by, std::mutex& mutex,
+                                                          EngineEvents& events) {
   if (auto good = check_settings(settings); !good) return std::unexpected(good.error());
   auto storage = Storage::open(settings.path, Storage::Access::kReadWrite);
   if (!storage) return std::unexpected(storage.error());
@@ -54,7 +55,8 @@ Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& se
   config.wall_clock_ms = wall_clock_ms() - static_cast<std::uint64_t>(boottime_now() / kMillisecond);
   host->engine_ = std::make_unique<Engine>(config, *host->engine_medium_, host->board_, host->engine_random_, events);
   host->driving_ = std::make_unique<Driving>(mutex, *host->engine_, *host->engine_medium_);
-  const bool started = start_quiet_thread(host->membership_thread_, [self = host.get()] { self->membership_loop(); }) && host->driving_->start_fallback();
+  const bool started = start_quiet_thread(host->membership_thread_, [self = host.get()] { self->membership_loop(); }) &&
+                       (driven_by == DrivenBy::kOwnThread || host->driving_->start_fallback());
   if (!started) return fail(EAGAIN, "can not start a thread: the system has no room for one more");
   debug("joining {} ({}, {}) as {}", superblock.stg, settings.path, host->storage_->medium_name(), settings.name);
   return host;

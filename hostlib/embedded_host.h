@@ -1,7 +1,7 @@
 // The host that lives inside this process: storage, membership with its thread and its own medium, engine and
 // the driving of it. Made by the runtime, once it is needed.
 //
-// Threads: one for membership (it must beat however busy the program is), and Driving's fallback. Everything else runs on the
+// Threads: one for membership (it must beat however busy the program is), and Driving's fallback where it is wanted. Everything else runs on the
 // program's threads, under the runtime's lock.
 #pragma once
 
@@ -23,8 +23,11 @@ namespace stp::host {
 
 class EmbeddedHost final : public Host {
  public:
+  // A caller with a thread of its own that waits or steps all the time (an agent) needs no fallback to drive beside it.
+  enum class DrivenBy { kWhoWaitsElseFallback, kOwnThread };
   // Opens the storage and starts to join; does not wait. Without the lock. Errors are worded for the user.
-  static Result<std::unique_ptr<EmbeddedHost>> start(const HostSettings& settings, std::mutex& mutex, EngineEvents& events);
+  static Result<std::unique_ptr<EmbeddedHost>> start(const HostSettings& settings, DrivenBy driven_by, std::mutex& mutex,
+                                                     EngineEvents& events);
   // Stops all threads without leaving the group: for a join that failed. Without the lock.
   ~EmbeddedHost() override;
 

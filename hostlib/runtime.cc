@@ -63,7 +63,7 @@ Result<std::unique_ptr<Host>> make_host(const HostSettings& settings, std::mutex
     debug("embedded: {}", served.error().text);
     if (settings.path.empty() && settings.agent_named) return std::unexpected(served.error());
   }
-  auto embedded = EmbeddedHost::start(settings, mutex, events);
+  auto embedded = EmbeddedHost::start(settings, EmbeddedHost::DrivenBy::kWhoWaitsElseFallback, mutex, events);
   if (!embedded) return std::unexpected(embedded.error());
   return std::unique_ptr<Host>(std::move(*embedded));
 }
