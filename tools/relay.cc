@@ -1,0 +1,246 @@
+#include "tools/relay.h"
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "hostlib/stp.h"
+
+namespace stp {
+namespace {
+
+constexpr std::size_t kAtOnce = 256 * 1024;  // bytes of one look
+constexpr int kLooksOfATurn = 4;
+
+// What is moved passes by here: one for all, so that it stays in the processor's cache.
+std::vector<std::byte>& scratch() {
+  thread_local std::vector<std::byte> bytes(kAtOnce);
+  return bytes;
+}
+
+bool again(int code) { return code == EAGAIN || code == EWOULDBLOCK || code == EINTR; }
+
+}  // namespace
+
+void Relay::Leftover::keep(std::span<const std::byte> rest) {
+  bytes.assign(rest.begin(), rest.end());
+  begin = 0;
+}
+
+void Relay::Leftover::skip(std::size_t count) {
+  begin += count;
+  if (begin == bytes.size()) *this = {};
+}
+
+std::shared_ptr<Relay> Relay::start(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended) {
+  std::shared_ptr<Relay> relay(new Relay(loop, std::move(kernel), side, stp_socket, std::move(ended)));
+  relay->self_ = relay;
+  if (!relay->begin())
+    relay->end(false);
+  else
+    relay->turn_soon();
+  return relay;
+}
+
+Relay::Relay(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended)
+    : loop_(loop), kernel_(std::move(kernel)), side_(side), stp_(stp_socket), ended_(std::move(ended)) {
+  head_unknown_ = side == KernelSide::kUnixHeadMayCome;
+  left_in_kernel_ = side == KernelSide::kUnixWithHead ? 1 : 0;
+}
+
+Relay::~Relay() {
+  if (stp_ >= 0) (void)STPclose(stp_);
+}
+
+bool Relay::begin() {
+  stp_readable_ = STPgetpollfd(stp_, POLLIN);
+  stp_writable_ = stp_readable_ >= 0 ? STPgetpollfd(stp_, POLLOUT) : -1;
+  const std::weak_ptr<Relay> weak = weak_from_this();
+  const auto look = [weak](std::uint32_t) {
+    if (const auto relay = weak.lock()) relay->turn();
+  };
+  return stp_writable_ >= 0 && loop_.watch(kernel_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, [weak](std::uint32_t events) {
+    const auto relay = weak.lock();
+    if (!relay) return;
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) relay->kernel_hung_up_ = true;
+    relay->turn();
+  }) && loop_.watch(stp_readable_, EPOLLIN, look) && loop_.watch(stp_writable_, 0, look);
+}
+
+void Relay::turn_soon() {
+  if (std::exchange(turn_is_due_, true)) return;
+  loop_.soon([weak = weak_from_this()] {
+    const auto relay = weak.lock();
+    if (!relay) return;
+    relay->turn_is_due_ = false;
+    relay->turn();
+  });
+}
+
+void Relay::turn() {
+  if (!self_) return;
+  wants_readable_ = wants_writable_ = false;
+  bool more = false;
+  for (const bool outward : {true, false}) {
+    Step step = Step::kMoved;
+    for (int look = 0; look < kLooksOfATurn && step == Step::kMoved; ++look) step = outward ? move_to_stp() : move_from_stp();
+    if (step == Step::kBroken) return end(false);
+    more |= step == Step::kMoved;
+  }
+  if (to_stp_ended_ && from_stp_ended_) return end(true);
+  if (more) turn_soon();
+  watch_stp();
+}
+
+// What is not waited for is not watched: its readiness would not end.
+void Relay::watch_stp() {
+  loop_.change(stp_readable_, wants_readable_ ? std::uint32_t{EPOLLIN} : 0u);
+  loop_.change(stp_writable_, wants_writable_ ? std::uint32_t{EPOLLIN} : 0u);
+}
+
+// -- From the kernel's socket --------------------------------------------------------------------------------------
+
+bool Relay::take_head() {
+  std::byte byte{};
+  iovec piece = {.iov_base = &byte, .iov_len = 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))];
+  msghdr message = {};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (::recvmsg(kernel_.get(), &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1) return false;
+  for (cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(&message, each)) {
+    if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(each) + i * sizeof(int), sizeof fd);
+      if (fd >= 0) (void)::close(fd);
+    }
+    left_in_kernel_ = 1;
+  }
+  return true;
+}
+
+// Everything that came is handed on, and its last byte is left in the queue nevertheless.
+Relay::Step Relay::take_leaving_one(std::span<const std::byte>& taken) {
+  if (head_unknown_ && take_head()) head_unknown_ = false;
+  const bool hung_up = kernel_hung_up_;  // before the look: what came ahead of it is there then
+  int code = 0;
+  socklen_t length = sizeof code;
+  if (hung_up && ::getsockopt(kernel_.get(), SOL_SOCKET, SO_ERROR, &code, &length) == 0 && code != 0) return Step::kBroken;
+  int queued = 0;
+  if (::ioctl(kernel_.get(), FIONREAD, &queued) != 0) return Step::kBroken;
+  const std::size_t there = static_cast<std::size_t>(queued);
+  if (there <= left_in_kernel_) return hung_up ? Step::kEnded : Step::kWaits;
+  std::byte* const into = scratch().data();
+  const std::size_t count = left_in_kernel_ + std::min(there - left_in_kernel_, kAtOnce - left_in_kernel_);
+  for (std::size_t done = 0; done + 1 < count;) {
+    const ssize_t n = ::recv(kernel_.get(), into + done, count - 1 - done, MSG_DONTWAIT);
+    if (n <= 0) return Step::kBroken;  // it was there
+    done += static_cast<std::size_t>(n);
+  }
+  if (::recv(kernel_.get(), into + count - 1, 1, MSG_PEEK | MSG_DONTWAIT) != 1) return Step::kBroken;
+  taken = std::span<const std::byte>(into, count).subspan(left_in_kernel_);
+  left_in_kernel_ = 1;
+  return Step::kMoved;
+}
+
+Relay::Step Relay::take_from_kernel(std::span<const std::byte>& taken) {
+  if (side_ != KernelSide::kTcp) return take_leaving_one(taken);
+  const ssize_t n = ::recv(kernel_.get(), scratch().data(), kAtOnce, MSG_DONTWAIT);
+  if (n < 0) return again(errno) ? Step::kWaits : Step::kBroken;
+  taken = std::span<const std::byte>(scratch()).first(static_cast<std::size_t>(n));
+  return n > 0 ? Step::kMoved : Step::kEnded;
+}
+
+Relay::Step Relay::move_to_stp() {
+  if (to_stp_ended_) return Step::kEnded;
+  if (!to_stp_.span().empty()) return give_to_stp(to_stp_.span());
+  std::span<const std::byte> taken;
+  const Step step = take_from_kernel(taken);
+  if (step == Step::kMoved) return give_to_stp(taken);
+  if (step != Step::kEnded) return step;
+  to_stp_ended_ = true;
+  return STPshutdown(stp_, SHUT_WR) == 0 ? Step::kEnded : Step::kBroken;
+}
+
+Relay::Step Relay::give_to_stp(std::span<const std::byte> bytes) {
+  const ssize_t n = STPsend(stp_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (n < 0 && !again(errno)) return Step::kBroken;
+  const std::size_t given = n > 0 ? static_cast<std::size_t>(n) : 0;
+  totals_.to_stp += given;
+  if (to_stp_.span().empty())
+    to_stp_.keep(bytes.subspan(given));
+  else
+    to_stp_.skip(given);
+  wants_writable_ = !to_stp_.span().empty();
+  return wants_writable_ ? Step::kWaits : Step::kMoved;
+}
+
+// -- To it ---------------------------------------------------------------------------------------------------------
+
+Relay::Step Relay::move_from_stp() {
+  if (from_stp_ended_) return Step::kEnded;
+  if (!from_stp_.span().empty()) return give_to_kernel(from_stp_.span());
+  const ssize_t n = STPrecv(stp_, scratch().data(), kAtOnce, MSG_DONTWAIT);
+  if (n > 0) return give_to_kernel(std::span<const std::byte>(scratch()).first(static_cast<std::size_t>(n)));
+  if (n < 0) {
+    wants_readable_ = again(errno);
+    return wants_readable_ ? Step::kWaits : Step::kBroken;
+  }
+  from_stp_ended_ = true;
+  return ::shutdown(kernel_.get(), SHUT_WR) == 0 || errno == ENOTCONN ? Step::kEnded : Step::kBroken;
+}
+
+Relay::Step Relay::give_to_kernel(std::span<const std::byte> bytes) {
+  const ssize_t n = ::send(kernel_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (n < 0 && !again(errno)) return Step::kBroken;
+  const std::size_t given = n > 0 ? static_cast<std::size_t>(n) : 0;
+  totals_.from_stp += given;
+  if (from_stp_.span().empty())
+    from_stp_.keep(bytes.subspan(given));
+  else
+    from_stp_.skip(given);
+  return from_stp_.span().empty() ? Step::kMoved : Step::kWaits;
+}
+
+// -- The end -------------------------------------------------------------------------------------------------------
+
+void Relay::abort() {
+  if (self_) end(false);
+}
+
+// The peer of a Unix socket is reset by what is unread; where it never sent anything there may be nothing to be had.
+void Relay::reset_kernel() {
+  const linger at_once = {.l_onoff = 1, .l_linger = 0};
+  if (side_ == KernelSide::kTcp) (void)::setsockopt(kernel_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+void Relay::end(bool in_good_order) {
+  const std::shared_ptr<Relay> keep = std::exchange(self_, nullptr);
+  loop_.forget(kernel_.get());
+  for (const int fd : {stp_readable_, stp_writable_})
+    if (fd >= 0) loop_.forget(fd);
+  if (in_good_order) {
+    std::byte rest[64];
+    if (side_ != KernelSide::kTcp)
+      while (::recv(kernel_.get(), rest, sizeof rest, MSG_DONTWAIT) > 0) {
+      }
+  } else {
+    reset_kernel();
+    const linger at_once = {.l_onoff = 1, .l_linger = 0};
+    (void)STPsetsockopt(stp_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  }
+  kernel_.reset();
+  (void)STPclose(std::exchange(stp_, -1));
+  if (ended_) std::exchange(ended_, nullptr)(totals_, in_good_order);
+}
+
+}  // namespace stp

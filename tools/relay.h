@@ -1,0 +1,83 @@
+// One conversation carried on between an ordinary stream socket (TCP or Unix) and an STP socket: bytes both ways, each end of one side
+// told to the other as such (half-close), and a reset as a reset, so that nobody takes a cut-off stream for a whole one.
+//
+// Lives in an EventLoop's thread and keeps itself alive until both directions have ended or one side broke. Never waits, and moves a bounded
+// amount in a turn: a slow conversation stalls no other.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "tools/event_loop.h"
+#include "tools/unique_fd.h"
+
+namespace stp {
+
+// How the kernel's socket is reset. A TCP socket is closed with SO_LINGER 0. A Unix stream socket resets its peer only if it is closed with
+// something unread in it (unix(7) does not say so; Linux does it since 2.4): so the last byte that came is left there until the
+// next one comes. `head_bytes` of the program's side went ahead of its data and are not handed on; one of them stays, and the rest is
+// taken by whoever makes the relay. With kUnixHeadMayCome that one byte comes with a descriptor in a control message, or not at all.
+enum class KernelSide { kTcp, kUnixWithHead, kUnixHeadMayCome };
+
+class Relay : public std::enable_shared_from_this<Relay> {
+ public:
+  struct Totals {
+    std::uint64_t to_stp = 0, from_stp = 0;
+  };
+  using Ended = std::function<void(const Totals&, bool in_good_order)>;
+
+  // Takes over both sockets, connected and non-blocking both.
+  static std::shared_ptr<Relay> start(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended);
+  ~Relay();
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+
+  // Resets both sides.
+  void abort();
+
+ private:
+  Relay(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended);
+  enum class Step { kMoved, kWaits, kEnded, kBroken };
+  bool begin();
+  void turn();
+  void turn_soon();
+  Step move_to_stp();
+  Step move_from_stp();
+  Step take_from_kernel(std::span<const std::byte>& taken);
+  Step take_leaving_one(std::span<const std::byte>& taken);
+  Step give_to_stp(std::span<const std::byte> bytes);
+  Step give_to_kernel(std::span<const std::byte> bytes);
+  bool take_head();
+  void watch_stp();
+  void end(bool in_good_order);
+  void reset_kernel();
+
+  EventLoop& loop_;
+  UniqueFd kernel_;
+  const KernelSide side_;
+  int stp_;
+  int stp_readable_ = -1, stp_writable_ = -1;  // STPgetpollfd's; the library's
+  Ended ended_;
+  Totals totals_;
+  // What was taken from one side and the other had no room for.
+  struct Leftover {
+    std::vector<std::byte> bytes;
+    std::size_t begin = 0;
+    std::span<const std::byte> span() const { return std::span(bytes).subspan(begin); }
+    void keep(std::span<const std::byte> rest);
+    void skip(std::size_t count);
+  };
+  Leftover to_stp_, from_stp_;
+  bool to_stp_ended_ = false, from_stp_ended_ = false;
+  bool kernel_hung_up_ = false;     // no more will come than is there
+  bool head_unknown_ = false;       // nothing came yet: it may be the head
+  std::size_t left_in_kernel_ = 0;  // bytes at the front of the kernel's queue that were handed on already (or are the head)
+  bool wants_readable_ = false, wants_writable_ = false;
+  bool turn_is_due_ = false;
+  std::shared_ptr<Relay> self_;     // until the end
+};
+
+}  // namespace stp
