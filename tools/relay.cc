@@ -68,8 +68,16 @@ bool Relay::begin() {
     const auto relay = weak.lock();
     if (!relay) return;
     if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) relay->kernel_hung_up_ = true;
+    if ((events & EPOLLERR) != 0 && relay->kernel_was_reset()) return relay->end(false);
     relay->turn();
   }) && loop_.watch(stp_readable_, EPOLLIN, look) && loop_.watch(stp_writable_, 0, look);
+}
+
+// Asked at once: where that side had ended already, or the other one takes nothing now, nobody reads the socket and would find out.
+bool Relay::kernel_was_reset() const {
+  int code = 0;
+  socklen_t length = sizeof code;
+  return ::getsockopt(kernel_.get(), SOL_SOCKET, SO_ERROR, &code, &length) == 0 && code != 0;
 }
 
 void Relay::turn_soon() {
@@ -132,9 +140,7 @@ bool Relay::take_head() {
 Relay::Step Relay::take_leaving_one(std::span<const std::byte>& taken) {
   if (head_unknown_ && take_head()) head_unknown_ = false;
   const bool hung_up = kernel_hung_up_;  // before the look: what came ahead of it is there then
-  int code = 0;
-  socklen_t length = sizeof code;
-  if (hung_up && ::getsockopt(kernel_.get(), SOL_SOCKET, SO_ERROR, &code, &length) == 0 && code != 0) return Step::kBroken;
+  if (hung_up && kernel_was_reset()) return Step::kBroken;
   int queued = 0;
   if (::ioctl(kernel_.get(), FIONREAD, &queued) != 0) return Step::kBroken;
   const std::size_t there = static_cast<std::size_t>(queued);

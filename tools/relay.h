@@ -37,11 +37,14 @@ class Relay : public std::enable_shared_from_this<Relay> {
 
   // Resets both sides.
   void abort();
+  // So far.
+  const Totals& totals() const { return totals_; }
 
  private:
   Relay(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended);
   enum class Step { kMoved, kWaits, kEnded, kBroken };
   bool begin();
+  bool kernel_was_reset() const;
   void turn();
   void turn_soon();
   Step move_to_stp();
