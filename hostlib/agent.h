@@ -59,6 +59,8 @@ class Agent final : public EngineEvents {
   const std::string& path() const { return path_; }
   const std::string& stg() const { return host_->superblock().stg; }
   std::string name() { return host_->own_name(); }
+  MembershipBoard::View view() { return host_->view(); }
+  const Uuid& uuid() const { return host_->superblock().uuid; }
 
   void on_ready(SocketId socket, std::uint32_t bits) override;
 

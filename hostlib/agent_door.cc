@@ -21,7 +21,13 @@ constexpr Nanos kHelloWithin = 2 * kSecond;
 constexpr Nanos kRest = 100 * kMillisecond;  // when there is no room for one more program
 constexpr int kPeerGroups = 59;  // SO_PEERGROUPS
 
-std::vector<gid_t> groups_of(int fd, gid_t first) {
+bool contains_any(const std::vector<gid_t>& wanted, const std::vector<gid_t>& groups) {
+  return std::ranges::any_of(groups, [&](gid_t group) { return std::ranges::find(wanted, group) != wanted.end(); });
+}
+
+}  // namespace
+
+std::vector<gid_t> groups_of_peer(int fd, gid_t first) {
   std::vector<gid_t> groups(256);
   socklen_t length = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
   if (::getsockopt(fd, SOL_SOCKET, kPeerGroups, groups.data(), &length) == 0)
@@ -31,12 +37,6 @@ std::vector<gid_t> groups_of(int fd, gid_t first) {
   groups.push_back(first);
   return groups;
 }
-
-bool contains_any(const std::vector<gid_t>& wanted, const std::vector<gid_t>& groups) {
-  return std::ranges::any_of(groups, [&](gid_t group) { return std::ranges::find(wanted, group) != wanted.end(); });
-}
-
-}  // namespace
 
 bool AgentAccess::allows(uid_t user, const std::vector<gid_t>& groups) const {
   if (std::ranges::find(deny_users, user) != deny_users.end() || contains_any(deny_groups, groups)) return false;
@@ -107,7 +107,7 @@ bool AgentDoor::greet(Guest& guest, const std::vector<std::unique_ptr<Agent>>& a
     (void)::close(guest.fd);
     return true;
   }
-  if (!access_.allows(who.uid, groups_of(guest.fd, who.gid))) {
+  if (!access_.allows(who.uid, groups_of_peer(guest.fd, who.gid))) {
     log(fmt::format("user {} (program {}) may not use this agent", who.uid, who.pid));
     refusal.error = EACCES;
   } else {

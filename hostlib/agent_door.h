@@ -20,6 +20,9 @@ struct AgentAccess {
   bool allows(uid_t user, const std::vector<gid_t>& groups) const;
 };
 
+// Of whoever is connected to the Unix socket `fd`; `first` is its main group.
+std::vector<gid_t> groups_of_peer(int fd, gid_t first);
+
 class AgentDoor {
  public:
   // Makes the socket at `path` with `mode`; its folder is made if it is not there. One that a dead agent left is replaced, one

@@ -32,9 +32,11 @@ void add_bench_command(CLI::App& app, Context& context);
 void add_check_command(CLI::App& app, Context& context);
 void add_evict_command(CLI::App& app, Context& context);
 void add_format_command(CLI::App& app, Context& context);
+void add_forward_command(CLI::App& app, Context& context);
 void add_list_commands(CLI::App& app, Context& context);  // hosts, sockets, ports
 void add_pipe_command(CLI::App& app, Context& context);
 void add_repair_command(CLI::App& app, Context& context);
+void add_run_command(CLI::App& app, Context& context);
 void add_stats_command(CLI::App& app, Context& context);
 void add_top_command(CLI::App& app, Context& context);
 

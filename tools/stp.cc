@@ -39,6 +39,8 @@ int run(int argc, char** argv) {
   add_evict_command(app, context);
   add_list_commands(app, context);
   add_pipe_command(app, context);
+  add_forward_command(app, context);
+  add_run_command(app, context);
   add_top_command(app, context);
   try {
     app.parse(argc, argv);

@@ -1,11 +1,13 @@
 #include "tools/stpd_config.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <optional>
 #include <string_view>
 #include <toml++/toml.h>
@@ -13,8 +15,8 @@
 namespace stp {
 namespace {
 
-constexpr std::array<std::string_view, 10> kKeys = {"host",        "stg",            "agent",       "mode",    "ring_kib",
-                                                     "max_sockets", "max_memory_mib", "given_for_s", "metrics", "access"};
+constexpr std::array<std::string_view, 11> kKeys = {"host",        "stg",            "agent",       "mode",    "ring_kib",
+                                                     "max_sockets", "max_memory_mib", "given_for_s", "metrics", "access", "run_network"};
 constexpr std::array<std::string_view, 4> kAccessKeys = {"allow_users", "allow_groups", "deny_users", "deny_groups"};
 
 std::unexpected<Error> wrong(const std::string& path, const toml::node& node, const std::string& text) {
@@ -78,6 +80,19 @@ Result<void> read_number(const std::string& path, const toml::node& node, std::i
   return {};
 }
 
+Result<void> read_network(const std::string& path, const toml::node& node, run::Network& into) {
+  const auto text = node.value_exact<std::string>();
+  const std::size_t slash = text ? text->find('/') : std::string::npos;
+  in_addr base = {};
+  unsigned prefix = 0;
+  const char* const end = text ? text->data() + text->size() : nullptr;
+  const bool good = slash != std::string::npos && ::inet_pton(AF_INET, text->substr(0, slash).c_str(), &base) == 1 &&
+                    std::from_chars(text->data() + slash + 1, end, prefix).ptr == end && prefix >= 8 && prefix <= run::kLongestPrefix;
+  if (!good) return wrong(path, node, fmt::format("a range of IPv4 addresses is wanted, from /8 to /{}, as \"198.18.0.0/16\"", run::kLongestPrefix));
+  into = {.base = ntohl(base.s_addr), .prefix = prefix};
+  return {};
+}
+
 Result<void> read_storages(const std::string& path, const toml::node& node, std::vector<std::string>& into) {
   std::vector<std::string> out;
   if (const auto one = node.value_exact<std::string>()) out.push_back(*one);
@@ -117,6 +132,7 @@ Result<void> read_stpd_config(const std::string& path, StpdConfig& config) {
     if (name == "max_memory_mib") read = read_number(path, value, 1, 1 << 24, fresh.most_memory_mib);
     if (name == "given_for_s") read = read_number(path, value, 1, 1 << 24, fresh.given_for_s);
     if (name == "metrics") read = read_text(path, value, fresh.metrics);
+    if (name == "run_network") read = read_network(path, value, fresh.run_network);
     if (name == "access") read = read_access(path, value, fresh.access);
     if (!read) return read;
   }

@@ -9,6 +9,7 @@
 //   max_memory_mib = 4096                       that the sockets of one user may have touched before new ones are refused
 //   given_for_s = 60                            a socket that was given away and is not taken is reset then
 //   metrics = "127.0.0.1:9717"                  statistics for Prometheus over HTTP; no such setting: none
+//   run_network = "198.18.0.0/16"               where the addresses of STP hosts are taken from for `stp run`, on all hosts alike
 //   [access]                                    names or numbers; deny wins; nothing allowed by name: everybody is
 //   allow_users = ["shop"]
 //   allow_groups = ["stp"]
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "hostlib/agent_door.h"
+#include "hostlib/run_address.h"
 #include "stp/error.h"
 
 namespace stp {
@@ -34,6 +36,7 @@ struct StpdConfig {
   unsigned most_memory_mib = 4096;
   unsigned given_for_s = 60;
   std::string metrics;
+  run::Network run_network;
   host::AgentAccess access;
 };
 

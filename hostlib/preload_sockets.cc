@@ -1,0 +1,488 @@
+// The socket calls that the preloaded library of `stp run` answers: names, addresses and how a socket begins. An STP socket is a
+// connected or listening Unix socket of the kernel (run_protocol.h), and everything else - reading, writing, waiting, fork, dup, exec, passing it on - is
+// the kernel's own business.
+//
+// A socket begins as what the program asked for. Once an address decides that it is STP's, a Unix socket takes its number.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "hostlib/preload_real.h"
+#include "hostlib/preload_state.h"
+#include "hostlib/run_address.h"
+#include "hostlib/run_protocol.h"
+
+namespace stp::run {
+namespace {
+
+constexpr std::uint16_t kFirstFreePort = 1024;     // those below are root's
+constexpr std::uint16_t kFirstOwnPort = 32768, kOwnPorts = 28232;  // as the kernel's ip_local_port_range
+constexpr int kTries = 64;
+constexpr int kLoopbackNet = 127;
+
+int no(int code) {
+  errno = code;
+  return -1;
+}
+
+std::uint32_t random_number() {
+  std::uint32_t number = 0;
+  (void)!::getrandom(&number, sizeof number, GRND_NONBLOCK);
+  return number;
+}
+
+std::uint16_t some_port() { return static_cast<std::uint16_t>(kFirstOwnPort + random_number() % kOwnPorts); }
+
+// Nothing when the descriptor is no STP socket, or one that connects still.
+std::optional<SocketName> name_of(int fd) {
+  sockaddr_storage address = {};
+  socklen_t length = sizeof address;
+  const int kept = errno;
+  const bool good = real_getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0;
+  errno = kept;
+  return good ? decode(reinterpret_cast<const sockaddr*>(&address), length) : std::nullopt;
+}
+
+bool ours(int fd) { return marked(fd, Mark::kConnecting) || name_of(fd).has_value(); }
+
+int int_option(int fd, int level, int option) {
+  int value = 0;
+  socklen_t length = sizeof value;
+  return real_getsockopt(fd, level, option, &value, &length) == 0 ? value : -1;
+}
+
+bool is_internet_stream(int fd) {
+  const int kept = errno;
+  const int domain = int_option(fd, SOL_SOCKET, SO_DOMAIN);
+  const bool is = (domain == AF_INET || domain == AF_INET6) && int_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
+  errno = kept;
+  return is;
+}
+
+bool is_v6(int fd) {
+  if (const auto name = name_of(fd)) return name->v6;
+  return marked(fd, Mark::kV6) || int_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_INET6;
+}
+
+bool nonblocking(int fd) { return (::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0; }
+
+// `from` takes the number `to`, with what the program had set there. 0, or an errno.
+int install(int from, int to) {
+  const int flags = ::fcntl(to, F_GETFL), descriptor_flags = ::fcntl(to, F_GETFD);
+  if (flags < 0 || descriptor_flags < 0) return errno;
+  (void)::fcntl(from, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
+  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+    timeval span = {};
+    socklen_t length = sizeof span;
+    if (real_getsockopt(to, SOL_SOCKET, option, &span, &length) == 0) (void)real_setsockopt(from, SOL_SOCKET, option, &span, length);
+  }
+  const bool v6 = is_v6(to);
+  const bool no_delay = marked(to, Mark::kNoDelay) || int_option(to, IPPROTO_TCP, TCP_NODELAY) > 0;
+  const int code = ::dup3(from, to, (descriptor_flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0) < 0 ? errno : 0;
+  (void)::close(from);
+  if (code != 0) return code;
+  clear_marks(to);
+  set_mark(to, Mark::kV6, v6);
+  set_mark(to, Mark::kNoDelay, no_delay);
+  register_again(to);
+  return 0;
+}
+
+int unix_socket() { return real_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); }
+
+bool bind_to(int fd, const SocketName& name) {
+  const UnixName text = encode(name);
+  return real_bind(fd, text.get(), text.length) == 0;
+}
+
+int ask(const RunCall& call, std::span<const int> descriptors = {}) {
+  RunAnswer answer;
+  const int code = ask_run_server(settings().server, settings().user, call, descriptors, answer);
+  if (code == ENOENT || code == EPROTO) say("no agent answers (it ended, or is another user's)");
+  return code;
+}
+
+// -- Listening -----------------------------------------------------------------------------------------------------
+
+bool is_loopback(std::uint32_t ip) { return ip >> 24 == kLoopbackNet; }
+
+// Whether a socket bound there listens on STP.
+bool goes_to_stp(NetAddress address) {
+  if (address.ip == settings().own_ip) return true;
+  if (address.ip != INADDR_ANY && !is_loopback(address.ip)) return false;
+  return settings().rules.way_of(settings().program, address.port, address.ip != INADDR_ANY) == Way::kStp;
+}
+
+// Makes `fd` an STP socket bound to the port, 0 for a free one. 0, or an errno.
+int bind_stp(int fd, std::uint16_t port) {
+  if (port != 0 && port < kFirstFreePort && ::geteuid() != 0) return EACCES;
+  const int bound = unix_socket();
+  if (bound < 0) return errno;
+  const bool v6 = is_v6(fd);
+  const bool any = port == 0;
+  for (int i = 0; i < kTries; ++i) {
+    if (any) port = some_port();
+    if (bind_to(bound, SocketName::listener({settings().own_ip, port}, v6))) return install(bound, fd);
+    if (!any || errno != EADDRINUSE) break;
+  }
+  const int code = errno;
+  (void)::close(bound);
+  return code;
+}
+
+int tell_of_listener(const SocketName& name, int backlog) {
+  RunCall call;
+  call.what = RunRequest::kListen;
+  call.port = name.local.port;
+  call.backlog = backlog;
+  call.flags = name.v6 ? RunCall::kV6 : 0;
+  const int code = ask(call);
+  say("listening on port %u of STP: %s", name.local.port, std::strerror(code));
+  return code == ENOENT || code == EPROTO ? ENETDOWN : code;
+}
+
+int listen_stp(int fd, const SocketName& name, int backlog) {
+  if (real_listen(fd, backlog) != 0) return -1;
+  const int code = tell_of_listener(name, backlog);
+  return code == 0 ? 0 : no(code);
+}
+
+// The byte that goes ahead of an accepted conversation with another host (relay.h). Without it a reset could look like an end.
+void send_head(int fd) {
+  const int companion = ::eventfd(0, EFD_CLOEXEC);
+  if (companion < 0) return;
+  char byte = 0;
+  iovec piece = {.iov_base = &byte, .iov_len = 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* const head = CMSG_FIRSTHDR(&message);
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(head), &companion, sizeof companion);
+  (void)!::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  (void)::close(companion);
+}
+
+// Only the agent may say that a conversation comes from another host.
+bool is_of_agent(int fd) {
+  ucred who = {};
+  socklen_t length = sizeof who;
+  return real_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 && (who.uid == 0 || who.uid == settings().user);
+}
+
+// Who is at the other end of a socket that was accepted.
+std::optional<NetAddress> accepted_from(int fd) {
+  sockaddr_storage address = {};
+  socklen_t length = sizeof address;
+  if (real_getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
+  const auto name = decode(reinterpret_cast<const sockaddr*>(&address), length);
+  if (!name) return NetAddress{settings().own_ip, 0};  // some program that found the socket by itself
+  const bool believed = name->kind == SocketName::Kind::kConnected ? name->local.ip == settings().own_ip : is_of_agent(fd);
+  return believed ? name->local : NetAddress{settings().own_ip, 0};
+}
+
+int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
+  const auto name = settings().on ? name_of(listener) : std::nullopt;
+  if (!name) return real_accept4(listener, address, length, flags);
+  const int fd = real_accept4(listener, nullptr, nullptr, flags);
+  if (fd < 0) return fd;
+  clear_marks(fd);
+  sockaddr_storage peer = {};
+  socklen_t peer_length = sizeof peer;
+  (void)real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length);
+  const auto from = decode(reinterpret_cast<const sockaddr*>(&peer), peer_length);
+  if (from && from->kind == SocketName::Kind::kRelayed && is_of_agent(fd)) send_head(fd);
+  if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{settings().own_ip, 0}), name->v6, address, length);
+  return fd;
+}
+
+// -- Connecting ----------------------------------------------------------------------------------------------------
+
+// To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.
+int connect_here(int fd, NetAddress peer, bool v6) {
+  const int mine = unix_socket();
+  if (mine < 0) return errno;
+  SocketName name{.kind = SocketName::Kind::kConnected, .v6 = v6, .local = {settings().own_ip, 0}, .peer = peer};
+  bool bound = false;
+  for (int i = 0; i < kTries && !bound; ++i) {
+    name.local.port = some_port();
+    name.tail = random_number();
+    bound = bind_to(mine, name);
+  }
+  int code = bound ? ECONNREFUSED : EADDRNOTAVAIL;
+  if (nonblocking(fd)) (void)::fcntl(mine, F_SETFL, O_NONBLOCK);
+  for (const bool listener_v6 : {false, true}) {
+    if (!bound) break;
+    const UnixName there = encode(SocketName::listener(peer, listener_v6));
+    if (real_connect(mine, there.get(), there.length) == 0) return install(mine, fd);
+    if (errno != ECONNREFUSED) code = errno;
+  }
+  (void)::close(mine);
+  return code;
+}
+
+// Makes the pair and hands it to the agent; the program's end takes the descriptor's number. 0: connecting, or an errno.
+int begin_connect(int fd, NetAddress peer, std::uint16_t own_port) {
+  int pair[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return errno;
+  const int smallest = 1;
+  char hello[kHelloBytes] = {};
+  bool good = real_setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &smallest, socklen_t{sizeof smallest}) == 0;
+  good = good && ::send(pair[0], hello, kHelloBytes - 1, MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(kHelloBytes - 1);
+  good = good && ::send(pair[0], hello, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+  int code = good ? 0 : ENOBUFS;
+  if (good) {
+    RunCall call;
+    call.what = RunRequest::kConnect;
+    call.ip = peer.ip;
+    call.port = peer.port;
+    call.own_port = own_port;
+    call.flags = is_v6(fd) ? RunCall::kV6 : 0;
+    code = ask(call, pair);
+    if (code == ENOENT || code == EPROTO) code = ENETUNREACH;
+  }
+  (void)::close(pair[1]);
+  if (code == 0) return install(pair[0], fd);
+  (void)::close(pair[0]);
+  return code;
+}
+
+// How a connect ended that began before: 0, the errno, or EALREADY while it goes on.
+int outcome(int fd) {
+  const auto name = name_of(fd);
+  if (!name) {
+    pollfd look = {.fd = fd, .events = POLLOUT, .revents = 0};
+    if (::poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0 && !name_of(fd)) return ECONNRESET;  // the agent died
+    const auto again = name_of(fd);
+    if (!again) return EALREADY;
+    return again->kind == SocketName::Kind::kFailed ? static_cast<int>(again->tail) : 0;
+  }
+  return name->kind == SocketName::Kind::kFailed ? static_cast<int>(name->tail) : 0;
+}
+
+int wait_for_outcome(int fd) {
+  timeval limit = {};
+  socklen_t length = sizeof limit;
+  (void)real_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &length);
+  const int limit_ms = limit.tv_sec != 0 || limit.tv_usec != 0 ? static_cast<int>(limit.tv_sec * 1000 + limit.tv_usec / 1000) : -1;
+  pollfd look = {.fd = fd, .events = POLLOUT, .revents = 0};
+  const int ready = ::poll(&look, 1, limit_ms);
+  if (ready < 0) return errno;  // EINTR: it goes on, as TCP's does
+  if (ready == 0) return EINPROGRESS;
+  const int code = outcome(fd);
+  set_mark(fd, Mark::kConnecting, false);
+  return code;
+}
+
+// `peer` is an address of the network.
+int connect_stp(int fd, NetAddress peer) {
+  const auto before = name_of(fd);
+  if (!before && marked(fd, Mark::kConnecting)) {
+    const int code = outcome(fd);
+    if (code == EALREADY) return code;
+    set_mark(fd, Mark::kConnecting, false);
+    return code;
+  }
+  const bool bound = before && before->kind == SocketName::Kind::kListener && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0;
+  sockaddr_storage other = {};
+  socklen_t length = sizeof other;
+  if (before && real_getpeername(fd, reinterpret_cast<sockaddr*>(&other), &length) == 0 && before->kind != SocketName::Kind::kFailed) {
+    const bool news = marked(fd, Mark::kConnecting);
+    set_mark(fd, Mark::kConnecting, false);
+    return news ? 0 : EISCONN;
+  }
+  if (peer.port == 0) return ECONNREFUSED;
+  if (peer.ip == settings().own_ip) {
+    const int code = connect_here(fd, peer, is_v6(fd));
+    // Full: the agent goes on trying. None: perhaps a program that calls STP itself.
+    if (code != ECONNREFUSED && code != EAGAIN) return code;
+  }
+  if (const int code = begin_connect(fd, peer, bound ? before->local.port : std::uint16_t{0}); code != 0) return code;
+  set_mark(fd, Mark::kConnecting, true);
+  return nonblocking(fd) ? EINPROGRESS : wait_for_outcome(fd);
+}
+
+// -- Options -------------------------------------------------------------------------------------------------------
+
+int give_option(const void* source, socklen_t size, void* value, socklen_t* length) {
+  if (value == nullptr || length == nullptr) return no(EFAULT);
+  *length = std::min(*length, size);
+  std::memcpy(value, source, *length);
+  return 0;
+}
+
+int give_int(int number, void* value, socklen_t* length) { return give_option(&number, sizeof number, value, length); }
+
+int tcp_option(int fd, int option, void* value, socklen_t* length) {
+  constexpr int kSegment = 65483;  // what TCP has on the loopback interface
+  switch (option) {
+    case TCP_NODELAY: return give_int(marked(fd, Mark::kNoDelay) ? 1 : 0, value, length);
+    case TCP_MAXSEG: return give_int(kSegment, value, length);
+    case TCP_CONGESTION: return give_option("cubic\0\0\0\0\0\0\0\0\0\0", 16, value, length);
+    case TCP_INFO: {
+      tcp_info info = {};
+      info.tcpi_state = TCP_ESTABLISHED;
+      info.tcpi_snd_mss = info.tcpi_rcv_mss = info.tcpi_advmss = kSegment;
+      info.tcpi_pmtu = kSegment;
+      info.tcpi_snd_cwnd = 10;
+      return give_option(&info, sizeof info, value, length);
+    }
+    default: return give_int(0, value, length);
+  }
+}
+
+// True when the call is answered here.
+bool answers_option(int level, int option) {
+  if (level == IPPROTO_TCP || level == IPPROTO_IP || level == IPPROTO_IPV6) return true;
+  return level == SOL_SOCKET && (option == SO_ERROR || option == SO_DOMAIN || option == SO_PROTOCOL || option == SO_REUSEPORT);
+}
+
+int get_option(int fd, int level, int option, void* value, socklen_t* length) {
+  if (level == IPPROTO_TCP) return tcp_option(fd, option, value, length);
+  if (level != SOL_SOCKET || option == SO_REUSEPORT) return give_int(0, value, length);
+  if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
+  if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
+  if (!marked(fd, Mark::kConnecting)) return real_getsockopt(fd, level, option, value, length);
+  const int code = outcome(fd);
+  if (code == EALREADY) return give_int(0, value, length);
+  set_mark(fd, Mark::kConnecting, false);
+  int ignored = 0;
+  socklen_t size = sizeof ignored;
+  if (code != 0) (void)real_getsockopt(fd, SOL_SOCKET, SO_ERROR, &ignored, &size);  // the ECONNRESET that stands for it
+  return give_int(code, value, length);
+}
+
+}  // namespace
+}  // namespace stp::run
+
+using namespace stp::run;
+
+extern "C" {
+
+__attribute__((visibility("default"))) int socket(int domain, int type, int protocol) {
+  const int fd = real_socket(domain, type, protocol);
+  if (fd < 0 || !settings().on) return fd;
+  clear_marks(fd);
+  const bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
+  if (stream && (domain == AF_INET || domain == AF_INET6)) {
+    forget_epoll(fd);
+    set_mark(fd, Mark::kYoung, true);
+    set_mark(fd, Mark::kV6, domain == AF_INET6);
+  }
+  return fd;
+}
+
+__attribute__((visibility("default"))) int bind(int fd, const sockaddr* address, socklen_t length) noexcept {
+  const auto wanted = settings().on ? from_sockaddr(address, length) : std::nullopt;
+  if (!wanted || !is_internet_stream(fd)) return real_bind(fd, address, length);
+  if (wanted->ip != settings().own_ip && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
+  // With port 0 it may be a client's: TCP, until it listens.
+  const bool decided = goes_to_stp(*wanted) && (wanted->port != 0 || wanted->ip == settings().own_ip);
+  if (!decided) return real_bind(fd, address, length);
+  const int code = bind_stp(fd, wanted->port);
+  if (code != 0) say("bind to port %u of STP: %s", wanted->port, std::strerror(code));
+  return code == 0 ? 0 : no(code);
+}
+
+__attribute__((visibility("default"))) int listen(int fd, int backlog) noexcept {
+  if (!settings().on) return real_listen(fd, backlog);
+  if (const auto name = name_of(fd); name && name->kind == SocketName::Kind::kListener) return listen_stp(fd, *name, backlog);
+  sockaddr_storage address = {};
+  socklen_t length = sizeof address;
+  if (!is_internet_stream(fd) || real_getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return real_listen(fd, backlog);
+  const auto bound = from_sockaddr(reinterpret_cast<const sockaddr*>(&address), length);
+  if (!bound || bound->port == 0 || bound->ip != INADDR_ANY || !goes_to_stp(*bound)) return real_listen(fd, backlog);
+  if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return real_listen(fd, backlog);
+  if (const int code = bind_stp(fd, bound->port); code != 0) return no(code);
+  const auto name = name_of(fd);
+  return name ? listen_stp(fd, *name, backlog) : no(EINVAL);
+}
+
+__attribute__((visibility("default"))) int accept(int fd, sockaddr* __restrict address, socklen_t* __restrict length) {
+  return accept_any(fd, address, length, 0);
+}
+
+__attribute__((visibility("default"))) int accept4(int fd, sockaddr* __restrict address, socklen_t* __restrict length, int flags) {
+  return accept_any(fd, address, length, flags);
+}
+
+__attribute__((visibility("default"))) int connect(int fd, const sockaddr* address, socklen_t length) {
+  const auto peer = settings().on ? from_sockaddr(address, length) : std::nullopt;
+  const bool to_stp = peer && settings().network.contains(peer->ip) && (is_internet_stream(fd) || ours(fd));
+  if (!to_stp) {
+    if (marked(fd, Mark::kYoung)) {
+      clear_marks(fd);
+      forget_epoll(fd);
+    }
+    return real_connect(fd, address, length);
+  }
+  const int code = connect_stp(fd, *peer);
+  if (code != 0 && code != EINPROGRESS && code != EALREADY) say("connect to port %u: %s", peer->port, std::strerror(code));
+  return code == 0 ? 0 : no(code);
+}
+
+__attribute__((visibility("default"))) int shutdown(int fd, int how) noexcept {
+  // A Unix socket's peer would hear of it; TCP's does not.
+  if (how == SHUT_RD && settings().on && ours(fd)) return 0;
+  return real_shutdown(fd, how);
+}
+
+__attribute__((visibility("default"))) int getsockname(int fd, sockaddr* __restrict address, socklen_t* __restrict length) noexcept {
+  if (!settings().on || address == nullptr || length == nullptr) return real_getsockname(fd, address, length);
+  const auto name = name_of(fd);
+  if (!name && !marked(fd, Mark::kConnecting)) return real_getsockname(fd, address, length);
+  // One that connects has no port yet that is known here.
+  to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{settings().own_ip, 0}, is_v6(fd), address, length);
+  return 0;
+}
+
+__attribute__((visibility("default"))) int getpeername(int fd, sockaddr* __restrict address, socklen_t* __restrict length) noexcept {
+  if (!settings().on || address == nullptr || length == nullptr) return real_getpeername(fd, address, length);
+  const auto name = name_of(fd);
+  if (!name) return marked(fd, Mark::kConnecting) ? no(ENOTCONN) : real_getpeername(fd, address, length);
+  if (name->kind == SocketName::Kind::kFailed) return no(ENOTCONN);
+  const auto peer = name->kind == SocketName::Kind::kConnected ? std::optional(name->peer) : accepted_from(fd);
+  if (!peer) return no(ENOTCONN);
+  to_sockaddr(*peer, name->v6, address, length);
+  return 0;
+}
+
+__attribute__((visibility("default"))) int getsockopt(int fd, int level, int option, void* __restrict value, socklen_t* __restrict length) noexcept {
+  if (!settings().on || !answers_option(level, option) || !ours(fd)) return real_getsockopt(fd, level, option, value, length);
+  return get_option(fd, level, option, value, length);
+}
+
+__attribute__((visibility("default"))) int setsockopt(int fd, int level, int option, const void* value, socklen_t length) noexcept {
+  if (!settings().on || !answers_option(level, option) || !ours(fd)) return real_setsockopt(fd, level, option, value, length);
+  if (level == IPPROTO_TCP && option == TCP_NODELAY && value != nullptr && length >= sizeof(int)) {
+    int on = 0;
+    std::memcpy(&on, value, sizeof on);
+    set_mark(fd, Mark::kNoDelay, on != 0);
+  }
+  return 0;
+}
+
+__attribute__((visibility("default"))) int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) noexcept {
+  const int result = real_epoll_ctl(epoll, operation, fd, event);
+  if (result == 0 && settings().on && marked(fd, Mark::kYoung)) note_epoll(epoll, operation, fd, event);
+  return result;
+}
+
+}  // extern "C"

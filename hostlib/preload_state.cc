@@ -1,0 +1,131 @@
+#include "hostlib/preload_state.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "hostlib/preload_real.h"
+
+namespace stp::run {
+namespace {
+
+constexpr int kMostMarked = 1 << 16;  // descriptor numbers above it are left to the kernel
+std::array<std::atomic<std::uint8_t>, kMostMarked> marks;
+
+struct Registration {
+  int epoll = -1;
+  epoll_event event = {};
+};
+// Never destroyed: threads may call while the process ends.
+std::mutex& registrations_mutex() {
+  static std::mutex& mutex = *new std::mutex;
+  return mutex;
+}
+std::unordered_map<int, std::vector<Registration>>& registrations() {
+  static auto& map = *new std::unordered_map<int, std::vector<Registration>>;
+  return map;
+}
+
+RunSettings read_settings() {
+  RunSettings out;
+  const char* const debug = std::getenv("STP_DEBUG");
+  out.says = debug != nullptr && std::strcmp(debug, "0") != 0 && *debug != 0;
+  out.program = program_invocation_short_name;
+  const char* const text = std::getenv(kRunVariable);
+  if (text == nullptr) return out;
+  const std::string all = text;
+  const std::size_t bar = all.find('|');
+  unsigned user = 0;
+  if (bar == std::string::npos || std::sscanf(all.c_str() + bar + 1, "%u|%u|%u|%u", &user, &out.network.base, &out.network.prefix, &out.own_ip) != 4 ||
+      out.network.prefix > kLongestPrefix) {
+    std::fprintf(stderr, "stp run: STP_RUN=\"%s\" makes no sense; set by `stp run` alone. Sockets are the kernel's\n", text);
+    return out;
+  }
+  out.server = run_server_name(all.substr(0, bar).c_str());
+  out.user = user;
+  const char* const map = std::getenv(kMapVariable);
+  auto rules = RunRules::parse(map != nullptr ? map : "");
+  if (!rules) {
+    std::fprintf(stderr, "stp run: STP_MAP: %s. Sockets are the kernel's\n", rules.error().c_str());
+    return out;
+  }
+  out.rules = std::move(*rules);
+  out.on = true;
+  return out;
+}
+
+}  // namespace
+
+const RunSettings& settings() {
+  static const RunSettings& read = *new RunSettings(read_settings());
+  return read;
+}
+
+__attribute__((constructor)) static void start() {
+  (void)settings();
+  // A thread that holds the lock at a fork is not there in the child.
+  (void)::pthread_atfork([] { registrations_mutex().lock(); }, [] { registrations_mutex().unlock(); }, [] { registrations_mutex().unlock(); });
+}
+
+void say(const char* format, ...) {
+  if (!settings().says) return;
+  char line[512];
+  va_list list;
+  va_start(list, format);
+  const int n = std::vsnprintf(line, sizeof line, format, list);
+  va_end(list);
+  if (n > 0) ::dprintf(STDERR_FILENO, "stp run: %s[%d]: %s\n", settings().program.c_str(), static_cast<int>(::getpid()), line);
+}
+
+bool marked(int fd, Mark mark) {
+  return fd >= 0 && fd < kMostMarked && (marks[static_cast<std::size_t>(fd)].load(std::memory_order_relaxed) & static_cast<std::uint8_t>(mark)) != 0;
+}
+
+void set_mark(int fd, Mark mark, bool on) {
+  if (fd < 0 || fd >= kMostMarked) return;
+  const auto bit = static_cast<std::uint8_t>(mark);
+  if (on)
+    marks[static_cast<std::size_t>(fd)].fetch_or(bit, std::memory_order_relaxed);
+  else
+    marks[static_cast<std::size_t>(fd)].fetch_and(static_cast<std::uint8_t>(~bit), std::memory_order_relaxed);
+}
+
+void clear_marks(int fd) {
+  if (fd >= 0 && fd < kMostMarked) marks[static_cast<std::size_t>(fd)].store(0, std::memory_order_relaxed);
+}
+
+void note_epoll(int epoll, int operation, int fd, const epoll_event* event) {
+  const std::lock_guard lock(registrations_mutex());
+  auto& list = registrations()[fd];
+  std::erase_if(list, [epoll](const Registration& each) { return each.epoll == epoll; });
+  if (operation != EPOLL_CTL_DEL && event != nullptr) list.push_back({.epoll = epoll, .event = *event});
+}
+
+void register_again(int fd) {
+  std::vector<Registration> list;
+  {
+    const std::lock_guard lock(registrations_mutex());
+    const auto it = registrations().find(fd);
+    if (it == registrations().end()) return;
+    list = it->second;
+    registrations().erase(it);
+  }
+  for (Registration& each : list) (void)real_epoll_ctl(each.epoll, EPOLL_CTL_ADD, fd, &each.event);
+}
+
+void forget_epoll(int fd) {
+  const std::lock_guard lock(registrations_mutex());
+  registrations().erase(fd);
+}
+
+}  // namespace stp::run

@@ -1,0 +1,54 @@
+// What the preloaded library of `stp run` knows in a process: how it was started, and what was done to descriptors of sockets that are
+// neither TCP's nor STP's yet. Everything else is asked of the kernel each time (run_address.h). Any thread.
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "hostlib/run_address.h"
+#include "hostlib/run_protocol.h"
+#include "hostlib/run_rules.h"
+
+namespace stp::run {
+
+// From the environment, when the library is loaded: programs write over theirs later.
+struct RunSettings {
+  bool on = false;  // false: every call goes to the kernel as it is
+  bool says = false;  // STP_DEBUG=1
+  UnixName server;
+  uid_t user = 0;   // whose the agent is
+  Network network;
+  std::uint32_t own_ip = 0;
+  std::string program;
+  RunRules rules;
+};
+const RunSettings& settings();
+
+// The variable in which `stp run` tells it: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP, numbers decimal. And the one with the rules.
+inline constexpr const char* kRunVariable = "STP_RUN";
+inline constexpr const char* kMapVariable = "STP_MAP";
+
+// A line on stderr with STP_DEBUG=1.
+void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+// What is remembered of a descriptor number until it is used for another socket.
+enum class Mark : std::uint8_t {
+  kYoung = 1,       // an internet stream socket, not connected or listening yet
+  kV6 = 2,
+  kConnecting = 4,  // to STP, and the outcome was not told yet
+  kNoDelay = 8,
+};
+bool marked(int fd, Mark mark);
+void set_mark(int fd, Mark mark, bool on);
+void clear_marks(int fd);
+
+// Registrations of young sockets in epoll, which go when another socket takes the number: register_again() makes them again.
+void note_epoll(int epoll, int operation, int fd, const epoll_event* event);
+void register_again(int fd);
+void forget_epoll(int fd);
+
+}  // namespace stp::run

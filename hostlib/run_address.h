@@ -1,0 +1,69 @@
+// The IPv4 addresses that STP hosts have for unmodified programs (`stp run`), and how a kernel socket that stands for an STP socket
+// carries its addresses: in its abstract Unix name. A name stays with the socket across fork, exec, dup and descriptor passing, so the preloaded
+// library needs no table of what is whose.
+//
+// A name after its leading NUL byte, 38 characters (socket(7) calls such names abstract, see unix(7)):
+//
+//   stp: KIND FAMILY LOCAL-IP LOCAL-PORT PEER-IP PEER-PORT TAIL
+//        1    1      8 hex    4 hex      8 hex   4 hex     8 hex
+//
+//   KIND    L  bound, or listening: peer and tail are 0, so that a second socket can not be bound to the same port
+//           C  connected: the program's end; the tail is random
+//           R  connected: the agent's end of a conversation with another host, as its "local" address the other host's
+//           E  a connect failed: the tail is the errno
+//   FAMILY  4 or 6, what the program calls its address family
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstdint>
+#include <optional>
+
+namespace stp::run {
+
+// Host byte order.
+struct NetAddress {
+  std::uint32_t ip = 0;
+  std::uint16_t port = 0;
+  bool operator==(const NetAddress&) const = default;
+};
+
+// The range that the addresses are taken from.
+struct Network {
+  std::uint32_t base = 0xc6120000;  // 198.18.0.0, for benchmarks between networks (RFC 2544): in no one's use, and never routed
+  std::uint32_t prefix = 16;
+  std::uint32_t mask() const { return prefix == 0 ? 0 : ~std::uint32_t{0} << (32 - prefix); }
+  bool contains(std::uint32_t ip) const { return (ip & mask()) == (base & mask()); }
+  // Of the host in that slot of the storage system with that UUID (a hash of it): stable as long as the slot is the host's.
+  // Several storage systems have a part of the range each, by chance the same one.
+  std::uint32_t address_of(std::uint64_t storage, std::uint32_t slot) const;
+};
+inline constexpr std::uint32_t kLongestPrefix = 24;  // room for the slots of one storage system
+
+struct SocketName {
+  enum class Kind : char { kListener = 'L', kConnected = 'C', kRelayed = 'R', kFailed = 'E' };
+  Kind kind = Kind::kListener;
+  bool v6 = false;
+  NetAddress local = {};
+  NetAddress peer = {};
+  std::uint32_t tail = 0;
+
+  static SocketName listener(NetAddress local, bool v6) { return {.kind = Kind::kListener, .v6 = v6, .local = local}; }
+};
+
+struct UnixName {
+  sockaddr_un address = {};
+  socklen_t length = 0;
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&address); }
+};
+UnixName encode(const SocketName& name);
+// Nothing when it is no name of ours.
+std::optional<SocketName> decode(const sockaddr* address, socklen_t length);
+
+// An IPv4 address, also one inside of an IPv6 address (::ffff:a.b.c.d); :: is 0.0.0.0 and ::1 is 127.0.0.1.
+std::optional<NetAddress> from_sockaddr(const sockaddr* address, socklen_t length);
+// As accept(2) gives addresses: cut at `*length`, which becomes the whole length.
+void to_sockaddr(NetAddress from, bool v6, sockaddr* address, socklen_t* length);
+
+}  // namespace stp::run

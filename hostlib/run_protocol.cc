@@ -1,0 +1,83 @@
+#include "hostlib/run_protocol.h"
+
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace stp::run {
+namespace {
+
+constexpr std::size_t kMostDescriptors = 2;
+
+std::uint64_t hash_of(const char* text) {  // FNV-1a
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (; *text != 0; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100000001b3u;
+  return hash;
+}
+
+int exchange(int fd, const RunCall& call, std::span<const int> descriptors, RunAnswer& answer) {
+  iovec piece = {.iov_base = const_cast<RunCall*>(&call), .iov_len = sizeof call};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  if (!descriptors.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
+    cmsghdr* const head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(head), descriptors.data(), descriptors.size_bytes());
+  }
+  ssize_t n = 0;
+  do n = ::sendmsg(fd, &message, MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return errno;
+  do n = ::recv(fd, &answer, sizeof answer, 0);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return errno == EAGAIN ? ETIMEDOUT : errno;
+  if (n == 0) return ENOENT;  // it ended
+  if (n != sizeof answer || answer.version != kRunVersion) return EPROTO;
+  answer.host.back() = answer.stg.back() = 0;
+  return answer.error;
+}
+
+}  // namespace
+
+UnixName run_server_name(const char* agent_path) {
+  UnixName out;
+  out.address.sun_family = AF_UNIX;
+  char* const at = out.address.sun_path + 1;
+  constexpr char kMark[] = "stp-run:";
+  std::memcpy(at, kMark, sizeof kMark - 1);
+  std::size_t n = sizeof kMark - 1;
+  for (int i = 15; i >= 0; --i) at[n++] = "0123456789abcdef"[(hash_of(agent_path) >> (4 * i)) & 15];
+  out.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + n);
+  return out;
+}
+
+int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, std::span<const int> descriptors, RunAnswer& answer) {
+  if (descriptors.size() > kMostDescriptors) return EINVAL;
+  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno;
+  const timeval patience = {.tv_sec = 20, .tv_usec = 0};
+  (void)::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  (void)::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  ucred who = {};
+  socklen_t length = sizeof who;
+  int code = 0;
+  if (::connect(fd, server.get(), server.length) != 0)
+    code = errno == ECONNREFUSED ? ENOENT : errno;
+  else if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || (who.uid != 0 && who.uid != user))
+    code = EPROTO;
+  else
+    code = exchange(fd, call, descriptors, answer);
+  (void)::close(fd);
+  return code;
+}
+
+}  // namespace stp::run

@@ -1,0 +1,68 @@
+// What the preloaded library of `stp run` and the agent say to each other: on an abstract Unix socket (SOCK_SEQPACKET; reachable after chroot, too), a
+// connection for each request, one request, one answer. Fixed fields in native byte order; both sides are on one machine.
+//
+// A conversation is a pair of connected Unix sockets, of which the program has one end and the agent the other.
+//
+// kConnect brings both ends of a new pair. The program's end has the smallest send buffer and kHello in it, so that it is not
+// writable: as a socket that connects. The agent holds both until STP's connect has ended. Connected: it names the program's end (C), gives it a
+// proper buffer, lets it go, and takes the hello but for its last byte, which stays as the head (relay.h). Failed: it names the end with the
+// errno (E) and closes the other, so that the program's becomes ready, with an error.
+//
+// kListen tells of a listening socket, by its name (L). The agent connects to it for each connection that comes, under a name that says
+// from where (R). The program's side sends one byte with a descriptor ahead of everything (the head, see relay.h). The agent looks every
+// second whether the name is still there.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "hostlib/run_address.h"
+
+namespace stp::run {
+
+inline constexpr std::uint32_t kRunVersion = 1;
+inline constexpr std::size_t kHelloBytes = 512;  // the last one in a message of its own
+
+enum class RunRequest : std::uint32_t {
+  kInfo = 1,     // who serves, and which addresses are STP's
+  kResolve = 2,  // name -> ip. ENOENT
+  kReverse = 3,  // ip -> name. ENOENT
+  kListen = 4,   // port, backlog, flags. EADDRINUSE, EACCES
+  kConnect = 5,  // ip, port, own port or 0; two descriptors: the program's end, the agent's end. How it ends is seen on the first
+};
+
+struct RunCall {
+  std::uint32_t version = kRunVersion;
+  RunRequest what = RunRequest::kInfo;
+  std::uint32_t ip = 0;
+  std::uint16_t port = 0;
+  std::uint16_t own_port = 0;
+  std::int32_t backlog = 0;
+  std::uint32_t flags = 0;
+  std::array<char, 256> name{};
+
+  static constexpr std::uint32_t kV6 = 1;
+};
+static_assert(sizeof(RunCall) == 24 + 256);
+
+struct RunAnswer {
+  std::uint32_t version = kRunVersion;
+  std::int32_t error = 0;  // errno
+  std::uint32_t ip = 0;    // kInfo: own; kResolve
+  std::uint32_t network = 0, prefix = 0;
+  std::array<char, 128> host{};  // kInfo: own name; kReverse: HOST.stp
+  std::array<char, 36> stg{};
+};
+static_assert(sizeof(RunAnswer) == 20 + 164);
+
+// The abstract name under which the agent with that socket serves the preloaded library.
+UnixName run_server_name(const char* agent_path);
+
+// One request. 0, or an errno: ENOENT nobody serves, EPROTO (also: not that user's). `server` must run as `user`, or as root.
+int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, std::span<const int> descriptors, RunAnswer& answer);
+
+}  // namespace stp::run

@@ -1,0 +1,139 @@
+// stp run: starts an unmodified program whose sockets to STP hosts go through the agent.
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "hostlib/agent_protocol.h"
+#include "hostlib/run_protocol.h"
+#include "hostlib/run_rules.h"
+#include "tools/agent_option.h"
+#include "tools/commands.h"
+#include "tools/elf_kind.h"
+
+namespace stp::tools {
+
+namespace {
+
+constexpr int kNoAgent = 3;
+constexpr int kCanNotPreload = 126;  // as shells have it for what can not be run
+constexpr int kNotFound = 127;
+
+struct RunOptions {
+  std::string map;
+  std::vector<std::string> command;
+};
+
+std::string agent_path() {
+  const char* const path = std::getenv("STP_AGENT");
+  return std::filesystem::weakly_canonical(path != nullptr && *path != 0 ? path : host::kDefaultAgentPath).string();
+}
+
+// In the build's tree beside the tool, else where it was installed.
+std::string preload_library() {
+  if (const char* const path = std::getenv("STP_PRELOAD"); path != nullptr && *path != 0) return path;
+  std::error_code code;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", code);
+  const auto beside = self.parent_path().parent_path() / "hostlib" / "libstp-preload.so";
+  if (!code && std::filesystem::exists(beside, code)) return beside.string();
+  return STP_PRELOAD;
+}
+
+// A file with rules, or rules.
+Result<std::string> read_rules(const std::string& map) {
+  std::string text = map, name = "--map";
+  if (std::ifstream file(map); !map.empty() && map.find(' ') == std::string::npos) {
+    if (!file) return fail(EINVAL, fmt::format("--map: \"{}\" is neither a file that can be read nor a rule, as \"listen 80 stp\"", map));
+    std::ostringstream all;
+    all << file.rdbuf();
+    text = all.str();
+    name = map;
+  }
+  if (auto rules = run::RunRules::parse(text); !rules) return fail(EINVAL, fmt::format("{}: {}", name, rules.error()));
+  return text;
+}
+
+Result<std::string> ask_agent() {
+  const std::string path = agent_path();
+  const run::UnixName server = run::run_server_name(path.c_str());
+  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  ucred who = {};
+  socklen_t length = sizeof who;
+  const bool there = fd >= 0 && ::connect(fd, server.get(), server.length) == 0 && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0;
+  if (fd >= 0) (void)::close(fd);
+  if (!there) return fail(ENOENT, fmt::format("no agent serves on \"{}\": start one with stpd, or name another one with --agent", path));
+  // Whoever serves there is believed only if it is root, this user, or who the agent's socket belongs to.
+  struct stat facts = {};
+  const bool owner = ::stat(path.c_str(), &facts) == 0 && facts.st_uid == who.uid;
+  if (who.uid != 0 && who.uid != ::geteuid() && !owner) return fail(EPERM, fmt::format("user {} pretends to be the agent of \"{}\"", who.uid, path));
+  run::RunCall call;
+  run::RunAnswer answer;
+  if (const int code = run::ask_run_server(server, who.uid, call, {}, answer); code != 0)
+    return fail(code, fmt::format("the agent of \"{}\" does not serve this program: {}", path, std::strerror(code)));
+  return fmt::format("{}|{}|{}|{}|{}", path, who.uid, answer.network, answer.prefix, answer.ip);
+}
+
+int complain(int status, std::string_view text) {
+  fmt::print(stderr, "stp run: {}\n", text);
+  return status;
+}
+
+int run_program(const RunOptions& options) {
+  const auto rules = read_rules(options.map);
+  if (!rules) return complain(kUsage, rules.error().text);
+  const std::string program = find_program(options.command.front());
+  if (program.empty()) return complain(kNotFound, fmt::format("there is no program \"{}\"", options.command.front()));
+  std::string seen;
+  const ElfKind kind = elf_kind(program, seen);
+  constexpr std::string_view kForward = "`stp forward` connects it to STP over TCP or a Unix socket";
+  if (kind == ElfKind::kStatic) return complain(kCanNotPreload, fmt::format("\"{}\" is linked statically and loads no library (Go programs often are): {}", seen, kForward));
+  if (kind == ElfKind::kPrivileged) return complain(kCanNotPreload, fmt::format("\"{}\" runs with more rights than you have (setuid, setgid or capabilities), and takes no library from you: {}", seen, kForward));
+  const std::string library = preload_library();
+  if (::access(library.c_str(), R_OK) != 0) return complain(kFailed, fmt::format("\"{}\" can not be read: {}; STP_PRELOAD names another place", library, std::strerror(errno)));
+  const auto told = ask_agent();
+  if (!told) return complain(kNoAgent, told.error().text);
+  const char* const before = std::getenv("LD_PRELOAD");
+  const std::string preload = before != nullptr && *before != 0 ? library + ":" + before : library;
+  (void)::setenv("STP_RUN", told->c_str(), 1);
+  (void)::setenv("STP_MAP", rules->c_str(), 1);
+  (void)::setenv("LD_PRELOAD", preload.c_str(), 1);
+  std::vector<char*> arguments;
+  for (const std::string& word : options.command) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  (void)::execv(program.c_str(), arguments.data());
+  return complain(errno == ENOENT ? kNotFound : kCanNotPreload, fmt::format("can not start \"{}\": {}", program, std::strerror(errno)));
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app, Context& context) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand("run", "an unmodified program, whose sockets reach STP hosts as HOST.stp");
+  command->add_option("--map", options->map, "which of its listening sockets are STP's: a file with rules, or rules")->type_name("RULES");
+  add_agent_option(*command);
+  command->add_option("command", options->command, "program and arguments, best after --")->required()->type_name("COMMAND");
+  command->prefix_command();
+  command->footer(
+      "Every STP host has the name HOST.stp (HOST.STG.stp) and an IPv4 address for the program. What it connects to there, and what it listens on at\n"
+      "0.0.0.0 or ::, goes through STP; everything else stays as it is. Rules, the first that fits holds:\n"
+      "  [program NAME] listen PORTS [on wildcard | on loopback] stp | tcp      as: \"listen 22,8000-8999 tcp; listen * stp\"\n"
+      "The program's exit status is returned. 2 wrong use or a rule that makes no sense; 3 no agent serves; 126 the program can not be\n"
+      "preloaded (static, setuid) or started; 127 it is not there. STP_DEBUG=1 says on stderr what becomes of its sockets.");
+  command->callback([options, command, &context] {
+    for (const std::string& word : command->remaining()) options->command.push_back(word);
+    context.status = run_program(*options);
+  });
+}
+
+}  // namespace stp::tools

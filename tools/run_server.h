@@ -1,0 +1,86 @@
+// The agent's side of `stp run`: answers the preloaded library (hostlib/run_protocol.h), listens on STP for unmodified programs, and carries
+// their conversations with other hosts on between a Unix socket and an STP socket (relay.h). Programs of one host talk past it.
+//
+// Has a thread of its own and makes STP calls as any program, so it is a program of its own agent. Serves one storage system.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "hostlib/agent.h"
+#include "hostlib/agent_door.h"
+#include "hostlib/run_protocol.h"
+#include "tools/event_loop.h"
+#include "tools/relay.h"
+#include "tools/unique_fd.h"
+
+namespace stp {
+
+class RunServer {
+ public:
+  struct Settings {
+    std::string agent_path;  // of the door that `agent` is served on
+    std::string stg_path, host;
+    run::Network network;
+    bool for_everybody = true;  // false: users other than this process's own and root are refused, as the door's mode does
+    std::function<void(std::string_view)> log;
+  };
+  // `agent` must be there until this is gone.
+  static Result<std::unique_ptr<RunServer>> start(host::Agent& agent, const Settings& settings, const host::AgentAccess& access);
+  // Resets the conversations that are open.
+  ~RunServer();
+  RunServer(const RunServer&) = delete;
+  RunServer& operator=(const RunServer&) = delete;
+
+  void set_access(const host::AgentAccess& access);  // any thread
+
+ private:
+  struct Listener;
+  struct Connecting;
+  struct Arriving;
+  RunServer(host::Agent& agent, const Settings& settings, const host::AgentAccess& access);
+  Result<void> open();
+  void close_all();
+
+  // Requests
+  void let_in();
+  bool may_use(int fd, uid_t& user);
+  void serve(int fd, uid_t user);
+  int answer(const run::RunCall& call, uid_t user, UniqueFd* descriptors, run::RunAnswer& answer);
+  int resolve(std::string_view name, run::RunAnswer& answer);
+  std::string name_of(std::uint32_t ip) const;
+  std::uint32_t address_of(std::string_view host) const;
+  std::uint32_t own_address() const;
+
+  // Listening
+  int listen(const run::RunCall& call, uid_t user);
+  void accept(const std::shared_ptr<Listener>& listener);
+  void deliver(const std::shared_ptr<Arriving>& arriving);
+  void look_for_dead_listeners();
+  void close_listener(std::uint16_t port);
+
+  // Connecting
+  int connect(const run::RunCall& call, UniqueFd program, UniqueFd mine);
+  void look_at(const std::shared_ptr<Connecting>& connecting);
+  void connected(Connecting& connecting);
+  static void failed(Connecting& connecting, int code);
+  void carry_on(UniqueFd kernel, KernelSide side, int stp_socket);
+
+  host::Agent& agent_;
+  const Settings settings_;
+  std::mutex mutex_;
+  host::AgentAccess access_;
+  std::unique_ptr<EventLoop> loop_;
+  UniqueFd door_;
+  std::map<std::uint16_t, std::shared_ptr<Listener>> listeners_;
+  std::map<std::uint64_t, std::weak_ptr<Relay>> relays_;
+  std::uint64_t next_relay_ = 1;
+  bool looks_for_dead_ = false;
+  std::thread thread_;
+};
+
+}  // namespace stp
