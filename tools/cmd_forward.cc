@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -83,12 +84,20 @@ Result<std::vector<ForwardSpec>> specs_of(const ForwardOptions& options) {
   return out;
 }
 
-// A connection takes four descriptors; the shell's limit is for people.
-void raise_descriptor_limit() {
+// So many connections find descriptors. The shell's limit is for people, and is raised as far as may be; were more connections accepted than
+// find all of their descriptors, those would fail that could as well have waited.
+std::size_t connections_by_descriptors(std::size_t wanted) {
+  constexpr std::size_t kOfAConnection = 5;  // its two sockets and what shows readiness of one, and one for the time that it is made
+  constexpr std::size_t kOthers = 64;
   rlimit limit = {};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
   limit.rlim_cur = limit.rlim_max;
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
+  const std::size_t room = std::max<std::size_t>(limit.rlim_cur, kOthers + kOfAConnection) - kOthers;
+  const std::size_t possible = std::min(wanted, room / kOfAConnection);
+  if (possible < wanted) say(fmt::format("{} descriptors are enough for {} connections at a time; raise the limit (ulimit -n) for more", limit.rlim_cur, possible));
+  return possible;
 }
 
 // The first socket joins the storage system, which may take a while: before anybody is let in.
@@ -111,14 +120,15 @@ bool end_on_signals(EventLoop& loop, const UniqueFd& bell) {
 
 int serve(const ForwardOptions& options, const std::vector<ForwardSpec>& specs) {
   ::signal(SIGPIPE, SIG_IGN);
-  raise_descriptor_limit();
+  Forwarder::Limits limits = options.limits;
+  limits.connections = connections_by_descriptors(limits.connections);
   show_joining("stp forward");
   if (const auto joined = join(); !joined) return cannot(joined.error().text);
   auto loop = EventLoop::make();
   if (!loop) return cannot(loop.error().text);
   const UniqueFd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!end_on_signals(**loop, bell)) return cannot("can not wait for signals");
-  Forwarder forwarder(**loop, options.limits, say);
+  Forwarder forwarder(**loop, limits, say);
   for (const ForwardSpec& spec : specs)
     if (const auto added = forwarder.add(spec); !added) return cannot(added.error().text);
   std::unique_ptr<ForwardControl> control;

@@ -222,7 +222,8 @@ void Forwarder::kernel_dialled(Id id, Result<UniqueFd> fd) {
 
 void Forwarder::carry(Id id, UniqueFd kernel, StpSocket stp) {
   connection(id).door.reset();
-  auto relay = Relay::start(loop_, std::move(kernel), KernelSide::kTcp, stp.release(),
+  const KernelSide side = endpoint_of(id).row.spec.kernel.path.empty() ? KernelSide::kTcp : KernelSide::kUnix;
+  auto relay = Relay::start(loop_, std::move(kernel), side, stp.release(),
                             [this, id](const Relay::Totals& totals, bool in_good_order) { ended(id, totals, in_good_order); });
   // It may have ended already.
   if (const auto it = connections_.find(id); it != connections_.end()) it->second.relay = std::move(relay);
