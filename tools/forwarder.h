@@ -27,7 +27,7 @@ namespace stp::forward {
 class Forwarder {
  public:
   struct Limits {
-    std::size_t connections = 4096;  // more wait in the listeners' queues
+    std::size_t connections = 2048;  // more wait in the listeners' queues
     std::size_t endpoints = 1024;
   };
   struct Row {

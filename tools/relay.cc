@@ -202,7 +202,26 @@ Relay::Step Relay::move_from_stp() {
     return wants_readable_ ? Step::kWaits : Step::kBroken;
   }
   from_stp_ended_ = true;
+  if (!watch_for_reset()) return Step::kBroken;
   return ::shutdown(kernel_.get(), SHUT_WR) == 0 || errno == ENOTCONN ? Step::kEnded : Step::kBroken;
+}
+
+// Nobody receives any more, and while the program is silent nobody sends: a peer that is lost now would go unnoticed.
+bool Relay::watch_for_reset() {
+  if (to_stp_ended_) return true;
+  stp_broken_ = STPgetpollfd(stp_, 0);  // an error or a hang-up always counts
+  return stp_broken_ >= 0 && loop_.watch(stp_broken_, EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
+    if (const auto relay = weak.lock(); relay && relay->stp_was_reset()) relay->abort();
+  });
+}
+
+// The descriptor may ring for nothing, which any call on the socket puts right.
+bool Relay::stp_was_reset() const {
+  int code = 0;
+  socklen_t length = sizeof code;
+  if (STPgetsockopt(stp_, SOL_SOCKET, SO_ERROR, &code, &length) != 0 || code != 0) return true;
+  pollfd state = {.fd = stp_, .events = 0, .revents = 0};
+  return STPpoll(&state, 1, 0) != 0;
 }
 
 Relay::Step Relay::give_to_kernel(std::span<const std::byte> bytes) {
@@ -232,7 +251,7 @@ void Relay::reset_kernel() {
 void Relay::end(bool in_good_order) {
   const std::shared_ptr<Relay> keep = std::exchange(self_, nullptr);
   loop_.forget(kernel_.get());
-  for (const int fd : {stp_readable_, stp_writable_})
+  for (const int fd : {stp_readable_, stp_writable_, stp_broken_})
     if (fd >= 0) loop_.forget(fd);
   if (in_good_order) {
     std::byte rest[64];

@@ -56,6 +56,8 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Step give_to_kernel(std::span<const std::byte> bytes);
   bool take_head();
   void watch_stp();
+  bool watch_for_reset();
+  bool stp_was_reset() const;
   void end(bool in_good_order);
   void reset_kernel();
 
@@ -63,7 +65,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   UniqueFd kernel_;
   const KernelSide side_;
   int stp_;
-  int stp_readable_ = -1, stp_writable_ = -1;  // STPgetpollfd's; the library's
+  int stp_readable_ = -1, stp_writable_ = -1, stp_broken_ = -1;  // STPgetpollfd's; the library's
   Ended ended_;
   Totals totals_;
   // What was taken from one side and the other had no room for.

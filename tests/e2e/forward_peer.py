@@ -75,6 +75,9 @@ def talk(s, data):
         elif what == "echo":
             while piece := s.recv(65536):
                 s.sendall(piece)
+        elif what == "end":  # has nothing to say, and listens
+            s.shutdown(socket.SHUT_WR)
+            read_all(s)
         elif what == "reset":
             s.recv(1)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # a Unix socket is reset by what is unread
@@ -141,6 +144,15 @@ def row_of(control, port):
     return next(r for r in rows(control) if f":{port}:" in r["endpoint"])
 
 
+def wait_until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def round_trip(s, data):
     s.sendall(data)
     got = b""
@@ -166,9 +178,7 @@ def many(to, count, control):
     now = row_of(control, to)
     for s in sockets:
         s.close()
-    end = time.monotonic() + 10
-    while row_of(control, to)["open"] > 0 and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: row_of(control, to)["open"] == 0)
     after = row_of(control, to)
     sent = sum(len(b"%d " % i * 20000) for i in range(int(count)))
     return (good and now["open"] == int(count) and after["open"] == 0 and after["total"] == before["total"] + int(count)
@@ -206,9 +216,7 @@ def reset_by_client(to):
         if read_line(s) != "ready":
             return False
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    end = time.monotonic() + 10
-    while not (os.path.exists("reset_seen") and contents("reset_seen")) and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: os.path.exists("reset_seen") and contents("reset_seen"))
     return contents("reset_seen") == b"True"
 
 
@@ -278,22 +286,25 @@ def removed(to, control):
             pass
         row = row_of(control, to)
         good = good and not row["listening"] and row["open"] == 1 and round_trip(s, b"after")
-    end = time.monotonic() + 10
-    while any(r["endpoint"] == spec for r in rows(control)) and time.monotonic() < end:
-        time.sleep(0.05)
-    return good and not any(r["endpoint"] == spec for r in rows(control))
+    return good and wait_until(lambda: all(r["endpoint"] != spec for r in rows(control)))
 
 
 def reset_by_signal(to, pid, number):
-    with echo_to(to) as s, echo_to(to) as ended:
-        good = round_trip(s, b"alive") and round_trip(ended, b"alive")
-        ended.shutdown(socket.SHUT_WR)
+    with echo_to(to) as s:
+        good = round_trip(s, b"alive")
         os.kill(int(pid), number)
         return is_reset_when(lambda: s.recv(1)) and good
 
 
 def killed(to, pid):
     return reset_by_signal(to, pid, signal.SIGKILL)
+
+
+def quiet(to, pid, control):
+    with connect(to) as s:  # nothing comes and nothing goes any more: that the peer is lost is noticed all the same
+        s.sendall(b"end\n")
+        good = read_all(s) == b"" and row_of(control, to)["open"] == 1
+        return killed(to, pid) and good and wait_until(lambda: row_of(control, to)["open"] == 0)
 
 
 def stopped(to, pid):
