@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,8 @@ constexpr int kInterrupted = 130;
 
 struct ForwardOptions {
   std::vector<std::string> local, remote, dynamic;
-  std::string control, ask;
+  std::string control;
+  std::optional<std::string> ask;
   Forwarder::Limits limits;
   bool json = false;
 };
@@ -144,7 +146,7 @@ int serve(const ForwardOptions& options, const std::vector<ForwardSpec>& specs) 
 }
 
 int ask(const ForwardOptions& options) {
-  const auto answer = forward::ask_forwarder(options.control, options.json ? options.ask + " --json" : options.ask);
+  const auto answer = forward::ask_forwarder(options.control, options.json ? *options.ask + " --json" : *options.ask);
   if (!answer) {
     say(answer.error().text);
     return kFailed;
@@ -155,7 +157,7 @@ int ask(const ForwardOptions& options) {
 
 int run_forward(const ForwardOptions& options) {
   const bool endpoints = !options.local.empty() || !options.remote.empty() || !options.dynamic.empty();
-  if (!options.ask.empty()) {
+  if (options.ask) {
     if (options.control.empty() || endpoints) return wrong_use("--ask goes with --control PATH, and with no endpoints");
     return ask(options);
   }

@@ -19,6 +19,8 @@ constexpr int kBacklog = 256;
 constexpr int kAcceptsOfATurn = 64;
 constexpr auto kRest = 100ms;
 constexpr auto kQuiet = 10s;
+constexpr int kLinesAWhile = 50;  // of connections that failed, for each endpoint: whoever may connect must not fill the journal
+constexpr auto kWhile = 5s;
 
 // What comes in small pieces goes on at once, and a peer that vanished is found out in the end. Unix sockets know neither, and need neither.
 void set_options(int fd) {
@@ -122,7 +124,7 @@ std::vector<Forwarder::Row> Forwarder::rows() const {
 // -- Accepting -----------------------------------------------------------------------------------------------------
 
 void Forwarder::accept_some(Id id) {
-  for (int i = 0; i < kAcceptsOfATurn; ++i) {
+  for (int i = 0, in_vain = 0; i < kAcceptsOfATurn; ++i) {
     const auto it = endpoints_.find(id);
     if (it == endpoints_.end() || it->second.watched < 0) return;
     if (connections_.size() >= limits_.connections)
@@ -130,7 +132,7 @@ void Forwarder::accept_some(Id id) {
     Endpoint& endpoint = it->second;
     const int fd = accept_one(endpoint);
     const int error = errno;
-    if (fd < 0 && of_the_connection(error)) continue;
+    if (fd < 0 && of_the_connection(error) && ++in_vain < kAcceptsOfATurn) continue;
     if (fd < 0 && (error == EAGAIN || error == EWOULDBLOCK)) return;
     if (fd < 0) return rest(id, endpoint.stp ? stp_words(endpoint.stp.get(), error) : std::strerror(error));
     ++endpoint.row.open;
@@ -232,7 +234,13 @@ void Forwarder::carry(Id id, UniqueFd kernel, StpSocket stp) {
 void Forwarder::failed(Id id, const std::string& why) {
   Endpoint& endpoint = endpoint_of(id);
   ++endpoint.row.failed;
-  say_(fmt::format("{}: {}", to_string(endpoint.row.spec), why));
+  const auto now = EventLoop::Clock::now();
+  if (now >= endpoint.while_until) {
+    if (endpoint.lines > kLinesAWhile) say_(fmt::format("{}: {} more failed", to_string(endpoint.row.spec), endpoint.lines - kLinesAWhile));
+    endpoint.while_until = now + kWhile;
+    endpoint.lines = 0;
+  }
+  if (++endpoint.lines <= kLinesAWhile) say_(fmt::format("{}: {}", to_string(endpoint.row.spec), why));
 }
 
 void Forwarder::over(Id id) {

@@ -60,6 +60,8 @@ class Forwarder {
     StpSocket stp;
     int watched = -1;
     EventLoop::Clock::time_point quiet_until{};  // no further complaint about accepting before
+    EventLoop::Clock::time_point while_until{};
+    int lines = 0;  // of connections that failed in this while, written or not
   };
   // On its way from top to bottom; what it does not need any more is empty.
   struct Connection {
