@@ -134,7 +134,7 @@ int bind_stp(int fd, std::uint16_t port) {
   const bool any = port == 0;
   for (int i = 0; i < kTries; ++i) {
     if (any) port = some_port();
-    if (bind_to(bound, SocketName::listener({settings().own_ip, port}, v6))) return install(bound, fd);
+    if (bind_to(bound, SocketName::listener({settings().own_ip, port}, v6, settings().storage))) return install(bound, fd);
     if (!any || errno != EADDRINUSE) break;
   }
   const int code = errno;
@@ -208,7 +208,11 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
   socklen_t peer_length = sizeof peer;
   (void)real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length);
   const auto from = decode(reinterpret_cast<const sockaddr*>(&peer), peer_length);
-  if (from && from->kind == SocketName::Kind::kRelayed && is_of_agent(fd)) send_head(fd);
+  if (from && from->kind == SocketName::Kind::kRelayed && is_of_agent(fd)) {
+    const int buffer = kSmallestSendBuffer;
+    (void)real_setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, socklen_t{sizeof buffer});
+    send_head(fd);
+  }
   if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{settings().own_ip, 0}), name->v6, address, length);
   return fd;
 }
@@ -230,7 +234,7 @@ int connect_here(int fd, NetAddress peer, bool v6) {
   if (nonblocking(fd)) (void)::fcntl(mine, F_SETFL, O_NONBLOCK);
   for (const bool listener_v6 : {false, true}) {
     if (!bound) break;
-    const UnixName there = encode(SocketName::listener(peer, listener_v6));
+    const UnixName there = encode(SocketName::listener(peer, listener_v6, settings().storage));
     if (real_connect(mine, there.get(), there.length) == 0) return install(mine, fd);
     if (errno != ECONNREFUSED) code = errno;
   }
@@ -356,6 +360,7 @@ bool answers_option(int level, int option) {
 
 int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (level == IPPROTO_TCP) return tcp_option(fd, option, value, length);
+  if (level == IPPROTO_IP && option == IP_OPTIONS) return give_option("", 0, value, length);  // there are none
   if (level != SOL_SOCKET || option == SO_REUSEPORT) return give_int(0, value, length);
   if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
   if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
@@ -470,6 +475,12 @@ __attribute__((visibility("default"))) int getsockopt(int fd, int level, int opt
 }
 
 __attribute__((visibility("default"))) int setsockopt(int fd, int level, int option, const void* value, socklen_t length) noexcept {
+  if (settings().on && level == SOL_SOCKET && option == SO_SNDBUF && value != nullptr && length >= sizeof(int) && ours(fd)) {
+    int bytes = 0;
+    std::memcpy(&bytes, value, sizeof bytes);
+    bytes = std::max(bytes, kSmallestSendBuffer);
+    return real_setsockopt(fd, level, option, &bytes, socklen_t{sizeof bytes});
+  }
   if (!settings().on || !answers_option(level, option) || !ours(fd)) return real_setsockopt(fd, level, option, value, length);
   if (level == IPPROTO_TCP && option == TCP_NODELAY && value != nullptr && length >= sizeof(int)) {
     int on = 0;

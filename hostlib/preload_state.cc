@@ -46,7 +46,7 @@ RunSettings read_settings() {
   const std::string all = text;
   const std::size_t bar = all.find('|');
   unsigned user = 0;
-  if (bar == std::string::npos || std::sscanf(all.c_str() + bar + 1, "%u|%u|%u|%u", &user, &out.network.base, &out.network.prefix, &out.own_ip) != 4 ||
+  if (bar == std::string::npos || std::sscanf(all.c_str() + bar + 1, "%u|%u|%u|%u|%u", &user, &out.network.base, &out.network.prefix, &out.own_ip, &out.storage) != 5 ||
       out.network.prefix > kLongestPrefix) {
     std::fprintf(stderr, "stp run: STP_RUN=\"%s\" makes no sense; set by `stp run` alone. Sockets are the kernel's\n", text);
     return out;

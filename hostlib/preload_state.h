@@ -23,12 +23,13 @@ struct RunSettings {
   uid_t user = 0;   // whose the agent is
   Network network;
   std::uint32_t own_ip = 0;
+  std::uint32_t storage = 0;
   std::string program;
   RunRules rules;
 };
 const RunSettings& settings();
 
-// The variable in which `stp run` tells it: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP, numbers decimal. And the one with the rules.
+// The variable in which `stp run` tells it: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP|STORAGE, numbers decimal. And the one with the rules.
 inline constexpr const char* kRunVariable = "STP_RUN";
 inline constexpr const char* kMapVariable = "STP_MAP";
 

@@ -7,7 +7,8 @@
 //   stp: KIND FAMILY LOCAL-IP LOCAL-PORT PEER-IP PEER-PORT TAIL
 //        1    1      8 hex    4 hex      8 hex   4 hex     8 hex
 //
-//   KIND    L  bound, or listening: peer and tail are 0, so that a second socket can not be bound to the same port
+//   KIND    L  bound, or listening: the peer is 0 and the tail says which storage system, so that a second socket can not be
+//              bound to the same port, but to that of a host of another storage system that has the same address by chance
 //           C  connected: the program's end; the tail is random
 //           R  connected: the agent's end of a conversation with another host, as its "local" address the other host's
 //           E  a connect failed: the tail is the errno
@@ -49,7 +50,9 @@ struct SocketName {
   NetAddress peer = {};
   std::uint32_t tail = 0;
 
-  static SocketName listener(NetAddress local, bool v6) { return {.kind = Kind::kListener, .v6 = v6, .local = local}; }
+  static SocketName listener(NetAddress local, bool v6, std::uint32_t storage) {
+    return {.kind = Kind::kListener, .v6 = v6, .local = local, .tail = storage};
+  }
 };
 
 struct UnixName {

@@ -25,6 +25,9 @@
 namespace stp::run {
 
 inline constexpr std::uint32_t kRunVersion = 1;
+// What the program's end has at least as its send buffer: the agent leaves the last byte in it that it took (relay.h), and with it a
+// piece of up to 64 KiB; below four of these Linux does not call a socket writable.
+inline constexpr int kSmallestSendBuffer = 208 * 1024;
 inline constexpr std::size_t kHelloBytes = 512;  // the last one in a message of its own
 
 enum class RunRequest : std::uint32_t {
@@ -54,10 +57,11 @@ struct RunAnswer {
   std::int32_t error = 0;  // errno
   std::uint32_t ip = 0;    // kInfo: own; kResolve
   std::uint32_t network = 0, prefix = 0;
+  std::uint32_t storage = 0;  // kInfo: for the names of listening sockets
   std::array<char, 128> host{};  // kInfo: own name; kReverse: HOST.stp
   std::array<char, 36> stg{};
 };
-static_assert(sizeof(RunAnswer) == 20 + 164);
+static_assert(sizeof(RunAnswer) == 24 + 164);
 
 // The abstract name under which the agent with that socket serves the preloaded library.
 UnixName run_server_name(const char* agent_path);

@@ -30,10 +30,6 @@ constexpr int kNoAgent = 3;
 constexpr int kCanNotPreload = 126;  // as shells have it for what can not be run
 constexpr int kNotFound = 127;
 
-struct RunOptions {
-  std::string map;
-  std::vector<std::string> command;
-};
 
 std::string agent_path() {
   const char* const path = std::getenv("STP_AGENT");
@@ -81,7 +77,7 @@ Result<std::string> ask_agent() {
   run::RunAnswer answer;
   if (const int code = run::ask_run_server(server, who.uid, call, {}, answer); code != 0)
     return fail(code, fmt::format("the agent of \"{}\" does not serve this program: {}", path, std::strerror(code)));
-  return fmt::format("{}|{}|{}|{}|{}", path, who.uid, answer.network, answer.prefix, answer.ip);
+  return fmt::format("{}|{}|{}|{}|{}|{}", path, who.uid, answer.network, answer.prefix, answer.ip, answer.storage);
 }
 
 int complain(int status, std::string_view text) {
@@ -89,11 +85,11 @@ int complain(int status, std::string_view text) {
   return status;
 }
 
-int run_program(const RunOptions& options) {
-  const auto rules = read_rules(options.map);
+int run_program(const std::string& map, const std::vector<std::string>& command) {
+  const auto rules = read_rules(map);
   if (!rules) return complain(kUsage, rules.error().text);
-  const std::string program = find_program(options.command.front());
-  if (program.empty()) return complain(kNotFound, fmt::format("there is no program \"{}\"", options.command.front()));
+  const std::string program = find_program(command.front());
+  if (program.empty()) return complain(kNotFound, fmt::format("there is no program \"{}\"", command.front()));
   std::string seen;
   const ElfKind kind = elf_kind(program, seen);
   constexpr std::string_view kForward = "`stp forward` connects it to STP over TCP or a Unix socket";
@@ -109,7 +105,7 @@ int run_program(const RunOptions& options) {
   (void)::setenv("STP_MAP", rules->c_str(), 1);
   (void)::setenv("LD_PRELOAD", preload.c_str(), 1);
   std::vector<char*> arguments;
-  for (const std::string& word : options.command) arguments.push_back(const_cast<char*>(word.c_str()));
+  for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   (void)::execv(program.c_str(), arguments.data());
   return complain(errno == ENOENT ? kNotFound : kCanNotPreload, fmt::format("can not start \"{}\": {}", program, std::strerror(errno)));
@@ -117,22 +113,39 @@ int run_program(const RunOptions& options) {
 
 }  // namespace
 
+std::vector<std::string> take_program(int& argc, char** argv) {
+  if (argc < 2 || std::string_view(argv[1]) != "run") return {};
+  int at = 2;
+  for (; at < argc; ++at) {
+    const std::string_view word = argv[at];
+    if (word == "--" || !word.starts_with('-')) break;
+    if (word == "--map" || word == "--agent") ++at;  // and its value
+  }
+  if (at >= argc) return {};
+  const bool marked = std::string_view(argv[at]) == "--";
+  std::vector<std::string> program(argv + at + (marked ? 1 : 0), argv + argc);
+  argc = at;
+  return program;
+}
+
 void add_run_command(CLI::App& app, Context& context) {
-  auto options = std::make_shared<RunOptions>();
-  CLI::App* command = app.add_subcommand("run", "an unmodified program, whose sockets reach STP hosts as HOST.stp");
-  command->add_option("--map", options->map, "which of its listening sockets are STP's: a file with rules, or rules")->type_name("RULES");
+  auto map = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("run", "an unmodified program, whose sockets reach STP hosts as HOST.stp: stp run [OPTIONS] [--] COMMAND [ARGUMENTS]");
+  command->add_option("--map", *map, "which of its listening sockets are STP's: a file with rules, or rules")->type_name("RULES");
   add_agent_option(*command);
-  command->add_option("command", options->command, "program and arguments, best after --")->required()->type_name("COMMAND");
-  command->prefix_command();
   command->footer(
       "Every STP host has the name HOST.stp (HOST.STG.stp) and an IPv4 address for the program. What it connects to there, and what it listens on at\n"
       "0.0.0.0 or ::, goes through STP; everything else stays as it is. Rules, the first that fits holds:\n"
       "  [program NAME] listen PORTS [on wildcard | on loopback] stp | tcp      as: \"listen 22,8000-8999 tcp; listen * stp\"\n"
       "The program's exit status is returned. 2 wrong use or a rule that makes no sense; 3 no agent serves; 126 the program can not be\n"
       "preloaded (static, setuid) or started; 127 it is not there. STP_DEBUG=1 says on stderr what becomes of its sockets.");
-  command->callback([options, command, &context] {
-    for (const std::string& word : command->remaining()) options->command.push_back(word);
-    context.status = run_program(*options);
+  command->callback([map, &context] {
+    if (context.program.empty()) {
+      fmt::print(stderr, "stp run: say which program to start, as: stp run -- curl http://alpha.stp/\n");
+      context.status = kUsage;
+      return;
+    }
+    context.status = run_program(*map, context.program);
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 #include "stp/error.h"
 
@@ -13,8 +14,12 @@ namespace stp::tools {
 struct Context {
   std::string stg;   // --stg: path of the data storage system; else STP_STG
   std::string host;  // --host: my host name; else STP_HOST
+  std::vector<std::string> program;  // `stp run`: the program to start, and its arguments
   int status = 0;    // exit status of the program
 };
+
+// Of `stp run`: takes the program and its arguments off the command line, which are not this program's to read. What is left is parsed.
+std::vector<std::string> take_program(int& argc, char** argv);
 
 // Exit statuses that all subcommands share; some have more, and their --help says which.
 inline constexpr int kOk = 0;

@@ -136,11 +136,14 @@ bool Relay::take_head() {
   return true;
 }
 
-// Everything that came is handed on, and its last byte is left in the queue nevertheless.
+// Everything that came is handed on, and its last byte is left in the queue nevertheless. With it stays the whole of the buffer that
+// the kernel keeps it in, which counts as unsent there: the program's side has a send buffer of several of these (64 KiB).
 Relay::Step Relay::take_leaving_one(std::span<const std::byte>& taken) {
-  if (head_unknown_ && take_head()) head_unknown_ = false;
   const bool hung_up = kernel_hung_up_;  // before the look: what came ahead of it is there then
   if (hung_up && kernel_was_reset()) return Step::kBroken;
+  if (head_unknown_ && !take_head()) return hung_up ? Step::kEnded : Step::kWaits;
+  head_unknown_ = false;
+  if (left_in_kernel_ == 0) return take_all(taken);
   int queued = 0;
   if (::ioctl(kernel_.get(), FIONREAD, &queued) != 0) return Step::kBroken;
   const std::size_t there = static_cast<std::size_t>(queued);
@@ -159,7 +162,10 @@ Relay::Step Relay::take_leaving_one(std::span<const std::byte>& taken) {
 }
 
 Relay::Step Relay::take_from_kernel(std::span<const std::byte>& taken) {
-  if (side_ != KernelSide::kTcp) return take_leaving_one(taken);
+  return side_ == KernelSide::kTcp ? take_all(taken) : take_leaving_one(taken);
+}
+
+Relay::Step Relay::take_all(std::span<const std::byte>& taken) {
   const ssize_t n = ::recv(kernel_.get(), scratch().data(), kAtOnce, MSG_DONTWAIT);
   if (n < 0) return again(errno) ? Step::kWaits : Step::kBroken;
   taken = std::span<const std::byte>(scratch()).first(static_cast<std::size_t>(n));

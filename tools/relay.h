@@ -19,7 +19,8 @@ namespace stp {
 // How the kernel's socket is reset. A TCP socket is closed with SO_LINGER 0. A Unix stream socket resets its peer only if it is closed with
 // something unread in it (unix(7) does not say so; Linux does it since 2.4): so the last byte that came is left there until the
 // next one comes. `head_bytes` of the program's side went ahead of its data and are not handed on; one of them stays, and the rest is
-// taken by whoever makes the relay. With kUnixHeadMayCome that one byte comes with a descriptor in a control message, or not at all. With
+// taken by whoever makes the relay. With kUnixHeadMayCome that one byte comes with a descriptor in a control message, or not at all:
+// then nothing is left in the queue, and a reset looks like an end. With
 // kUnix there is no head: a program that never sent a byte sees an end instead of a reset.
 enum class KernelSide { kTcp, kUnix, kUnixWithHead, kUnixHeadMayCome };
 
@@ -51,6 +52,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Step move_to_stp();
   Step move_from_stp();
   Step take_from_kernel(std::span<const std::byte>& taken);
+  Step take_all(std::span<const std::byte>& taken);
   Step take_leaving_one(std::span<const std::byte>& taken);
   Step give_to_stp(std::span<const std::byte> bytes);
   Step give_to_kernel(std::span<const std::byte> bytes);

@@ -237,6 +237,7 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd* descriptors, Ru
       answer.ip = own_address();
       answer.network = settings_.network.base;
       answer.prefix = settings_.network.prefix;
+      answer.storage = static_cast<std::uint32_t>(storage());
       put(answer.host, agent_.name());
       put(answer.stg, agent_.stg());
       return 0;
@@ -267,24 +268,26 @@ int RunServer::resolve(std::string_view name, RunAnswer& answer) {
 
 std::uint32_t RunServer::own_address() const { return address_of(agent_.name()); }
 
+std::uint64_t RunServer::storage() const {
+  std::uint64_t number = 0;
+  std::memcpy(&number, agent_.uuid().data(), sizeof number);
+  return number;
+}
+
 // 0: no such host.
 std::uint32_t RunServer::address_of(std::string_view host) const {
   const MembershipBoard::View view = agent_.view();
-  std::uint64_t storage = 0;
-  std::memcpy(&storage, agent_.uuid().data(), sizeof storage);
-  if (view.self.name == host) return settings_.network.address_of(storage, view.self.identity.slot);
+  if (view.self.name == host) return settings_.network.address_of(storage(), view.self.identity.slot);
   for (std::size_t slot = 0; slot < view.peers.size(); ++slot)
-    if (view.peers[slot].name == host) return settings_.network.address_of(storage, static_cast<std::uint32_t>(slot));
+    if (view.peers[slot].name == host) return settings_.network.address_of(storage(), static_cast<std::uint32_t>(slot));
   return 0;
 }
 
 std::string RunServer::name_of(std::uint32_t ip) const {
   const MembershipBoard::View view = agent_.view();
-  std::uint64_t storage = 0;
-  std::memcpy(&storage, agent_.uuid().data(), sizeof storage);
-  if (settings_.network.address_of(storage, view.self.identity.slot) == ip) return view.self.name;
+  if (settings_.network.address_of(storage(), view.self.identity.slot) == ip) return view.self.name;
   for (std::size_t slot = 0; slot < view.peers.size(); ++slot)
-    if (settings_.network.address_of(storage, static_cast<std::uint32_t>(slot)) == ip) return view.peers[slot].name;
+    if (settings_.network.address_of(storage(), static_cast<std::uint32_t>(slot)) == ip) return view.peers[slot].name;
   return {};
 }
 
@@ -355,7 +358,7 @@ void RunServer::deliver(const std::shared_ptr<Arriving>& arriving) {
     UniqueFd mine(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     SocketName name = arriving->name;
     name.v6 = *family;
-    const run::UnixName there = run::encode(SocketName::listener(name.peer, name.v6));
+    const run::UnixName there = run::encode(SocketName::listener(name.peer, name.v6, static_cast<std::uint32_t>(storage())));
     ucred who = {};
     socklen_t length = sizeof who;
     if (!mine || !bind_to(mine.get(), name)) {
@@ -398,7 +401,7 @@ void RunServer::look_for_dead_listeners() {
     std::vector<std::uint16_t> dead;
     for (const auto& [port, listener] : listeners_) {
       std::erase_if(listener->families, [&, port = port](bool v6) {
-        const run::UnixName name = run::encode(SocketName::listener({own_address(), port}, v6));
+        const run::UnixName name = run::encode(SocketName::listener({own_address(), port}, v6, static_cast<std::uint32_t>(storage())));
         return !names.contains(std::string(name.address.sun_path + 1));
       });
       if (listener->families.empty()) dead.push_back(port);

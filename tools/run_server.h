@@ -55,6 +55,7 @@ class RunServer {
   std::string name_of(std::uint32_t ip) const;
   std::uint32_t address_of(std::string_view host) const;
   std::uint32_t own_address() const;
+  std::uint64_t storage() const;
 
   // Listening
   int listen(const run::RunCall& call, uid_t user);

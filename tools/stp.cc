@@ -42,6 +42,7 @@ int run(int argc, char** argv) {
   add_forward_command(app, context);
   add_run_command(app, context);
   add_top_command(app, context);
+  context.program = take_program(argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,233 @@
+#!/usr/bin/env bash
+# Real, unmodified programs under `stp run`, between two hosts on one storage and on one of them. What is not installed is named.
+. "$(dirname "$0")/common.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$work" || exit 1
+PATH=$PATH:/usr/sbin
+python=/usr/bin/python3
+[ -x $python ] || python=python3
+storage=$STP_STG
+unset STP_STG
+left_out=()
+
+# What was started in the background is a child of a shell that is a child of this one.
+end_all() {
+  local environment
+  for environment in /proc/[0-9]*/environ; do
+    grep -qs "STP_RUN=$work/" "$environment" && kill -KILL "$(basename "$(dirname "$environment")")" 2>/dev/null
+  done
+  clean_up
+}
+trap end_all EXIT
+
+start_agent() {  # NAME
+  rm -f "$work/$1.log"
+  stpd --stg "$storage" --host "$1" --agent "$work/$1.sock" 2>"$work/$1.log" &
+  until_true 30 grep -q ' info stpd: serving' "$work/$1.log" || fail "the agent of $1 does not serve"
+}
+on() {  # HOST COMMAND...
+  local host=$1
+  shift
+  STP_AGENT=$work/$host.sock stp run --map "${map:-listen * stp}" -- "$@"
+}
+have() { command -v "$1" >/dev/null || { left_out+=("$1"); return 1; }; }
+answers() { on alpha $python -c 'import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)' "$1" "$2" 2>/dev/null; }
+# By the abstract name of the listening socket (hostlib/run_address.h).
+listens() { grep -q "@stp:L[46]........$(printf %04x "$1")" /proc/net/unix; }
+section() { printf -- '- %s (%d s)\n' "$*" "$SECONDS"; }
+
+start_agent alpha
+start_agent beta
+beta=$!
+dd if=/dev/urandom of=file bs=1M count=20 status=none
+mkdir -p www && head -c 3000 file >www/small && cp file www/large
+
+section 'socket calls, one by one, from another host and from the same'
+on alpha $python "$here/run_calls.py" serve 7000 >calls.log 2>&1 &
+until_true 20 answers alpha.stp 7000 || fail 'nothing answers'
+on beta timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 beta.stp >other.log 2>&1 || fail 'from another host'
+on alpha timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 alpha.stp >same.log 2>&1 || fail 'on one host'
+
+section 'http.server and asyncio'
+(cd www && on beta $python -m http.server 8000 >../http.log 2>&1) &
+until_true 20 answers beta.stp 8000 || fail 'http.server does not answer'
+if have curl; then
+  on alpha curl -sSf -o got http://beta.stp:8000/large 2>curl.log || fail 'curl'
+  same got file
+  expect 7 on alpha curl -sS http://beta.stp:8009/
+  expect 6 on alpha curl -sS http://nobody.stp/
+fi
+on alpha $python - >asyncio.log 2>&1 <<'PY' || fail 'asyncio'
+import asyncio, hashlib
+async def fetch(host, port, path):
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    data = await reader.read()
+    writer.close()
+    return hashlib.sha256(data.split(b"\r\n\r\n", 1)[1]).hexdigest()
+async def echo(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def exchange(number):
+    reader, writer = await asyncio.open_connection("alpha.stp", 8100)
+    writer.write(bytes([number]) * 200000)
+    writer.write_eof()
+    assert await reader.read() == bytes([number]) * 200000
+    writer.close()
+async def main():
+    want = hashlib.sha256(open("file", "rb").read()).hexdigest()
+    got = await asyncio.gather(*[fetch("beta.stp", 8000, "/large") for _ in range(4)])
+    assert got == [want] * 4, got
+    server = await asyncio.start_server(echo, "0.0.0.0", 8100)
+    await asyncio.gather(*[exchange(n) for n in range(30)])
+    server.close()
+asyncio.run(main())
+PY
+
+if have nc; then
+  section 'netcat, each way'
+  on alpha nc -l -N 7100 <file 2>nc.log &
+  until_true 20 listens 7100 || fail 'nc does not listen'
+  on beta nc -d alpha.stp 7100 >got 2>>nc.log || fail 'nc'
+  wait $! || fail 'nc -l'
+  same got file
+  on alpha nc -l -d 7101 >got 2>nc.log &
+  listener=$!
+  until_true 20 listens 7101 || fail 'nc does not listen'
+  on beta nc -N alpha.stp 7101 <file 2>>nc.log || fail 'nc -N'
+  wait "$listener" || fail 'nc -l -d'
+  same got file
+fi
+
+if have socat; then
+  section 'socat, a process for each connection'
+  on beta socat TCP-LISTEN:7200,fork,reuseaddr EXEC:'sha256sum' 2>socat.log &
+  until_true 20 answers beta.stp 7200 || fail 'socat does not answer'
+  [ "$(on alpha socat -t 20 - TCP:beta.stp:7200 <file)" = "$(sha256sum <file)" ] || fail 'socat: another checksum'
+fi
+
+if have iperf3; then
+  for options in '' -R '-P 8' --bidir; do
+    section "iperf3 $options"
+    on alpha iperf3 -s -1 -p 5300 >iperf.log 2>&1 &
+    server=$!
+    until_true 20 listens 5300 || fail 'iperf3 does not listen'
+    # shellcheck disable=SC2086
+    on beta iperf3 -c alpha.stp -p 5300 -t 1 $options --json >iperf.json 2>iperf.err.log || fail "iperf3 $options"
+    wait "$server" || fail "iperf3 -s, with $options"
+    $python -c '
+import json, sys
+end = json.load(open("iperf.json"))["end"]
+sent, received = end["sum_sent"]["bytes"], end["sum_received"]["bytes"]
+# What is on its way when the time is over is not received by iperf3.
+sys.exit(0 if sent >= received > 10 << 20 else f"{sent} sent, {received} received")' || fail "iperf3 $options"
+  done
+fi
+
+if have redis-server && have redis-benchmark; then
+  section 'redis, a replica on the other host, redis-benchmark'
+  mkdir -p redis1 redis2
+  on alpha redis-server --port 6400 --bind 0.0.0.0 --protected-mode no --save '' --repl-diskless-sync-delay 0 --dir redis1 >redis1.log 2>&1 &
+  until_true 20 answers alpha.stp 6400 || fail 'redis does not answer'
+  on beta redis-server --port 6401 --bind 0.0.0.0 --protected-mode no --save '' --replicaof alpha.stp 6400 --dir redis2 >redis2.log 2>&1 &
+  until_true 20 answers beta.stp 6401 || fail 'the replica does not answer'
+  [ "$(on beta redis-cli -h alpha.stp -p 6400 set key value)" = OK ] || fail 'redis: SET'
+  arrived() { [ "$(on alpha redis-cli -h beta.stp -p 6401 get key)" = value ]; }
+  until_true 20 arrived || fail 'the replica does not get what was written'
+  for pipeline in 1 16; do
+    on beta redis-benchmark -h alpha.stp -p 6400 -c 50 -n 20000 -P $pipeline -t incr --csv >benchmark.log 2>&1 || fail 'redis-benchmark'
+  done
+  counted() { [ "$(on alpha redis-cli -h beta.stp -p 6401 get counter:__rand_int__)" = 40000 ]; }
+  until_true 20 counted || fail "after 40,000 INCR the replica has $(on alpha redis-cli -h beta.stp -p 6401 get counter:__rand_int__)"
+fi
+
+if have nginx && have curl; then
+  section 'nginx with two workers'
+  mkdir -p nginx/logs
+  cat >nginx/nginx.conf <<END
+worker_processes 2;
+daemon off;
+pid $work/nginx/pid;
+error_log $work/nginx.log;
+events { worker_connections 512; }
+http {
+  access_log off;
+  client_body_temp_path $work/nginx/body; proxy_temp_path $work/nginx/proxy; fastcgi_temp_path $work/nginx/f; uwsgi_temp_path $work/nginx/u; scgi_temp_path $work/nginx/s;
+  sendfile on;
+  server { listen 8080; root $work/www; }
+  server { listen 8081; location / { proxy_pass http://beta.stp:8000; } }
+}
+END
+  chmod 755 "$work" # nginx's workers are another user's
+  on alpha nginx -p "$work/nginx" -c "$work/nginx/nginx.conf" 2>nginx.err.log &
+  until_true 20 answers alpha.stp 8080 || fail 'nginx does not answer'
+  on beta curl -sSf -o got http://alpha.stp:8080/large 2>curl.log || fail 'curl from nginx'
+  same got file
+  on beta curl -sSf -o got http://alpha.stp:8081/large 2>curl.log || fail 'curl from nginx as a proxy'
+  same got file
+  for number in $(seq 200); do echo "url = http://alpha.stp:8080/small"; echo "output = small.$number"; done >urls
+  on beta curl -sSf -K urls 2>curl.log || fail '200 requests of curl'
+  for number in $(seq 200); do same "small.$number" www/small; done
+  if have wrk; then
+    on beta wrk -t 2 -c 20 -d 2 http://alpha.stp:8080/small >wrk.log 2>&1 || fail wrk
+    grep -q 'Socket errors\|Non-2xx' wrk.log && fail 'wrk met errors'
+    [ "$(awk '/requests in/ {print $1}' wrk.log)" -gt 500 ] || fail 'wrk had hardly an answer'
+  fi
+fi
+
+if have rsync; then
+  section 'rsync daemon'
+  mkdir -p copy
+  printf 'use chroot = no\n[www]\npath = %s\nread only = yes\n' "$work/www" >rsyncd.conf
+  on alpha rsync --daemon --no-detach --config="$work/rsyncd.conf" --port 8730 2>rsyncd.log &
+  until_true 20 answers alpha.stp 8730 || fail 'rsync does not answer'
+  on beta rsync -a rsync://alpha.stp:8730/www/ copy/ 2>rsync.log || fail rsync
+  same copy/large file
+fi
+
+if [ "$(id -u)" = 0 ] && have sshd && have sftp; then
+  section 'sshd with ssh, scp and sftp'
+  mkdir -p ssh /run/sshd
+  ssh-keygen -q -t ed25519 -N '' -f ssh/host && ssh-keygen -q -t ed25519 -N '' -f ssh/user
+  cp ssh/user.pub ssh/authorized
+  chmod 700 ssh
+  printf '%s\n' "HostKey $work/ssh/host" "AuthorizedKeysFile $work/ssh/authorized" 'StrictModes no' 'UsePAM no' 'PermitRootLogin yes' \
+    'Subsystem sftp internal-sftp' "PidFile $work/ssh/pid" >ssh/config
+  on alpha "$(command -v sshd)" -D -e -f "$work/ssh/config" -p 2200 2>sshd.log &
+  until_true 20 answers alpha.stp 2200 || fail 'sshd does not answer'
+  options=(-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -i ssh/user -F none)
+  [ "$(on beta ssh "${options[@]}" -p 2200 root@alpha.stp 'sha256sum' <file 2>ssh.log)" = "$(sha256sum <file)" ] || fail ssh
+  on beta ssh "${options[@]}" -p 2200 root@alpha.stp 'exit 42' 2>>ssh.log
+  [ $? = 42 ] || fail "ssh: the command's exit status"
+  on beta scp "${options[@]}" -q -P 2200 file "root@alpha.stp:$work/by_scp" 2>scp.log || fail scp
+  same by_scp file
+  echo "get $work/file by_sftp" | on beta sftp "${options[@]}" -q -P 2200 -b - root@alpha.stp >sftp.log 2>&1 || fail sftp
+  same by_sftp file
+fi
+
+section 'an agent is killed in the middle of an upload: both ends are reset, and neither takes it for an end'
+on beta $python "$here/run_calls.py" upload alpha.stp 7000 >upload.log 2>&1 &
+upload=$!
+until_true 20 grep -q uploading upload.log || fail 'the upload did not begin'
+kill -KILL "$beta"
+wait "$upload" || fail 'the uploading side'
+until_true 30 grep -q 'upload ended' calls.log || fail 'the other side heard of nothing'
+grep -q 'upload ended with <reset>' calls.log || fail "the other side: $(grep 'upload ended' calls.log)"
+expect 3 on beta true
+
+section 'what can not be preloaded, and rules that make no sense'
+cat >static.c <<'END'
+int main(void) { return 0; }
+END
+if cc -static -o static static.c 2>/dev/null; then
+  expect 126 on alpha ./static
+  grep -q 'stp forward' err.log || fail 'no way out is named'
+fi
+expect 127 on alpha ./not-there
+map=$'listen 80 stp\nlisten eighty stp' expect 2 on alpha true
+grep -q 'line 2' err.log || fail 'the rule that is wrong is not named'
+expect 42 on alpha sh -c 'exit 42'
+
+[ ${#left_out[@]} = 0 ] || echo "not installed, and left out: ${left_out[*]}"

@@ -1,0 +1,236 @@
+"""The socket calls of an unmodified program, as `stp run` answers them:
+run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT.
+
+The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
+"""
+import errno
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+
+
+def read_line(connection):
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte:
+            break
+        line += byte
+    return line.decode().strip()
+
+
+def serve_one(connection, address):
+    words = read_line(connection).split() or ["nothing"]
+    if words[0] == "who":
+        connection.sendall(repr([address, connection.getsockname(), connection.getpeername(), connection.family == socket.AF_INET]).encode())
+    elif words[0] == "count":  # half-close: reads to the end, then answers
+        total = 0
+        while data := connection.recv(65536):
+            total += sum(data)
+        connection.sendall(str(total).encode())
+    elif words[0] == "die":  # in the middle of an answer
+        connection.sendall(b"x" * 1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif words[0] == "unread":  # closed with something unread: a reset
+        connection.sendall(b"ok")
+        select.select([connection], [], [])
+    elif words[0] == "wait":
+        connection.sendall(b"ok")
+        print("upload", len(read_all(connection)), flush=True)
+    connection.close()
+
+
+def read_all(connection):
+    parts = []
+    try:
+        while data := connection.recv(65536):
+            parts.append(data)
+        parts.append(b"<end>")
+    except ConnectionResetError:
+        parts.append(b"<reset>")
+    print("upload ended with", parts[-1].decode(), flush=True)
+    return b"".join(parts)
+
+
+def serve(port):
+    listener = socket.socket()
+    listener.bind(("0.0.0.0", port))
+    listener.listen(64)
+    print("listening", flush=True)
+    while True:
+        connection, address = listener.accept()
+        if os.fork() == 0:  # the child has the conversation, as inetd's programs
+            listener.close()
+            serve_one(connection, address)
+            os._exit(0)
+        connection.close()
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
+
+def expect(what, got, wanted):
+    if got != wanted:
+        sys.exit(f"{what}: {got!r} instead of {wanted!r}")
+
+
+def dial(host, port, line):
+    connection = socket.create_connection((host, port))
+    connection.sendall(line.encode() + b"\n")
+    return connection
+
+
+def errno_of(call):
+    try:
+        call()
+    except OSError as error:
+        return errno.errorcode.get(error.errno, error.errno)
+    return "no error"
+
+
+def names(host, port, own):
+    address = socket.gethostbyname(host)
+    expect("a second look", socket.gethostbyname(host), address)
+    expect("the name of the address", socket.getnameinfo((address, port), 0)[0], host)
+    connection = dial(host, port, "who")
+    expect("peer", connection.getpeername(), (address, port))
+    mine = connection.getsockname()
+    expect("own address", mine[0], socket.gethostbyname(own))
+    theirs = eval(connection.recv(1000).decode())
+    expect("who the server saw", theirs, [mine, (address, port), mine, True])
+    expect("unknown host", errno_of(lambda: socket.gethostbyname("nobody.stp")), -2)
+    base = address.rsplit(".", 1)[0]
+    expect("no host there", errno_of(lambda: socket.create_connection((base + ".250", port))), "EHOSTUNREACH")
+    expect("nobody listens", errno_of(lambda: socket.create_connection((host, 9))), "ECONNREFUSED")
+    inet6 = socket.getaddrinfo(host, port, socket.AF_INET6, socket.SOCK_STREAM)[0][4]
+    six = socket.socket(socket.AF_INET6)
+    six.connect(inet6)
+    expect("peer by IPv6", six.getpeername()[:2], ("::ffff:" + address, port))
+    six.sendall(b"who\n")
+    six.recv(1000)
+
+
+def options(host, port):
+    connection = dial(host, port, "who")
+    connection.recv(1000)
+    get = connection.getsockopt
+    expect("SO_TYPE", get(socket.SOL_SOCKET, socket.SO_TYPE), socket.SOCK_STREAM)
+    expect("SO_DOMAIN", get(socket.SOL_SOCKET, socket.SO_DOMAIN), socket.AF_INET)
+    expect("SO_PROTOCOL", get(socket.SOL_SOCKET, socket.SO_PROTOCOL), socket.IPPROTO_TCP)
+    expect("SO_ERROR", get(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+    expect("TCP_NODELAY before", get(socket.IPPROTO_TCP, socket.TCP_NODELAY), 0)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    expect("TCP_NODELAY", get(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    expect("SO_KEEPALIVE", get(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100000)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    connection.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 16)
+    expect("TCP_INFO's state", get(socket.IPPROTO_TCP, socket.TCP_INFO, 100)[0], 1)
+    early = socket.socket()
+    early.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    early.settimeout(7)
+    early.connect((host, port))
+    expect("TCP_NODELAY from before the connect", early.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
+    expect("bind twice", errno_of(lambda: [socket.create_server(("0.0.0.0", 7999)) for _ in range(2)]), "EADDRINUSE")
+
+
+def without_blocking(host, port):
+    address = (socket.gethostbyname(host), port)
+    s = socket.socket()
+    s.setblocking(False)
+    poller = select.epoll()
+    poller.register(s, select.EPOLLOUT | select.EPOLLIN)  # before the connect, as some programs do
+    code = s.connect_ex(address)
+    if code != 0:
+        expect("connect", errno.errorcode[code], "EINPROGRESS")
+        while True:
+            (number, events), = poller.poll(10) or [(0, 0)]
+            expect("epoll's descriptor", number, s.fileno())
+            if events & select.EPOLLOUT:
+                break
+    expect("the outcome", s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+    expect("connect again", errno.errorcode.get(s.connect_ex(address), 0), "EISCONN")
+    s.send(b"who\n")
+    poller.modify(s, select.EPOLLIN)
+    number, events = poller.poll(10)[0]
+    expect("readable", (number, events & ~select.EPOLLHUP), (s.fileno(), select.EPOLLIN))  # HUP: a peer on this host has closed already
+    refused = socket.socket()
+    refused.setblocking(False)
+    code = refused.connect_ex((address[0], 9))
+    if code == errno.EINPROGRESS:
+        select.select([], [refused], [refused], 10)
+        code = refused.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    expect("nobody listens", errno.errorcode.get(code), "ECONNREFUSED")
+
+
+def ends(host, port):
+    connection = dial(host, port, "count")
+    payload = bytes(range(256)) * 4000
+    threading.Thread(target=lambda: (connection.sendall(payload), connection.shutdown(socket.SHUT_WR))).start()
+    expect("the answer after a half-close", connection.makefile("rb").read(), str(sum(payload)).encode())
+    connection = dial(host, port, "die")
+    got = b""
+    ended = "an end"
+    try:
+        while data := connection.recv(65536):
+            got += data
+    except ConnectionResetError:
+        ended = "a reset"
+    if host == OTHER:
+        expect("a process that was killed: its bytes", got in (b"", b"x" * 1000), True)
+    connection = dial(host, port, "unread")
+    expect("before", connection.recv(2), b"ok")
+    code = errno_of(lambda: [connection.sendall(b"y" * 100000), connection.recv(10), connection.sendall(b"z"), connection.recv(10)])
+    expect("closed with something unread", code in ("ECONNRESET", "EPIPE"), True)
+
+
+def fork_and_exec(host, port):
+    connection = dial(host, port, "count")
+    if os.fork() == 0:
+        os.dup2(connection.fileno(), 1)
+        os.execvp("sh", ["sh", "-c", "printf abc; printf def"])
+    os.wait()
+    connection.shutdown(socket.SHUT_WR)
+    expect("what a child wrote", connection.recv(100), str(sum(b"abcdef")).encode())
+
+
+def many(host, port):
+    connections = [dial(host, port, "count") for _ in range(40)]
+    for number, connection in enumerate(connections):
+        connection.sendall(bytes([number]) * 1000)
+        connection.shutdown(socket.SHUT_WR)
+    for number, connection in enumerate(connections):
+        expect(f"answer {number}", connection.recv(100), str(number * 1000).encode())
+
+
+def upload(host, port):
+    connection = dial(host, port, "wait")
+    expect("before", connection.recv(2), b"ok")
+    connection.sendall(b"u" * 5000)
+    print("uploading", flush=True)
+    expect("the agent was killed", errno_of(lambda: [connection.recv(1), connection.sendall(b"z"), connection.recv(1)]) in ("ECONNRESET", "EPIPE"), True)
+    print("reset", flush=True)
+
+
+if sys.argv[1] == "upload":
+    upload(sys.argv[2], int(sys.argv[3]))
+elif sys.argv[1] == "serve":
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    serve(int(sys.argv[2]))
+else:
+    host, port, own = sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    OTHER = None if host == own else host
+    names(host, port, own)
+    options(host, port)
+    without_blocking(host, port)
+    ends(host, port)
+    fork_and_exec(host, port)
+    many(host, port)
+    print("all as on TCP")
