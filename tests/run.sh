@@ -86,6 +86,9 @@ meson_tests() {
   if ! tests/count_tests.py "$dir/meson-logs/testlog.json" "$label" >>"$results" && [ $status != 0 ]; then
     record FAIL "tests: $label" "meson test ended with $status and no log"
   fi
+  local missing
+  missing=$(sed -n 's/^not installed, and left out: //p' "$dir/meson-logs/testlog.txt" | sort -u)
+  [ -z "$missing" ] || record SKIP "some programs under stp run: $label" "not installed: $missing (tools/install-dependencies.sh --programs)"
 }
 
 # simulate DIR LABEL FIRST LAST: the simulator over these seeds.
@@ -123,7 +126,9 @@ if [ $install = yes ]; then
 fi
 
 if [ $plain = yes ] && set_up build 'default compiler' -Ddebug=false && build build 'default compiler'; then
-  meson_tests build 'default compiler'
+  meson_tests build 'default compiler' --no-suite e2e
+  # These wait for hosts to join most of the time.
+  meson_tests build 'default compiler, end to end' --suite e2e --num-processes $((2 * jobs))
   quickstart build
   simulate build 'default compiler' 1 "$seeds"
 fi

@@ -3,18 +3,21 @@
 #
 #   tools/install-dependencies.sh                what the build needs
 #   tools/install-dependencies.sh --sanitizers   also what tests/run.sh in its full form needs (clang 19); done without where not to be had
+#   tools/install-dependencies.sh --programs     also the programs that the end-to-end test of `stp run` uses (servers among them: for test machines)
 #   tools/install-dependencies.sh --check        installs nothing; names what is missing
 #
 # Asks for root through sudo where it is not root. Exit status: 0 everything is there, 1 something needed is missing (named), 2 usage.
 set -euo pipefail
 
 want_sanitizers=no
+want_programs=no
 check_only=no
 for argument in "$@"; do
   case $argument in
     --sanitizers) want_sanitizers=yes ;;
+    --programs) want_programs=yes ;;
     --check) check_only=yes ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 
@@ -22,11 +25,13 @@ say() { printf 'install-dependencies: %s\n' "$*" >&2; }
 
 # Debian's names are the ones that are tested; those of the others are a best effort.
 extras=()
+programs=()
 if command -v apt-get >/dev/null; then
   manager=apt-get
   packages=(meson ninja-build g++ pkg-config libfmt-dev libssl-dev liburing-dev libisal-dev libxxhash-dev libgtest-dev libcli11-dev
             nlohmann-json3-dev libedit-dev libblkid-dev libtomlplusplus-dev prometheus-cpp-dev libspdlog-dev)
   extras=(clang-19 libclang-rt-19-dev)
+  programs=(curl netcat-openbsd socat iperf3 redis-server redis-tools nginx-light wrk rsync openssh-server openssh-client postgresql)
   installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
   refresh() { as_root apt-get -q update; }
   install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@"; }
@@ -68,13 +73,18 @@ as_root() {
 missing=()
 for package in "${packages[@]}"; do installed "$package" || missing+=("$package"); done
 wanted=()
+servers=()
 if [ $want_sanitizers = yes ]; then
   for package in "${extras[@]}"; do installed "$package" || wanted+=("$package"); done
 fi
-[ ${#missing[@]} = 0 ] && [ ${#wanted[@]} = 0 ] && exit 0
+if [ $want_programs = yes ]; then
+  export RUNLEVEL=1 # the servers are not to start
+  for package in "${programs[@]}"; do installed "$package" || servers+=("$package"); done
+fi
+[ ${#missing[@]} = 0 ] && [ ${#wanted[@]} = 0 ] && [ ${#servers[@]} = 0 ] && exit 0
 
 if [ $check_only = yes ]; then
-  say "missing: ${missing[*]} ${wanted[*]}"
+  say "missing: ${missing[*]} ${wanted[*]} ${servers[*]}"
   [ ${#missing[@]} = 0 ]
   exit
 fi
@@ -90,7 +100,7 @@ trap 'rm -f "$log"' EXIT
 # Package managers talk a lot; only a failure is worth reading, and not the addresses in it.
 quietly() { "$@" >"$log" 2>&1 || { sed -E 's#[a-z+]+://[^ ]*#(address)#g' "$log" | tail -n 15 >&2; return 1; }; }
 
-say "installing with $manager: ${missing[*]} ${wanted[*]}"
+say "installing with $manager: ${missing[*]} ${wanted[*]} ${servers[*]}"
 quietly refresh || say "$manager could not refresh its lists; trying with the ones that are there"
 if [ ${#missing[@]} != 0 ] && ! quietly install "${missing[@]}"; then
   say "$manager could not install: ${missing[*]}"
@@ -99,4 +109,7 @@ if [ ${#missing[@]} != 0 ] && ! quietly install "${missing[@]}"; then
 fi
 if [ ${#wanted[@]} != 0 ] && ! quietly install "${wanted[@]}"; then
   say "not to be had here: ${wanted[*]}; the sanitizer builds will use g++ alone"
+fi
+if [ ${#servers[@]} != 0 ] && ! quietly install "${servers[@]}"; then
+  say "not to be had here: ${servers[*]}; the end-to-end test leaves out what is missing, and names it"
 fi

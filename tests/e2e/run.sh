@@ -207,6 +207,37 @@ if [ "$(id -u)" = 0 ] && have sshd && have sftp; then
   same by_sftp file
 fi
 
+postgres=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
+if [ -z "$postgres" ] || [ "$(id -u)" != 0 ] || ! id postgres >/dev/null 2>&1; then
+  left_out+=(postgresql)
+else
+  section 'PostgreSQL: psql, pgbench, and a database piped into another one'
+  mkdir -p pg && chown postgres pg && chmod 755 "$work"
+  as_postgres() { (cd pg && PATH=$postgres:$PATH runuser -u postgres -- "$@"); }
+  for host in alpha beta; do
+    as_postgres initdb -D "$work/pg/$host" -A trust -N --no-locale >initdb.log 2>&1 || fail initdb
+    printf "listen_addresses = '0.0.0.0'\nport = 5433\nunix_socket_directories = '%s'\nfsync = off\nshared_buffers = 16MB\n" "$work/pg/$host" >>"pg/$host/postgresql.conf"
+    echo 'host all all 198.18.0.0/16 trust' >>"pg/$host/pg_hba.conf"
+    (cd pg && on $host runuser -u postgres -- "$postgres/postgres" -D "$work/pg/$host") >"pg.$host.log" 2>&1 &
+    until_true 30 answers $host.stp 5433 || fail "PostgreSQL on $host does not answer"
+  done
+  sql() { on "$1" psql -h "$2.stp" -p 5433 -U postgres -d "${4:-bench}" -Atc "$3" 2>>psql.log; }
+  ready() { [ "$(sql beta alpha 'select 1' postgres)" = 1 ] && [ "$(sql alpha beta 'select 1' postgres)" = 1 ]; }
+  until_true 30 ready || fail 'psql'
+  for host in alpha beta; do sql $host $host 'create database bench' postgres >/dev/null || fail 'create database'; done
+  on beta pgbench -h alpha.stp -p 5433 -U postgres -q -i -s 1 bench >pgbench.log 2>&1 || fail 'pgbench -i'
+  on beta pgbench -h alpha.stp -p 5433 -U postgres -c 4 -j 2 -t 50 bench >>pgbench.log 2>&1 || fail 'pgbench'
+  [ "$(sql beta alpha 'select count(*) from pgbench_history')" = 200 ] || fail 'pgbench: not every transaction is there'
+  # From one database into the other, through `stp pipe`: no file in between.
+  STP_AGENT=$work/beta.sock stp pipe --listen 7300 2>pipe.listen.log | psql -q -v ON_ERROR_STOP=1 -h "$work/pg/beta" -p 5433 -U postgres bench >restore.log 2>&1 &
+  restore=$!
+  pg_dump -h "$work/pg/alpha" -p 5433 -U postgres bench | STP_AGENT=$work/alpha.sock stp pipe --wait 20 -- beta 7300 2>pipe.log
+  [ "${PIPESTATUS[*]}" = '0 0' ] || fail 'pg_dump | stp pipe'
+  wait "$restore" || fail 'stp pipe | psql'
+  sums='select (select sum(hashtext(t::text)) from pgbench_accounts t), (select sum(hashtext(t::text)) from pgbench_history t)'
+  [ -n "$(sql alpha alpha "$sums")" ] && [ "$(sql alpha alpha "$sums")" = "$(sql beta beta "$sums")" ] || fail 'the copy of the database differs'
+fi
+
 section 'an agent is killed in the middle of an upload: both ends are reset, and neither takes it for an end'
 on beta $python "$here/run_calls.py" upload alpha.stp 7000 >upload.log 2>&1 &
 upload=$!
