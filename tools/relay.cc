@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kAtOnce = 256 * 1024;  // bytes of one look
 constexpr int kLooksOfATurn = 4;
+constexpr std::size_t kMayStay = 512;  // bytes of a look, where nothing is known of the program's send buffer: the smallest has room for more beside it
 
 // What is moved passes by here: one for all, so that it stays in the processor's cache.
 std::vector<std::byte>& scratch() {
@@ -143,21 +144,22 @@ Relay::Step Relay::take_leaving_one(std::span<const std::byte>& taken) {
   if (hung_up && kernel_was_reset()) return Step::kBroken;
   if (head_unknown_ && !take_head()) return hung_up ? Step::kEnded : Step::kWaits;
   head_unknown_ = false;
-  if (left_in_kernel_ == 0) return take_all(taken);
+  if (left_in_kernel_ == 0 && side_ != KernelSide::kUnix) return take_all(taken);
   int queued = 0;
   if (::ioctl(kernel_.get(), FIONREAD, &queued) != 0) return Step::kBroken;
   const std::size_t there = static_cast<std::size_t>(queued);
   if (there <= left_in_kernel_) return hung_up ? Step::kEnded : Step::kWaits;
   std::byte* const into = scratch().data();
   const std::size_t count = left_in_kernel_ + std::min(there - left_in_kernel_, kAtOnce - left_in_kernel_);
-  for (std::size_t done = 0; done + 1 < count;) {
-    const ssize_t n = ::recv(kernel_.get(), into + done, count - 1 - done, MSG_DONTWAIT);
+  const std::size_t stays = side_ == KernelSide::kUnix && count > kMayStay ? 0 : 1;
+  for (std::size_t done = 0; done + stays < count;) {
+    const ssize_t n = ::recv(kernel_.get(), into + done, count - stays - done, MSG_DONTWAIT);
     if (n <= 0) return Step::kBroken;  // it was there
     done += static_cast<std::size_t>(n);
   }
-  if (::recv(kernel_.get(), into + count - 1, 1, MSG_PEEK | MSG_DONTWAIT) != 1) return Step::kBroken;
+  if (stays != 0 && ::recv(kernel_.get(), into + count - 1, 1, MSG_PEEK | MSG_DONTWAIT) != 1) return Step::kBroken;
   taken = std::span<const std::byte>(into, count).subspan(left_in_kernel_);
-  left_in_kernel_ = 1;
+  left_in_kernel_ = stays;
   return Step::kMoved;
 }
 

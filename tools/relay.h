@@ -21,7 +21,8 @@ namespace stp {
 // next one comes. `head_bytes` of the program's side went ahead of its data and are not handed on; one of them stays, and the rest is
 // taken by whoever makes the relay. With kUnixHeadMayCome that one byte comes with a descriptor in a control message, or not at all:
 // then nothing is left in the queue, and a reset looks like an end. With
-// kUnix there is no head: a program that never sent a byte sees an end instead of a reset.
+// kUnix there is no head, and the program may be any: a byte stays only if little came with it. So a program that never sent anything, or
+// sent much at last, sees an end instead of a reset.
 enum class KernelSide { kTcp, kUnix, kUnixWithHead, kUnixHeadMayCome };
 
 class Relay : public std::enable_shared_from_this<Relay> {

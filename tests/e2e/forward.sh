@@ -67,6 +67,8 @@ python3 "$peer" exchange "$work/in.sock" a b || fail 'Unix sockets'
 echo '- the end of one direction leaves the other open'
 python3 "$peer" half_close "$local" a || fail 'TCP'
 python3 "$peer" half_close "$work/in.sock" a || fail 'Unix sockets'
+head -c 2M a >few
+for buffer in 2500 20000 100000; do python3 "$peer" half_close "$work/in.sock" few "$buffer" || fail "a Unix socket with a send buffer of $buffer"; done
 
 echo '- 50 connections at once'
 python3 "$peer" many "$local" 50 "$work/control" || fail 'not all of them were served'

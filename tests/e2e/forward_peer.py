@@ -127,9 +127,11 @@ def exchange(to, mine, theirs):
     return got == theirs + hashlib.sha256(mine).hexdigest().encode()
 
 
-def half_close(to, file):
+def half_close(to, file, send_buffer=0):
     data = contents(file)
     with connect(to) as s:
+        if send_buffer:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, int(send_buffer))
         s.sendall(b"digest\n" + data)
         s.shutdown(socket.SHUT_WR)
         return read_all(s).decode() == hashlib.sha256(data).hexdigest()
