@@ -86,8 +86,8 @@ Result<std::vector<ForwardSpec>> specs_of(const ForwardOptions& options) {
   return out;
 }
 
-// So many connections find descriptors. The shell's limit is for people, and is raised as far as may be; were more connections accepted than
-// find all of their descriptors, those would fail that could as well have waited.
+// So many connections find descriptors. The shell's limit is for people, and is raised as far as may be; were more connections accepted
+// than find all of their descriptors, those would fail that could as well have waited.
 std::size_t connections_by_descriptors(std::size_t wanted) {
   constexpr std::size_t kOfAConnection = 5;  // its two sockets and what shows readiness of one, and one for the time that it is made
   constexpr std::size_t kOthers = 64;
@@ -98,7 +98,9 @@ std::size_t connections_by_descriptors(std::size_t wanted) {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
   const std::size_t room = std::max<std::size_t>(limit.rlim_cur, kOthers + kOfAConnection) - kOthers;
   const std::size_t possible = std::min(wanted, room / kOfAConnection);
-  if (possible < wanted) say(fmt::format("{} descriptors are enough for {} connections at a time; raise the limit (ulimit -n) for more", limit.rlim_cur, possible));
+  if (possible < wanted)
+    say(fmt::format("{} descriptors are enough for {} connections at a time; raise the limit (ulimit -n) for more", limit.rlim_cur,
+                    possible));
   return possible;
 }
 
@@ -171,9 +173,11 @@ void add_endpoint_options(CLI::App& command, ForwardOptions& options) {
   const auto each = [&](const char* name, std::vector<std::string>& texts, const char* what, const char* form) {
     command.add_option(name, texts, what)->type_name(form)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   };
-  each("-L", options.local, "listen on TCP (127.0.0.1 unless ADDR says otherwise), or on a Unix socket, and carry each connection to STP host HOST, port PORT",
+  each("-L", options.local,
+       "listen on TCP (127.0.0.1 unless ADDR says otherwise), or on a Unix socket, and carry each connection to STP host HOST, port PORT",
        "[ADDR:]PORT:HOST:PORT|/PATH:HOST:PORT");
-  each("-R", options.remote, "listen on an STP port of this host, and carry each connection to TCP, or to a Unix socket", "PORT:ADDR:PORT|PORT:/PATH");
+  each("-R", options.remote, "listen on an STP port of this host, and carry each connection to TCP, or to a Unix socket",
+       "PORT:ADDR:PORT|PORT:/PATH");
   each("-D", options.dynamic, "SOCKS5 proxy, whose clients ask for HOST.stp or HOST.STG.stp", "[ADDR:]PORT");
 }
 
@@ -183,8 +187,10 @@ void add_forward_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<ForwardOptions>();
   CLI::App* command = app.add_subcommand("forward", "TCP and Unix sockets to STP hosts, and back: for programs that know nothing of STP");
   add_endpoint_options(*command, *options);
-  command->add_option("--control", options->control, "Unix socket, made for its user alone, that takes commands while this runs")->type_name("PATH");
-  command->add_option("--ask", options->ask, "give this command to the one that runs with that --control, and print the answer")->type_name("COMMAND");
+  command->add_option("--control", options->control, "Unix socket, made for its user alone, that takes commands while this runs")
+      ->type_name("PATH");
+  command->add_option("--ask", options->ask, "give this command to the one that runs with that --control, and print the answer")
+      ->type_name("COMMAND");
   command->add_flag("--json", options->json, "with --ask list: as JSON");
   command->add_option("--max-connections", options->limits.connections, "connections carried at a time; more wait in the queues")
       ->capture_default_str()
@@ -193,14 +199,15 @@ void add_forward_command(CLI::App& app, Context& context) {
   add_host_option(*command, context);
   add_agent_option(*command);
   command->footer(
-      "-L, -R and -D may be given many times. IPv6 addresses stand in brackets; ADDR \"*\" is every address of the machine. Both ends of a\n"
-      "connection are carried over as they are: the end of one direction leaves the other open, and a reset is a reset.\n"
-      "  stp forward -L 5432:beta:5432              on alpha,   stp forward -R 5432:127.0.0.1:5432     on beta: psql -h 127.0.0.1 on alpha\n"
+      "-L, -R and -D may be given many times. IPv6 addresses stand in brackets; ADDR \"*\" is every address of the machine. Both ends\n"
+      "of a connection are carried over as they are: the end of one direction leaves the other open, and a reset is a reset (to a Unix\n"
+      "socket only where the program's last words were few: the kernel resets it by what is left unread).\n"
+      "  stp forward -R 5432:127.0.0.1:5432         on beta,   stp forward -L 5432:beta:5432     on alpha: psql -h 127.0.0.1 there\n"
       "  stp forward -D 1080                        curl --socks5-hostname 127.0.0.1:1080 http://beta.stp:8080/\n"
       "  stp forward --control /run/user/0/forward --ask 'add -L 8080:beta:80'      also remove -L SPEC, list\n"
       "A removed endpoint's connections go on. Whoever may connect to what this listens on is let through: there is no authentication.\n"
       "Exit status: 0 ended by SIGTERM or SIGINT, or the command was carried out; 1 it was not; 2 wrong use; 3 an endpoint, the control\n"
-      "socket or the storage can not be had; 130 a second signal.");
+      "socket or the storage can not be had; 130 a second signal came before it had ended.");
   command->callback([options, &context] {
     if (!context.stg.empty()) ::setenv("STP_STG", context.stg.c_str(), 1);
     if (!context.host.empty()) ::setenv("STP_HOST", context.host.c_str(), 1);

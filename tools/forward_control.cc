@@ -45,8 +45,9 @@ std::string_view take_word(std::string_view& text) {
 std::string as_table(const std::vector<Forwarder::Row>& rows) {
   tools::Table table({"ENDPOINT", "STATE", ">OPEN", ">TOTAL", ">FAILED", ">BROKEN", ">TO STP", ">FROM STP"});
   for (const auto& row : rows)
-    table.add({printable(to_string(row.spec)), row.listening ? "listens" : "removed", fmt::format("{}", row.open), fmt::format("{}", row.total),
-               fmt::format("{}", row.failed), fmt::format("{}", row.broken), fmt::format("{}", row.to_stp), fmt::format("{}", row.from_stp)});
+    table.add({printable(to_string(row.spec)), row.listening ? "listens" : "removed", fmt::format("{}", row.open),
+               fmt::format("{}", row.total), fmt::format("{}", row.failed), fmt::format("{}", row.broken), fmt::format("{}", row.to_stp),
+               fmt::format("{}", row.from_stp)});
   std::string out;
   for (const std::string& line : table.lines(true)) out += line + "\n";
   return out;
@@ -56,8 +57,14 @@ std::string as_json(const std::vector<Forwarder::Row>& rows) {
   using nlohmann::ordered_json;
   ordered_json list = ordered_json::array();
   for (const auto& row : rows)
-    list.push_back({{"endpoint", to_string(row.spec)}, {"listening", row.listening}, {"open", row.open}, {"total", row.total}, {"failed", row.failed},
-                    {"broken", row.broken}, {"to_stp_bytes", row.to_stp}, {"from_stp_bytes", row.from_stp}});
+    list.push_back({{"endpoint", to_string(row.spec)},
+                    {"listening", row.listening},
+                    {"open", row.open},
+                    {"total", row.total},
+                    {"failed", row.failed},
+                    {"broken", row.broken},
+                    {"to_stp_bytes", row.to_stp},
+                    {"from_stp_bytes", row.from_stp}});
   // A path may be any bytes.
   return ordered_json{{"version", 1}, {"endpoints", list}}.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
@@ -75,7 +82,8 @@ std::string control_answer(Forwarder& forwarder, std::string_view line) {
   const std::string_view option = take_word(line);
   if (command == "list") return listed(forwarder, option);
   const auto direction = direction_from(option);
-  if ((command != "add" && command != "remove") || !direction) return error_line(fmt::format("not understood; the commands are: {}", kCommands));
+  if ((command != "add" && command != "remove") || !direction)
+    return error_line(fmt::format("not understood; the commands are: {}", kCommands));
   // A path may have blanks in it, but not around it.
   line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
   line.remove_suffix(line.size() - std::min(line.find_last_not_of(" \t\r") + 1, line.size()));
@@ -175,7 +183,8 @@ bool ForwardControl::write_some(Talk& talk) {
 Result<std::string> ask_forwarder(const std::string& path, std::string_view line) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) return fail(ENAMETOOLONG, fmt::format("\"{}\" can not be the path of a Unix socket", path));
+  if (path.empty() || path.size() >= sizeof address.sun_path)
+    return fail(ENAMETOOLONG, fmt::format("\"{}\" can not be the path of a Unix socket", path));
   if (line.contains('\n')) return fail(EINVAL, "one line at a time, please");
   std::memcpy(address.sun_path, path.data(), path.size());
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -88,7 +88,9 @@ Result<KernelAddress> parse_listener(std::string_view text) {
   return KernelAddress{.path = {}, .host = std::move(split->host), .port = *port};
 }
 
-bool is_name_byte(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'; }
+bool is_name_byte(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+}
 
 Result<KernelAddress> parse_destination(std::string_view text) {
   if (text.starts_with('/')) return unix_socket(text);

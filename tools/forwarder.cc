@@ -22,7 +22,7 @@ constexpr auto kQuiet = 10s;
 constexpr int kLinesAWhile = 50;  // of connections that failed, for each endpoint: whoever may connect must not fill the journal
 constexpr auto kWhile = 5s;
 
-// What comes in small pieces goes on at once, and a peer that vanished is found out in the end. Unix sockets know neither, and need neither.
+// What comes in small pieces goes on at once, and a peer that vanished is found out in the end. Unix sockets need neither.
 void set_options(int fd) {
   const int on = 1;
   (void)::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -56,11 +56,15 @@ Forwarder::~Forwarder() {
 
 // -- Endpoints -----------------------------------------------------------------------------------------------------
 
+std::map<Forwarder::Id, Forwarder::Endpoint>::iterator Forwarder::find_listening(const ForwardSpec& spec) {
+  return std::ranges::find_if(endpoints_, [&](const auto& each) { return each.second.row.listening && each.second.row.spec == spec; });
+}
+
 Result<void> Forwarder::add(const ForwardSpec& spec) {
-  const auto same = std::ranges::find_if(endpoints_, [&](const auto& each) { return each.second.row.listening && each.second.row.spec == spec; });
-  if (same != endpoints_.end()) return fail(EEXIST, fmt::format("{} is served already", to_string(spec)));
+  if (find_listening(spec) != endpoints_.end()) return fail(EEXIST, fmt::format("{} is served already", to_string(spec)));
   if (endpoints_.size() >= limits_.endpoints)
-    return fail(ENOSPC, fmt::format("{}: {} endpoints are served already, which is the limit; remove one", to_string(spec), endpoints_.size()));
+    return fail(ENOSPC,
+                fmt::format("{}: {} endpoints are served already, which is the limit; remove one", to_string(spec), endpoints_.size()));
   Endpoint endpoint;
   endpoint.row.spec = spec;
   const auto listening = spec.direction == Direction::kRemote ? listen_on_stp(endpoint) : listen_on_kernel(endpoint);
@@ -96,7 +100,7 @@ Result<void> Forwarder::listen_on_stp(Endpoint& endpoint) {
 }
 
 Result<void> Forwarder::remove(const ForwardSpec& spec) {
-  const auto it = std::ranges::find_if(endpoints_, [&](const auto& each) { return each.second.row.listening && each.second.row.spec == spec; });
+  const auto it = find_listening(spec);
   if (it == endpoints_.end()) return fail(ENOENT, fmt::format("{} is not served; \"list\" shows what is", to_string(spec)));
   Endpoint& endpoint = it->second;
   loop_.forget(std::exchange(endpoint.watched, -1));
@@ -169,7 +173,8 @@ void Forwarder::begin_from_kernel(Id endpoint_id, UniqueFd client) {
   Connection& fresh = connections_[id];
   fresh.endpoint = endpoint_id;
   if (spec.direction == Direction::kDynamic) {
-    fresh.door = Socks5Door::start(loop_, std::move(client), [this, id](Result<StpAddress> destination) { asked(id, std::move(destination)); });
+    fresh.door =
+        Socks5Door::start(loop_, std::move(client), [this, id](Result<StpAddress> destination) { asked(id, std::move(destination)); });
   } else {
     fresh.kernel = std::move(client);
     dial_stp(id, spec.stp);

@@ -74,6 +74,7 @@ class Forwarder {
     std::shared_ptr<Relay> relay;
   };
 
+  std::map<Id, Endpoint>::iterator find_listening(const ForwardSpec& spec);
   Result<void> listen_on_kernel(Endpoint& endpoint);
   Result<void> listen_on_stp(Endpoint& endpoint);
   void accept_some(Id id);

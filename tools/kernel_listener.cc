@@ -41,7 +41,8 @@ Result<void> clear_path(const std::string& path) {
   const bool answered = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   // EAGAIN is a full queue, EPROTOTYPE a socket of another kind: there is somebody. Only a refusal says that there is not.
   if (!answered && errno == ENOENT) return {};
-  if (answered || errno != ECONNREFUSED) return fail(EADDRINUSE, fmt::format("another program answers on \"{}\"; stop it, or name another path", path));
+  if (answered || errno != ECONNREFUSED)
+    return fail(EADDRINUSE, fmt::format("another program answers on \"{}\"; stop it, or name another path", path));
   if (::unlink(path.c_str()) != 0 && errno != ENOENT)
     return fail(errno, fmt::format("can not replace \"{}\", which a dead program left: {}", path, std::strerror(errno)));
   return {};
@@ -74,7 +75,8 @@ Result<KernelListener> KernelListener::open_tcp(const KernelAddress& address) {
     return out;
   };
   auto listener = bind_to(candidates->front());
-  if (listener || !address.host.empty() || (listener.error().code != EAFNOSUPPORT && listener.error().code != EADDRNOTAVAIL)) return listener;
+  if (listener || !address.host.empty() || (listener.error().code != EAFNOSUPPORT && listener.error().code != EADDRNOTAVAIL))
+    return listener;
   const auto v4 = numeric_addresses("0.0.0.0", address.port, true);
   return v4 ? bind_to(v4->front()) : std::unexpected(v4.error());
 }

@@ -27,7 +27,8 @@ Result<std::vector<SocketAddress>> look_up(const std::string& host, std::uint16_
   const int code = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), std::to_string(port).c_str(), &hints, &found);
   if (code != 0) {
     const int error = code == EAI_SYSTEM ? errno : EHOSTUNREACH;
-    return fail(error, fmt::format("no address of \"{}\" is to be had: {}", host, code == EAI_SYSTEM ? std::strerror(error) : ::gai_strerror(code)));
+    return fail(error, fmt::format("no address of \"{}\" is to be had: {}", host,
+                                   code == EAI_SYSTEM ? std::strerror(error) : ::gai_strerror(code)));
   }
   std::vector<SocketAddress> out;
   for (const addrinfo* each = found; each != nullptr && out.size() < kMostAddresses; each = each->ai_next) {

@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::size_t kAtOnce = 256 * 1024;  // bytes of one look
 constexpr int kLooksOfATurn = 4;
-constexpr std::size_t kMayStay = 512;  // bytes of a look, where nothing is known of the program's send buffer: the smallest has room for more beside it
+constexpr std::size_t kMayStay =
+    512;  // bytes of a look, where nothing is known of the program's send buffer: the smallest has room for more beside it
 
 // What is moved passes by here: one for all, so that it stays in the processor's cache.
 std::vector<std::byte>& scratch() {

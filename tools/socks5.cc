@@ -48,7 +48,8 @@ std::expected<std::string, SocksRefusal> stp_host_of(std::string_view name) {
     return std::unexpected(SocksRefusal{SocksReply::kNotAllowed, fmt::format("\"{}\" is not HOST.stp or HOST.STG.stp", printable(name))});
   folded.resize(folded.size() - kSuffix.size());
   if (!valid_stp_host(folded))
-    return std::unexpected(SocksRefusal{SocksReply::kHostUnreachable, fmt::format("\"{}\" can not be the name of an STP host", printable(name))});
+    return std::unexpected(
+        SocksRefusal{SocksReply::kHostUnreachable, fmt::format("\"{}\" can not be the name of an STP host", printable(name))});
   return folded;
 }
 
@@ -125,7 +126,8 @@ void Socks5Handshake::finish_request() {
 void Socks5Handshake::finish_address() {
   if (command_ != kConnect) return refuse(SocksReply::kNoSuchCommand, fmt::format("command {} is not CONNECT", command_));
   if (address_type_ != kName)
-    return refuse(SocksReply::kNoSuchAddressType, "the client asks for an IP address; STP hosts have names, HOST.stp, which the proxy must be given as they are");
+    return refuse(SocksReply::kNoSuchAddressType,
+                  "the client asks for an IP address; STP hosts have names, HOST.stp, which the proxy must be given as they are");
   const std::size_t length = part_bytes_.size() - 2;
   const auto host = stp_host_of(std::string_view(part_bytes_).substr(0, length));
   if (!host) return refuse(host.error().reply, host.error().why);

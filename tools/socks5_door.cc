@@ -46,7 +46,8 @@ bool Socks5Door::watch() {
 
 // The few bytes of this protocol always find room, except at a client that plays tricks.
 bool Socks5Door::send_now(const std::string& bytes) {
-  return bytes.empty() || ::send(client_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
+  return bytes.empty() ||
+         ::send(client_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
 }
 
 void Socks5Door::look() {

@@ -73,7 +73,8 @@ void StpDial::try_once() {
   if (!watching) failed(errno);
 }
 
-// The descriptor may ring for nothing, and SO_ERROR does not tell "under way" from "done": a second connect does, and its words are a connect's.
+// The descriptor may ring for nothing, and SO_ERROR does not tell "under way" from "done": a second connect does, and its words are a
+// connect's.
 void StpDial::look() {
   const sockaddr_stp address = socket_address(to_);
   if (STPconnect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {

@@ -17,7 +17,9 @@ fi
 forward_as() {  # HOST [options]
   local name=$1
   shift
-  if [ "$kind" = mapped ]; then command=(stp forward --host "$name" --agent "$work/$name.agent" "$@"); else command=(stp forward --host "$name" --agent none "$@"); fi
+  local agent=none
+  [ "$kind" != mapped ] || agent=$work/$name.agent
+  command=(stp forward --host "$name" --agent "$agent" "$@")
 }
 ask() { stp forward --control "$work/control" --ask "$@" 2>ask.log; }
 serves() { until_true 30 grep -qF "serving $2" "$1.log" || fail "$1 does not serve $2"; }
@@ -47,14 +49,16 @@ forward_as gamma "${refused[@]}"
 "${command[@]}" 2>gamma.log &
 gamma=$!
 start_beta
-forward_as alpha -L "$local:beta:700" -L "$nobody:beta:999" -L "$lost:beta:701" -L "$work/in.sock:beta:702" -D "$socks" --control "$work/control"
+forward_as alpha -L "$local:beta:700" -L "$nobody:beta:999" -L "$lost:beta:701" -L "$work/in.sock:beta:702" -D "$socks" \
+  --control "$work/control"
 "${command[@]}" 2>alpha.log &
 alpha=$!
 serves beta "-R 80:"
 until_true 30 grep -q 'taking commands' alpha.log || fail 'alpha does not serve'
 wait "$gamma"
 [ $? = 3 ] || fail 'an address that is in use is not exit status 3'
-grep -qF -- "-L 127.0.0.1:$server:beta:700: can not listen on 127.0.0.1:$server: Address already in use" gamma.log || fail 'the words for it'
+grep -qF -- "-L 127.0.0.1:$server:beta:700: can not listen on 127.0.0.1:$server: Address already in use" gamma.log ||
+  fail 'the words for it'
 [ ! -e refused.sock ] || fail 'the socket of an endpoint beside it was left'
 [ "$(stat -c %a in.sock) $(stat -c %a control)" = '600 600' ] || fail "modes: $(ls -l in.sock control)"
 python3 "$peer" silent "$socks" 2>silent.log &
@@ -68,7 +72,9 @@ echo '- the end of one direction leaves the other open'
 python3 "$peer" half_close "$local" a || fail 'TCP'
 python3 "$peer" half_close "$work/in.sock" a || fail 'Unix sockets'
 head -c 2M a >few
-for buffer in 2500 20000 100000; do python3 "$peer" half_close "$work/in.sock" few "$buffer" || fail "a Unix socket with a send buffer of $buffer"; done
+for buffer in 2500 20000 100000; do
+  python3 "$peer" half_close "$work/in.sock" few "$buffer" || fail "a Unix socket with a send buffer of $buffer"
+done
 
 echo '- 50 connections at once'
 python3 "$peer" many "$local" 50 "$work/control" || fail 'not all of them were served'
@@ -135,7 +141,11 @@ echo '- more connections than are carried at a time wait, and cost nothing'
 for bound in '--max-connections 5' '-n 90'; do
   : >alpha.log
   forward_as alpha -L "$local:beta:700"
-  if [ "$bound" = '-n 90' ]; then (ulimit -n 90; exec "${command[@]}" 2>alpha.log) & else "${command[@]}" --max-connections 5 2>alpha.log & fi
+  if [ "$bound" = '-n 90' ]; then
+    (ulimit -n 90; exec "${command[@]}" 2>alpha.log) &
+  else
+    "${command[@]}" --max-connections 5 2>alpha.log &
+  fi
   alpha=$!
   serves alpha -L
   python3 "$peer" queue "$local" 40 "$alpha" || fail "with $bound"

@@ -59,9 +59,31 @@ TEST(ForwardSpec, LocalMayBeAUnixSocketWithAnythingInItsPath) {
 }
 
 TEST(ForwardSpec, WhatIsNotALocalOneSaysWhatWasExpected) {
-  for (const char* text : {"", ":", "::", ":::", "8080", "8080:beta", "beta:80", "8080:beta:", "8080:beta:http", ":beta:80", "0:beta:80", "65536:beta:80",
-                           "8080:beta:0", "8080:beta:-1", "8080:beta: 80", "8080:beta:80 ", "+1:beta:80", "1.2.3:80:beta:80", "name:80:beta:80",
-                           "::1:8080:beta:80", "[::1]8080:beta:80", "[::1:8080:beta:80", "[]:8080:beta:80", "[127.0.0.1]:8080:beta:80", "relative/path:beta:80"})
+  for (const char* text : {"",
+                           ":",
+                           "::",
+                           ":::",
+                           "8080",
+                           "8080:beta",
+                           "beta:80",
+                           "8080:beta:",
+                           "8080:beta:http",
+                           ":beta:80",
+                           "0:beta:80",
+                           "65536:beta:80",
+                           "8080:beta:0",
+                           "8080:beta:-1",
+                           "8080:beta: 80",
+                           "8080:beta:80 ",
+                           "+1:beta:80",
+                           "1.2.3:80:beta:80",
+                           "name:80:beta:80",
+                           "::1:8080:beta:80",
+                           "[::1]8080:beta:80",
+                           "[::1:8080:beta:80",
+                           "[]:8080:beta:80",
+                           "[127.0.0.1]:8080:beta:80",
+                           "relative/path:beta:80"})
     refused(Direction::kLocal, text, "expected [ADDR:]PORT:HOST:PORT or /PATH:HOST:PORT");
 }
 
@@ -70,8 +92,8 @@ TEST(ForwardSpec, RemoteConnectsToNamesAddressesAndUnixSockets) {
   EXPECT_EQ(read_as(Direction::kRemote, "80:www.example.com:8080"), "-R 80:www.example.com:8080");
   EXPECT_EQ(read_as(Direction::kRemote, "80:[2001:db8::1]:8080"), "-R 80:[2001:db8::1]:8080");
   EXPECT_EQ(read_as(Direction::kRemote, "80:/run/a:b.sock"), "-R 80:/run/a:b.sock");
-  for (const char* text : {"", "80", "80:", ":127.0.0.1:80", "80:8080", "80::8080", "80:host", "80:host:", "80:host:0", "80:ho st:1", "80:a:b:1", "80:[host]:1",
-                           "80:[::1]", "70000:host:1", "x:host:1", "80:/", "80:*:1"})
+  for (const char* text : {"", "80", "80:", ":127.0.0.1:80", "80:8080", "80::8080", "80:host", "80:host:", "80:host:0", "80:ho st:1",
+                           "80:a:b:1", "80:[host]:1", "80:[::1]", "70000:host:1", "x:host:1", "80:/", "80:*:1"})
     refused(Direction::kRemote, text, "expected PORT:ADDR:PORT or PORT:/PATH");
 }
 
@@ -79,7 +101,8 @@ TEST(ForwardSpec, DynamicIsAPlaceToListenOn) {
   EXPECT_EQ(read_as(Direction::kDynamic, "1080"), "-D 127.0.0.1:1080");
   EXPECT_EQ(read_as(Direction::kDynamic, "[::]:1080"), "-D [::]:1080");
   EXPECT_EQ(read_as(Direction::kDynamic, "*:1080"), "-D *:1080");
-  for (const char* text : {"", "x", "0", "127.0.0.1", "127.0.0.1:", "/path", "1080:beta:80"}) refused(Direction::kDynamic, text, "expected [ADDR:]PORT");
+  for (const char* text : {"", "x", "0", "127.0.0.1", "127.0.0.1:", "/path", "1080:beta:80"})
+    refused(Direction::kDynamic, text, "expected [ADDR:]PORT");
 }
 
 TEST(ForwardSpec, TheOptionAndTheTextAreNamed) { refused(Direction::kRemote, "nonsense", "-R nonsense: "); }

@@ -113,8 +113,9 @@ TEST(Socks5, WhatItDoesNotDoIsRefusedWithTheRightCode) {
 }
 
 TEST(Socks5, NamesThatNoHostCanHaveAreUnreachable) {
-  for (const std::string& name : {".stp"s, "..stp"s, "be_ta.stp"s, "a.b.c.stp"s, "beta..stp"s, ".beta.stp"s, "be ta.stp"s, "be\0ta.stp"s, "\xff\xfe.stp"s,
-                                  std::string(64, 'b') + ".stp", std::string(251, 'b') + ".stp", "beta." + std::string(32, 's') + ".stp"})
+  for (const std::string& name :
+       {".stp"s, "..stp"s, "be_ta.stp"s, "a.b.c.stp"s, "beta..stp"s, ".beta.stp"s, "be ta.stp"s, "be\0ta.stp"s, "\xff\xfe.stp"s,
+        std::string(64, 'b') + ".stp", std::string(251, 'b') + ".stp", "beta." + std::string(32, 's') + ".stp"})
     EXPECT_EQ(refusal_of(request_for(name, 80), "can not be the name"), 4) << name;
 }
 
