@@ -11,9 +11,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "tools/agent_option.h"
@@ -86,22 +89,34 @@ Result<std::vector<ForwardSpec>> specs_of(const ForwardOptions& options) {
   return out;
 }
 
+std::size_t open_descriptors() {
+  std::error_code error;
+  const std::filesystem::directory_iterator begin("/proc/self/fd", error);
+  return error ? 64 : static_cast<std::size_t>(std::distance(begin, std::filesystem::directory_iterator()));
+}
+
 // So many connections find descriptors. The shell's limit is for people, and is raised as far as may be; were more connections accepted
 // than find all of their descriptors, those would fail that could as well have waited.
-std::size_t connections_by_descriptors(std::size_t wanted) {
+std::size_t connections_by_descriptors(std::size_t wanted, std::size_t endpoints) {
   constexpr std::size_t kOfAConnection = 5;  // its two sockets and what shows readiness of one, and one for the time that it is made
-  constexpr std::size_t kOthers = 64;
+  constexpr std::size_t kOfAnEndpoint = 2;
+  constexpr std::size_t kSpare = 24;  // control connections, looking up names
   rlimit limit = {};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
-  limit.rlim_cur = limit.rlim_max;
-  (void)::setrlimit(RLIMIT_NOFILE, &limit);
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
-  const std::size_t room = std::max<std::size_t>(limit.rlim_cur, kOthers + kOfAConnection) - kOthers;
+  const std::size_t others = open_descriptors() + kSpare + kOfAnEndpoint * endpoints;
+  const std::size_t room = std::max<std::size_t>(limit.rlim_cur, others + kOfAConnection) - others;
   const std::size_t possible = std::min(wanted, room / kOfAConnection);
   if (possible < wanted)
-    say(fmt::format("{} descriptors are enough for {} connections at a time; raise the limit (ulimit -n) for more", limit.rlim_cur,
-                    possible));
+    say(fmt::format("{} descriptors, of which {} are in use, are enough for {} connections at a time; raise the limit (ulimit -n) for more",
+                    limit.rlim_cur, open_descriptors(), possible));
   return possible;
+}
+
+void raise_descriptor_limit() {
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 // The first socket joins the storage system, which may take a while: before anybody is let in.
@@ -124,14 +139,15 @@ bool end_on_signals(EventLoop& loop, const UniqueFd& bell) {
 
 int serve(const ForwardOptions& options, const std::vector<ForwardSpec>& specs) {
   ::signal(SIGPIPE, SIG_IGN);
-  Forwarder::Limits limits = options.limits;
-  limits.connections = connections_by_descriptors(limits.connections);
+  raise_descriptor_limit();
   show_joining("stp forward");
   if (const auto joined = join(); !joined) return cannot(joined.error().text);
   auto loop = EventLoop::make();
   if (!loop) return cannot(loop.error().text);
   const UniqueFd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!end_on_signals(**loop, bell)) return cannot("can not wait for signals");
+  Forwarder::Limits limits = options.limits;
+  limits.connections = connections_by_descriptors(limits.connections, specs.size());
   Forwarder forwarder(**loop, limits, say);
   for (const ForwardSpec& spec : specs)
     if (const auto added = forwarder.add(spec); !added) return cannot(added.error().text);

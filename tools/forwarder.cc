@@ -257,11 +257,15 @@ void Forwarder::over(Id id) {
 }
 
 void Forwarder::ended(Id id, const Relay::Totals& totals, bool in_good_order) {
-  if (!connections_.contains(id)) return;
+  const auto it = connections_.find(id);
+  if (it == connections_.end()) return;
   Row& row = endpoint_of(id).row;
   row.to_stp += totals.to_stp;
   row.from_stp += totals.from_stp;
-  row.broken += in_good_order ? 0 : 1;
+  if (!it->second.relay)
+    failed(id, "the connection was made, and can not be watched: there are too few descriptors (ulimit -n)");
+  else
+    row.broken += in_good_order ? 0 : 1;
   over(id);
 }
 
