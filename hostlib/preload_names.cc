@@ -57,7 +57,7 @@ using namespace stp::run;
 
 extern "C" {
 
-__attribute__((visibility("default"))) int getaddrinfo(const char* __restrict node, const char* __restrict service, const addrinfo* __restrict hints,
+STP_ANSWER(int, getaddrinfo)(const char* __restrict node, const char* __restrict service, const addrinfo* __restrict hints,
                                                        addrinfo** __restrict result) {
   if (!is_stp_name(node)) return real_getaddrinfo(node, service, hints, result);
   if (hints != nullptr && (hints->ai_flags & AI_NUMERICHOST) != 0) return EAI_NONAME;
@@ -70,7 +70,7 @@ __attribute__((visibility("default"))) int getaddrinfo(const char* __restrict no
   return 0;
 }
 
-__attribute__((visibility("default"))) int getnameinfo(const sockaddr* __restrict address, socklen_t length, char* __restrict host, socklen_t host_size,
+STP_ANSWER(int, getnameinfo)(const sockaddr* __restrict address, socklen_t length, char* __restrict host, socklen_t host_size,
                                                        char* __restrict service, socklen_t service_size, int flags) {
   const auto from = settings().on ? from_sockaddr(address, length) : std::nullopt;
   const bool wanted = from && settings().network.contains(from->ip) && host != nullptr && host_size > 0 && (flags & NI_NUMERICHOST) == 0;
@@ -82,7 +82,7 @@ __attribute__((visibility("default"))) int getnameinfo(const sockaddr* __restric
   return real_getnameinfo(address, length, static_cast<char*>(nullptr), socklen_t{0}, service, service_size, flags);
 }
 
-__attribute__((visibility("default"))) hostent* gethostbyname(const char* name) {
+STP_ANSWER(hostent*, gethostbyname)(const char* name) {
   if (!is_stp_name(name)) return real_gethostbyname(name);
   const auto text = address_text(name, false);
   if (text) return real_gethostbyname(text->c_str());
@@ -90,7 +90,7 @@ __attribute__((visibility("default"))) hostent* gethostbyname(const char* name) 
   return nullptr;
 }
 
-__attribute__((visibility("default"))) hostent* gethostbyname2(const char* name, int family) {
+STP_ANSWER(hostent*, gethostbyname2)(const char* name, int family) {
   if (!is_stp_name(name)) return real_gethostbyname2(name, family);
   const auto text = address_text(name, family == AF_INET6);
   if (text) return real_gethostbyname2(text->c_str(), family);
@@ -98,7 +98,7 @@ __attribute__((visibility("default"))) hostent* gethostbyname2(const char* name,
   return nullptr;
 }
 
-__attribute__((visibility("default"))) int gethostbyname_r(const char* __restrict name, hostent* __restrict into, char* __restrict buffer, size_t size,
+STP_ANSWER(int, gethostbyname_r)(const char* __restrict name, hostent* __restrict into, char* __restrict buffer, size_t size,
                                                            hostent** __restrict result, int* __restrict code) {
   if (!is_stp_name(name)) return real_gethostbyname_r(name, into, buffer, size, result, code);
   const auto text = address_text(name, false);
@@ -108,7 +108,7 @@ __attribute__((visibility("default"))) int gethostbyname_r(const char* __restric
   return 0;
 }
 
-__attribute__((visibility("default"))) int gethostbyname2_r(const char* __restrict name, int family, hostent* __restrict into, char* __restrict buffer,
+STP_ANSWER(int, gethostbyname2_r)(const char* __restrict name, int family, hostent* __restrict into, char* __restrict buffer,
                                                             size_t size, hostent** __restrict result, int* __restrict code) {
   if (!is_stp_name(name)) return real_gethostbyname2_r(name, family, into, buffer, size, result, code);
   const auto text = address_text(name, family == AF_INET6);
@@ -118,7 +118,7 @@ __attribute__((visibility("default"))) int gethostbyname2_r(const char* __restri
   return 0;
 }
 
-__attribute__((visibility("default"))) hostent* gethostbyaddr(const void* address, socklen_t length, int family) {
+STP_ANSWER(hostent*, gethostbyaddr)(const void* address, socklen_t length, int family) {
   std::uint32_t ip = 0;
   const bool v4 = settings().on && family == AF_INET && length == sizeof ip;
   if (v4) std::memcpy(&ip, address, sizeof ip);

@@ -1,10 +1,19 @@
-// The C library's own functions, behind those of the same name that the preloaded library puts in front of them.
+// The C library's own functions, and how those that stand in front of them are named: alike in the preloaded library, STPbsd_... in libstp,
+// where <stp/bsd.h> sends a program's calls.
 #pragma once
 
 #include <dlfcn.h>
 #include <netdb.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+
+#ifdef STP_BSD_NAMES
+#define STP_ANSWER(result, name) __attribute__((visibility("default"))) result STPbsd_##name
+#define STP_THROWS_NOTHING
+#else
+#define STP_ANSWER(result, name) __attribute__((visibility("default"))) result name
+#define STP_THROWS_NOTHING noexcept
+#endif
 
 namespace stp::run {
 

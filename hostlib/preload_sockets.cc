@@ -381,7 +381,7 @@ using namespace stp::run;
 
 extern "C" {
 
-__attribute__((visibility("default"))) int socket(int domain, int type, int protocol) {
+STP_ANSWER(int, socket)(int domain, int type, int protocol) {
   const int fd = real_socket(domain, type, protocol);
   if (fd < 0 || !settings().on) return fd;
   clear_marks(fd);
@@ -394,7 +394,7 @@ __attribute__((visibility("default"))) int socket(int domain, int type, int prot
   return fd;
 }
 
-__attribute__((visibility("default"))) int bind(int fd, const sockaddr* address, socklen_t length) noexcept {
+STP_ANSWER(int, bind)(int fd, const sockaddr* address, socklen_t length) STP_THROWS_NOTHING {
   const auto wanted = settings().on ? from_sockaddr(address, length) : std::nullopt;
   if (!wanted || !is_internet_stream(fd)) return real_bind(fd, address, length);
   if (wanted->ip != settings().own_ip && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
@@ -406,7 +406,7 @@ __attribute__((visibility("default"))) int bind(int fd, const sockaddr* address,
   return code == 0 ? 0 : no(code);
 }
 
-__attribute__((visibility("default"))) int listen(int fd, int backlog) noexcept {
+STP_ANSWER(int, listen)(int fd, int backlog) STP_THROWS_NOTHING {
   if (!settings().on) return real_listen(fd, backlog);
   if (const auto name = name_of(fd); name && name->kind == SocketName::Kind::kListener) return listen_stp(fd, *name, backlog);
   sockaddr_storage address = {};
@@ -420,15 +420,15 @@ __attribute__((visibility("default"))) int listen(int fd, int backlog) noexcept 
   return name ? listen_stp(fd, *name, backlog) : no(EINVAL);
 }
 
-__attribute__((visibility("default"))) int accept(int fd, sockaddr* __restrict address, socklen_t* __restrict length) {
+STP_ANSWER(int, accept)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) {
   return accept_any(fd, address, length, 0);
 }
 
-__attribute__((visibility("default"))) int accept4(int fd, sockaddr* __restrict address, socklen_t* __restrict length, int flags) {
+STP_ANSWER(int, accept4)(int fd, sockaddr* __restrict address, socklen_t* __restrict length, int flags) {
   return accept_any(fd, address, length, flags);
 }
 
-__attribute__((visibility("default"))) int connect(int fd, const sockaddr* address, socklen_t length) {
+STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
   const auto peer = settings().on ? from_sockaddr(address, length) : std::nullopt;
   const bool to_stp = peer && settings().network.contains(peer->ip) && (is_internet_stream(fd) || ours(fd));
   if (!to_stp) {
@@ -443,13 +443,13 @@ __attribute__((visibility("default"))) int connect(int fd, const sockaddr* addre
   return code == 0 ? 0 : no(code);
 }
 
-__attribute__((visibility("default"))) int shutdown(int fd, int how) noexcept {
+STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
   // A Unix socket's peer would hear of it; TCP's does not.
   if (how == SHUT_RD && settings().on && ours(fd)) return 0;
   return real_shutdown(fd, how);
 }
 
-__attribute__((visibility("default"))) int getsockname(int fd, sockaddr* __restrict address, socklen_t* __restrict length) noexcept {
+STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getsockname(fd, address, length);
   const auto name = name_of(fd);
   if (!name && !marked(fd, Mark::kConnecting)) return real_getsockname(fd, address, length);
@@ -458,7 +458,7 @@ __attribute__((visibility("default"))) int getsockname(int fd, sockaddr* __restr
   return 0;
 }
 
-__attribute__((visibility("default"))) int getpeername(int fd, sockaddr* __restrict address, socklen_t* __restrict length) noexcept {
+STP_ANSWER(int, getpeername)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getpeername(fd, address, length);
   const auto name = name_of(fd);
   if (!name) return marked(fd, Mark::kConnecting) ? no(ENOTCONN) : real_getpeername(fd, address, length);
@@ -469,12 +469,12 @@ __attribute__((visibility("default"))) int getpeername(int fd, sockaddr* __restr
   return 0;
 }
 
-__attribute__((visibility("default"))) int getsockopt(int fd, int level, int option, void* __restrict value, socklen_t* __restrict length) noexcept {
+STP_ANSWER(int, getsockopt)(int fd, int level, int option, void* __restrict value, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || !answers_option(level, option) || !ours(fd)) return real_getsockopt(fd, level, option, value, length);
   return get_option(fd, level, option, value, length);
 }
 
-__attribute__((visibility("default"))) int setsockopt(int fd, int level, int option, const void* value, socklen_t length) noexcept {
+STP_ANSWER(int, setsockopt)(int fd, int level, int option, const void* value, socklen_t length) STP_THROWS_NOTHING {
   if (settings().on && level == SOL_SOCKET && option == SO_SNDBUF && value != nullptr && length >= sizeof(int) && ours(fd)) {
     int bytes = 0;
     std::memcpy(&bytes, value, sizeof bytes);
@@ -490,7 +490,7 @@ __attribute__((visibility("default"))) int setsockopt(int fd, int level, int opt
   return 0;
 }
 
-__attribute__((visibility("default"))) int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) noexcept {
+STP_ANSWER(int, epoll_ctl)(int epoll, int operation, int fd, epoll_event* event) STP_THROWS_NOTHING {
   const int result = real_epoll_ctl(epoll, operation, fd, event);
   if (result == 0 && settings().on && marked(fd, Mark::kYoung)) note_epoll(epoll, operation, fd, event);
   return result;

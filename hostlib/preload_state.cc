@@ -1,6 +1,7 @@
 #include "hostlib/preload_state.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -36,19 +37,31 @@ std::unordered_map<int, std::vector<Registration>>& registrations() {
   return map;
 }
 
+#ifdef STP_BSD_NAMES
+bool find_agent(std::string& told) {
+  const char* const path = std::getenv("STP_AGENT");
+  char whole[PATH_MAX];
+  const char* const agent = path != nullptr && *path != 0 ? path : "/run/stp/agent.sock";
+  return ::realpath(agent, whole) != nullptr && find_run_server(whole, told) == 0;
+}
+#endif
+
 RunSettings read_settings() {
   RunSettings out;
   const char* const debug = std::getenv("STP_DEBUG");
   out.says = debug != nullptr && std::strcmp(debug, "0") != 0 && *debug != 0;
   out.program = program_invocation_short_name;
   const char* const text = std::getenv(kRunVariable);
-  if (text == nullptr) return out;
-  const std::string all = text;
+  std::string all = text != nullptr ? text : "";
+#ifdef STP_BSD_NAMES
+  if (all.empty() && !find_agent(all)) return out;
+#endif
+  if (all.empty()) return out;
   const std::size_t bar = all.find('|');
   unsigned user = 0;
   if (bar == std::string::npos || std::sscanf(all.c_str() + bar + 1, "%u|%u|%u|%u|%u", &user, &out.network.base, &out.network.prefix, &out.own_ip, &out.storage) != 5 ||
       out.network.prefix > kLongestPrefix) {
-    std::fprintf(stderr, "stp run: STP_RUN=\"%s\" makes no sense; set by `stp run` alone. Sockets are the kernel's\n", text);
+    std::fprintf(stderr, "stp run: STP_RUN=\"%s\" makes no sense; set by `stp run` alone. Sockets are the kernel's\n", all.c_str());
     return out;
   }
   out.server = run_server_name(all.substr(0, bar).c_str());
@@ -66,14 +79,22 @@ RunSettings read_settings() {
 
 }  // namespace
 
+static void look_after_forks();
+
 const RunSettings& settings() {
-  static const RunSettings& read = *new RunSettings(read_settings());
+  static const RunSettings& read = *new RunSettings([] {
+    look_after_forks();
+    return read_settings();
+  }());
   return read;
 }
 
-__attribute__((constructor)) static void start() {
-  (void)settings();
-  // A thread that holds the lock at a fork is not there in the child.
+#ifndef STP_BSD_NAMES
+__attribute__((constructor)) static void start() { (void)settings(); }
+#endif
+
+// A thread that holds the lock at a fork is not there in the child.
+static void look_after_forks() {
   (void)::pthread_atfork([] { registrations_mutex().lock(); }, [] { registrations_mutex().unlock(); }, [] { registrations_mutex().unlock(); });
 }
 

@@ -15,7 +15,8 @@
 
 namespace stp::run {
 
-// From the environment, when the library is loaded: programs write over theirs later.
+// From the environment, when the library is loaded: programs write over theirs later. In libstp, at the first call: there the
+// agent is looked for where `stp run` did not tell.
 struct RunSettings {
   bool on = false;  // false: every call goes to the kernel as it is
   bool says = false;  // STP_DEBUG=1
@@ -29,8 +30,7 @@ struct RunSettings {
 };
 const RunSettings& settings();
 
-// The variable in which `stp run` tells it: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP|STORAGE, numbers decimal. And the one with the rules.
-inline constexpr const char* kRunVariable = "STP_RUN";
+// The variable with the rules (run_rules.h); the one with everything else is kRunVariable.
 inline constexpr const char* kMapVariable = "STP_MAP";
 
 // A line on stderr with STP_DEBUG=1.

@@ -1,5 +1,6 @@
 #include "hostlib/run_protocol.h"
 
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -78,6 +79,24 @@ int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, std:
     code = exchange(fd, call, descriptors, answer);
   (void)::close(fd);
   return code;
+}
+
+int find_run_server(const std::string& agent_path, std::string& told) {
+  const UnixName server = run_server_name(agent_path.c_str());
+  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  ucred who = {};
+  socklen_t length = sizeof who;
+  const bool there = fd >= 0 && ::connect(fd, server.get(), server.length) == 0 && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0;
+  if (fd >= 0) (void)::close(fd);
+  if (!there) return ENOENT;
+  struct stat facts = {};
+  const bool owner = ::stat(agent_path.c_str(), &facts) == 0 && facts.st_uid == who.uid;
+  if (who.uid != 0 && who.uid != ::geteuid() && !owner) return EPERM;
+  RunAnswer answer;
+  if (const int code = ask_run_server(server, who.uid, {}, {}, answer); code != 0) return code;
+  told = agent_path;
+  for (const std::uint32_t number : {who.uid, answer.network, answer.prefix, answer.ip, answer.storage}) told += "|" + std::to_string(number);
+  return 0;
 }
 
 }  // namespace stp::run

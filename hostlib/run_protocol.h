@@ -66,6 +66,12 @@ static_assert(sizeof(RunAnswer) == 24 + 164);
 // The abstract name under which the agent with that socket serves the preloaded library.
 UnixName run_server_name(const char* agent_path);
 
+// The variable in which `stp run` tells a program who serves: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP|STORAGE, numbers decimal.
+inline constexpr const char* kRunVariable = "STP_RUN";
+// Asks the agent with that socket (a path without links in it) who it is, for that variable. 0, or an errno: ENOENT nobody serves there, EPERM who does is
+// neither root nor this user nor the owner of that socket, and only pretends.
+int find_run_server(const std::string& agent_path, std::string& told);
+
 // One request. 0, or an errno: ENOENT nobody serves, EPROTO (also: not that user's). `server` must run as `user`, or as root.
 int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, std::span<const int> descriptors, RunAnswer& answer);
 

@@ -1,8 +1,6 @@
 // stp run: starts an unmodified program whose sockets to STP hosts go through the agent.
 
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -62,22 +60,12 @@ Result<std::string> read_rules(const std::string& map) {
 
 Result<std::string> ask_agent() {
   const std::string path = agent_path();
-  const run::UnixName server = run::run_server_name(path.c_str());
-  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  ucred who = {};
-  socklen_t length = sizeof who;
-  const bool there = fd >= 0 && ::connect(fd, server.get(), server.length) == 0 && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0;
-  if (fd >= 0) (void)::close(fd);
-  if (!there) return fail(ENOENT, fmt::format("no agent serves on \"{}\": start one with stpd, or name another one with --agent", path));
-  // Whoever serves there is believed only if it is root, this user, or who the agent's socket belongs to.
-  struct stat facts = {};
-  const bool owner = ::stat(path.c_str(), &facts) == 0 && facts.st_uid == who.uid;
-  if (who.uid != 0 && who.uid != ::geteuid() && !owner) return fail(EPERM, fmt::format("user {} pretends to be the agent of \"{}\"", who.uid, path));
-  run::RunCall call;
-  run::RunAnswer answer;
-  if (const int code = run::ask_run_server(server, who.uid, call, {}, answer); code != 0)
-    return fail(code, fmt::format("the agent of \"{}\" does not serve this program: {}", path, std::strerror(code)));
-  return fmt::format("{}|{}|{}|{}|{}|{}", path, who.uid, answer.network, answer.prefix, answer.ip, answer.storage);
+  std::string told;
+  const int code = run::find_run_server(path, told);
+  if (code == 0) return told;
+  if (code == ENOENT) return fail(code, fmt::format("no agent serves on \"{}\": start one with stpd, or name another one with --agent", path));
+  if (code == EPERM) return fail(code, fmt::format("who serves as the agent of \"{}\" is neither root nor you nor that socket's owner", path));
+  return fail(code, fmt::format("the agent of \"{}\" does not serve this program: {}", path, std::strerror(code)));
 }
 
 int complain(int status, std::string_view text) {
@@ -101,7 +89,7 @@ int run_program(const std::string& map, const std::vector<std::string>& command)
   if (!told) return complain(kNoAgent, told.error().text);
   const char* const before = std::getenv("LD_PRELOAD");
   const std::string preload = before != nullptr && *before != 0 ? library + ":" + before : library;
-  (void)::setenv("STP_RUN", told->c_str(), 1);
+  (void)::setenv(run::kRunVariable, told->c_str(), 1);
   (void)::setenv("STP_MAP", rules->c_str(), 1);
   (void)::setenv("LD_PRELOAD", preload.c_str(), 1);
   std::vector<char*> arguments;

@@ -86,6 +86,22 @@ async def main():
 asyncio.run(main())
 PY
 
+section 'a program compiled with <stp/bsd.h>, without stp run'
+library=$(dirname "$(command -v stp)")/../hostlib
+mkdir -p include && ln -s "$here/../../hostlib" include/stp
+if cc -Wall -Wextra -Werror -O2 -D_FORTIFY_SOURCE=2 -Iinclude -include stp/bsd.h "$here/bsd_fetch.c" -o bsd_fetch "$library/libstp.so.0" -Wl,-rpath,"$(realpath "$library")" 2>cc.log; then
+  STP_AGENT=$work/alpha.sock ./bsd_fetch beta.stp 8000 /large | tail -c "$(bytes file)" >got
+  same got file
+  STP_AGENT=$work/beta.sock ./bsd_fetch beta.stp 8000 /large | tail -c "$(bytes file)" >got
+  same got file
+  STP_AGENT=$work/alpha.sock ./bsd_fetch beta.stp 8009 /large 2>bsd.log
+  [ $? = 2 ] && grep -q refused bsd.log || fail 'bsd_fetch where nobody listens'
+elif command -v cc >/dev/null; then
+  fail 'compiling with <stp/bsd.h>'
+else
+  left_out+=(cc)
+fi
+
 if have nc; then
   section 'netcat, each way'
   on alpha nc -l -N 7100 <file 2>nc.log &
