@@ -30,7 +30,7 @@ std::optional<std::string> address_text(const char* name, bool v6) {
   call.what = RunRequest::kResolve;
   std::strncpy(call.name.data(), name, call.name.size() - 1);
   RunAnswer answer;
-  const int code = ask_run_server(settings().server, settings().user, call, {}, answer);
+  const int code = ask_run_server(settings().server, settings().user, call, answer);
   if (code != 0) {
     say("%s: %s", name, code == ENOENT ? "no such host of STP, or no agent answers" : std::strerror(code));
     return std::nullopt;
@@ -46,7 +46,7 @@ std::optional<std::string> host_name(std::uint32_t ip) {
   call.what = RunRequest::kReverse;
   call.ip = ip;
   RunAnswer answer;
-  if (ask_run_server(settings().server, settings().user, call, {}, answer) != 0) return std::nullopt;
+  if (ask_run_server(settings().server, settings().user, call, answer) != 0) return std::nullopt;
   return std::string(answer.host.data());
 }
 

@@ -8,7 +8,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -19,6 +18,7 @@
 #include <cstring>
 #include <optional>
 
+#include "hostlib/interrupts.h"
 #include "hostlib/preload_real.h"
 #include "hostlib/preload_state.h"
 #include "hostlib/run_address.h"
@@ -55,12 +55,21 @@ std::optional<SocketName> name_of(int fd) {
   return good ? decode(reinterpret_cast<const sockaddr*>(&address), length) : std::nullopt;
 }
 
-bool ours(int fd) { return marked(fd, Mark::kConnecting) || name_of(fd).has_value(); }
 
 int int_option(int fd, int level, int option) {
   int value = 0;
   socklen_t length = sizeof value;
   return real_getsockopt(fd, level, option, &value, &length) == 0 ? value : -1;
+}
+
+// The mark may be of a socket that had this number before.
+bool connecting(int fd) { return marked(fd, Mark::kConnecting) && int_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX; }
+
+bool ours(int fd) {
+  const int kept = errno;
+  const bool is = name_of(fd).has_value() || connecting(fd);
+  errno = kept;
+  return is;
 }
 
 bool is_internet_stream(int fd) {
@@ -78,16 +87,20 @@ bool is_v6(int fd) {
 
 bool nonblocking(int fd) { return (::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0; }
 
+void copy_timeouts(int from, int to) {
+  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+    timeval span = {};
+    socklen_t length = sizeof span;
+    if (real_getsockopt(from, SOL_SOCKET, option, &span, &length) == 0) (void)real_setsockopt(to, SOL_SOCKET, option, &span, length);
+  }
+}
+
 // `from` takes the number `to`, with what the program had set there. 0, or an errno.
 int install(int from, int to) {
   const int flags = ::fcntl(to, F_GETFL), descriptor_flags = ::fcntl(to, F_GETFD);
   if (flags < 0 || descriptor_flags < 0) return errno;
   (void)::fcntl(from, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
-  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
-    timeval span = {};
-    socklen_t length = sizeof span;
-    if (real_getsockopt(to, SOL_SOCKET, option, &span, &length) == 0) (void)real_setsockopt(from, SOL_SOCKET, option, &span, length);
-  }
+  copy_timeouts(to, from);
   const bool v6 = is_v6(to);
   const bool no_delay = marked(to, Mark::kNoDelay) || int_option(to, IPPROTO_TCP, TCP_NODELAY) > 0;
   const int code = ::dup3(from, to, (descriptor_flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0) < 0 ? errno : 0;
@@ -107,9 +120,9 @@ bool bind_to(int fd, const SocketName& name) {
   return real_bind(fd, text.get(), text.length) == 0;
 }
 
-int ask(const RunCall& call, std::span<const int> descriptors = {}) {
+int ask(const RunCall& call, int* descriptor = nullptr) {
   RunAnswer answer;
-  const int code = ask_run_server(settings().server, settings().user, call, descriptors, answer);
+  const int code = ask_run_server(settings().server, settings().user, call, answer, descriptor);
   if (code == ENOENT || code == EPROTO) say("no agent answers (it ended, or is another user's)");
   return code;
 }
@@ -159,32 +172,16 @@ int listen_stp(int fd, const SocketName& name, int backlog) {
   return code == 0 ? 0 : no(code);
 }
 
-// The byte that goes ahead of an accepted conversation with another host (relay.h). Without it a reset could look like an end.
-void send_head(int fd) {
-  const int companion = ::eventfd(0, EFD_CLOEXEC);
-  if (companion < 0) return;
-  char byte = 0;
-  iovec piece = {.iov_base = &byte, .iov_len = 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* const head = CMSG_FIRSTHDR(&message);
-  head->cmsg_level = SOL_SOCKET;
-  head->cmsg_type = SCM_RIGHTS;
-  head->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(head), &companion, sizeof companion);
-  (void)!::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  (void)::close(companion);
+uid_t user_of(int fd) {
+  ucred who = {};
+  socklen_t length = sizeof who;
+  return real_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 ? who.uid : static_cast<uid_t>(-1);
 }
 
 // Only the agent may say that a conversation comes from another host.
 bool is_of_agent(int fd) {
-  ucred who = {};
-  socklen_t length = sizeof who;
-  return real_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 && (who.uid == 0 || who.uid == settings().user);
+  const uid_t user = user_of(fd);
+  return user == 0 || user == settings().user;
 }
 
 // Who is at the other end of a socket that was accepted.
@@ -194,16 +191,18 @@ std::optional<NetAddress> accepted_from(int fd) {
   if (real_getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
   const auto name = decode(reinterpret_cast<const sockaddr*>(&address), length);
   if (!name) return NetAddress{settings().own_ip, 0};  // some program that found the socket by itself
-  const bool believed = name->kind == SocketName::Kind::kConnected ? name->local.ip == settings().own_ip : is_of_agent(fd);
+  const bool own = name->local.ip == settings().own_ip && (name->local.port >= kFirstFreePort || user_of(fd) == 0);
+  const bool believed = name->kind == SocketName::Kind::kConnected ? own : is_of_agent(fd);
   return believed ? name->local : NetAddress{settings().own_ip, 0};
 }
 
 int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
   const auto name = settings().on ? name_of(listener) : std::nullopt;
-  if (!name) return real_accept4(listener, address, length, flags);
-  const int fd = real_accept4(listener, nullptr, nullptr, flags);
+  const int fd = name ? real_accept4(listener, nullptr, nullptr, flags) : real_accept4(listener, address, length, flags);
   if (fd < 0) return fd;
   clear_marks(fd);
+  if (!name) return fd;
+  const int kept = errno;
   sockaddr_storage peer = {};
   socklen_t peer_length = sizeof peer;
   (void)real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length);
@@ -211,9 +210,11 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
   if (from && from->kind == SocketName::Kind::kRelayed && is_of_agent(fd)) {
     const int buffer = kSmallestSendBuffer;
     (void)real_setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, socklen_t{sizeof buffer});
-    send_head(fd);
+    const Head head = head_of(*from);
+    (void)::send(fd, head.data(), head.size(), MSG_NOSIGNAL | MSG_DONTWAIT);  // the first: there is room
   }
   if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{settings().own_ip, 0}), name->v6, address, length);
+  errno = kept;
   return fd;
 }
 
@@ -232,40 +233,32 @@ int connect_here(int fd, NetAddress peer, bool v6) {
   }
   int code = bound ? ECONNREFUSED : EADDRNOTAVAIL;
   if (nonblocking(fd)) (void)::fcntl(mine, F_SETFL, O_NONBLOCK);
+  copy_timeouts(fd, mine);
   for (const bool listener_v6 : {false, true}) {
     if (!bound) break;
     const UnixName there = encode(SocketName::listener(peer, listener_v6, settings().storage));
-    if (real_connect(mine, there.get(), there.length) == 0) return install(mine, fd);
+    if (real_connect(mine, there.get(), there.length) == 0) {
+      if (peer.port >= kFirstFreePort || user_of(mine) == 0) return install(mine, fd);
+      break;  // anybody can take that name; root's ports are root's
+    }
     if (errno != ECONNREFUSED) code = errno;
   }
   (void)::close(mine);
   return code;
 }
 
-// Makes the pair and hands it to the agent; the program's end takes the descriptor's number. 0: connecting, or an errno.
+// The agent makes the pair; the program's end takes the descriptor's number. 0: connecting, or an errno.
 int begin_connect(int fd, NetAddress peer, std::uint16_t own_port) {
-  int pair[2] = {-1, -1};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return errno;
-  const int smallest = 1;
-  char hello[kHelloBytes] = {};
-  bool good = real_setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &smallest, socklen_t{sizeof smallest}) == 0;
-  good = good && ::send(pair[0], hello, kHelloBytes - 1, MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(kHelloBytes - 1);
-  good = good && ::send(pair[0], hello, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
-  int code = good ? 0 : ENOBUFS;
-  if (good) {
-    RunCall call;
-    call.what = RunRequest::kConnect;
-    call.ip = peer.ip;
-    call.port = peer.port;
-    call.own_port = own_port;
-    call.flags = is_v6(fd) ? RunCall::kV6 : 0;
-    code = ask(call, pair);
-    if (code == ENOENT || code == EPROTO) code = ENETUNREACH;
-  }
-  (void)::close(pair[1]);
-  if (code == 0) return install(pair[0], fd);
-  (void)::close(pair[0]);
-  return code;
+  RunCall call;
+  call.what = RunRequest::kConnect;
+  call.ip = peer.ip;
+  call.port = peer.port;
+  call.own_port = own_port;
+  call.flags = is_v6(fd) ? RunCall::kV6 : 0;
+  int mine = -1;
+  const int code = ask(call, &mine);
+  if (code != 0) return code == ENOENT || code == EPROTO ? ENETUNREACH : code;
+  return install(mine, fd);
 }
 
 // How a connect ended that began before: 0, the errno, or EALREADY while it goes on.
@@ -287,7 +280,9 @@ int wait_for_outcome(int fd) {
   (void)real_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &length);
   const int limit_ms = limit.tv_sec != 0 || limit.tv_usec != 0 ? static_cast<int>(limit.tv_sec * 1000 + limit.tv_usec / 1000) : -1;
   pollfd look = {.fd = fd, .events = POLLOUT, .revents = 0};
-  const int ready = ::poll(&look, 1, limit_ms);
+  int ready = 0;
+  do ready = ::poll(&look, 1, limit_ms);
+  while (ready < 0 && errno == EINTR && !host::some_handler_interrupts());
   if (ready < 0) return errno;  // EINTR: it goes on, as TCP's does
   if (ready == 0) return EINPROGRESS;
   const int code = outcome(fd);
@@ -298,9 +293,9 @@ int wait_for_outcome(int fd) {
 // `peer` is an address of the network.
 int connect_stp(int fd, NetAddress peer) {
   const auto before = name_of(fd);
-  if (!before && marked(fd, Mark::kConnecting)) {
+  if (!before && connecting(fd)) {
     const int code = outcome(fd);
-    if (code == EALREADY) return code;
+    if (code == EALREADY) return nonblocking(fd) ? code : wait_for_outcome(fd);
     set_mark(fd, Mark::kConnecting, false);
     return code;
   }
@@ -445,14 +440,14 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
 
 STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
   // A Unix socket's peer would hear of it; TCP's does not.
-  if (how == SHUT_RD && settings().on && ours(fd)) return 0;
+  if (how == SHUT_RD && settings().on && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) return 0;
   return real_shutdown(fd, how);
 }
 
 STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getsockname(fd, address, length);
   const auto name = name_of(fd);
-  if (!name && !marked(fd, Mark::kConnecting)) return real_getsockname(fd, address, length);
+  if (!name && !connecting(fd)) return real_getsockname(fd, address, length);
   // One that connects has no port yet that is known here.
   to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{settings().own_ip, 0}, is_v6(fd), address, length);
   return 0;
@@ -461,7 +456,7 @@ STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __
 STP_ANSWER(int, getpeername)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getpeername(fd, address, length);
   const auto name = name_of(fd);
-  if (!name) return marked(fd, Mark::kConnecting) ? no(ENOTCONN) : real_getpeername(fd, address, length);
+  if (!name) return connecting(fd) ? no(ENOTCONN) : real_getpeername(fd, address, length);
   if (name->kind == SocketName::Kind::kFailed) return no(ENOTCONN);
   const auto peer = name->kind == SocketName::Kind::kConnected ? std::optional(name->peer) : accepted_from(fd);
   if (!peer) return no(ENOTCONN);
@@ -476,6 +471,7 @@ STP_ANSWER(int, getsockopt)(int fd, int level, int option, void* __restrict valu
 
 STP_ANSWER(int, setsockopt)(int fd, int level, int option, const void* value, socklen_t length) STP_THROWS_NOTHING {
   if (settings().on && level == SOL_SOCKET && option == SO_SNDBUF && value != nullptr && length >= sizeof(int) && ours(fd)) {
+    if (!name_of(fd)) return 0;  // its smallness is what says that it connects; the agent gives it a large one then
     int bytes = 0;
     std::memcpy(&bytes, value, sizeof bytes);
     bytes = std::max(bytes, kSmallestSendBuffer);

@@ -11,40 +11,40 @@
 namespace stp::run {
 namespace {
 
-constexpr std::size_t kMostDescriptors = 2;
-
 std::uint64_t hash_of(const char* text) {  // FNV-1a
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (; *text != 0; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100000001b3u;
   return hash;
 }
 
-int exchange(int fd, const RunCall& call, std::span<const int> descriptors, RunAnswer& answer) {
-  iovec piece = {.iov_base = const_cast<RunCall*>(&call), .iov_len = sizeof call};
-  alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int))] = {};
+int exchange(int fd, const RunCall& call, RunAnswer& answer, int* descriptor) {
+  ssize_t n = 0;
+  do n = ::send(fd, &call, sizeof call, MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return errno;
+  iovec piece = {.iov_base = &answer, .iov_len = sizeof answer};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message = {};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
-  if (!descriptors.empty()) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-    cmsghdr* const head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-    std::memcpy(CMSG_DATA(head), descriptors.data(), descriptors.size_bytes());
-  }
-  ssize_t n = 0;
-  do n = ::sendmsg(fd, &message, MSG_NOSIGNAL);
-  while (n < 0 && errno == EINTR);
-  if (n < 0) return errno;
-  do n = ::recv(fd, &answer, sizeof answer, 0);
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  do n = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
   while (n < 0 && errno == EINTR);
   if (n < 0) return errno == EAGAIN ? ETIMEDOUT : errno;
   if (n == 0) return ENOENT;  // it ended
-  if (n != sizeof answer || answer.version != kRunVersion) return EPROTO;
+  const cmsghdr* const head = CMSG_FIRSTHDR(&message);
+  int got = -1;
+  if (head != nullptr && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof got))
+    std::memcpy(&got, CMSG_DATA(head), sizeof got);
+  const bool good = n == sizeof answer && answer.version == kRunVersion;
   answer.host.back() = answer.stg.back() = 0;
-  return answer.error;
+  const int code = !good ? EPROTO : answer.error != 0 ? answer.error : descriptor != nullptr && got < 0 ? EMFILE : 0;
+  if (code == 0 && descriptor != nullptr)
+    *descriptor = got;
+  else if (got >= 0)
+    (void)::close(got);
+  return code;
 }
 
 }  // namespace
@@ -61,8 +61,7 @@ UnixName run_server_name(const char* agent_path) {
   return out;
 }
 
-int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, std::span<const int> descriptors, RunAnswer& answer) {
-  if (descriptors.size() > kMostDescriptors) return EINVAL;
+int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, RunAnswer& answer, int* descriptor) {
   const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
   const timeval patience = {.tv_sec = 20, .tv_usec = 0};
@@ -76,9 +75,16 @@ int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, std:
   else if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || (who.uid != 0 && who.uid != user))
     code = EPROTO;
   else
-    code = exchange(fd, call, descriptors, answer);
+    code = exchange(fd, call, answer, descriptor);
   (void)::close(fd);
   return code;
+}
+
+Head head_of(const SocketName& name) {
+  Head head;
+  std::memcpy(head.data(), "stp-head", 8);
+  std::memcpy(head.data() + 8, &name.tail, sizeof name.tail);
+  return head;
 }
 
 int find_run_server(const std::string& agent_path, std::string& told) {
@@ -93,7 +99,7 @@ int find_run_server(const std::string& agent_path, std::string& told) {
   const bool owner = ::stat(agent_path.c_str(), &facts) == 0 && facts.st_uid == who.uid;
   if (who.uid != 0 && who.uid != ::geteuid() && !owner) return EPERM;
   RunAnswer answer;
-  if (const int code = ask_run_server(server, who.uid, {}, {}, answer); code != 0) return code;
+  if (const int code = ask_run_server(server, who.uid, {}, answer); code != 0) return code;
   told = agent_path;
   for (const std::uint32_t number : {who.uid, answer.network, answer.prefix, answer.ip, answer.storage}) told += "|" + std::to_string(number);
   return 0;

@@ -3,21 +3,20 @@
 //
 // A conversation is a pair of connected Unix sockets, of which the program has one end and the agent the other.
 //
-// kConnect brings both ends of a new pair. The program's end has the smallest send buffer and kHello in it, so that it is not
-// writable: as a socket that connects. The agent holds both until STP's connect has ended. Connected: it names the program's end (C), gives it a
-// proper buffer, lets it go, and takes the hello but for its last byte, which stays as the head (relay.h). Failed: it names the end with the
-// errno (E) and closes the other, so that the program's becomes ready, with an error.
+// kConnect gives the program its end of a new pair (and takes no descriptors: to close somebody's may take for ever). It has the smallest
+// send buffer and a hello in it, so that it is not writable: as a socket that connects. The agent holds both ends until STP's connect has ended.
+// Connected: it names the program's end (C), gives it a proper buffer, lets it go, and takes the hello but for its last byte, which stays as
+// the head (relay.h). Failed: it names the end with the errno (E) and closes the other, so that the program's becomes ready, with an error.
 //
 // kListen tells of a listening socket, by its name (L). The agent connects to it for each connection that comes, under a name that says
-// from where (R). The program's side sends one byte with a descriptor ahead of everything (the head, see relay.h). The agent looks every
-// second whether the name is still there.
+// from where (R). The program's side sends head_of() that name ahead of everything (the head, see relay.h). The agent looks every
+// second which names are there still, and when it starts, which ones an agent before it knew.
 #pragma once
 
 #include <sys/types.h>
 
 #include <array>
 #include <cstdint>
-#include <span>
 #include <string>
 
 #include "hostlib/run_address.h"
@@ -35,7 +34,7 @@ enum class RunRequest : std::uint32_t {
   kResolve = 2,  // name -> ip. ENOENT
   kReverse = 3,  // ip -> name. ENOENT
   kListen = 4,   // port, backlog, flags. EADDRINUSE, EACCES
-  kConnect = 5,  // ip, port, own port or 0; two descriptors: the program's end, the agent's end. How it ends is seen on the first
+  kConnect = 5,  // ip, port, own port or 0. The answer brings the program's end; how it ends is seen there
 };
 
 struct RunCall {
@@ -72,7 +71,12 @@ inline constexpr const char* kRunVariable = "STP_RUN";
 // neither root nor this user nor the owner of that socket, and only pretends.
 int find_run_server(const std::string& agent_path, std::string& told);
 
-// One request. 0, or an errno: ENOENT nobody serves, EPROTO (also: not that user's). `server` must run as `user`, or as root.
-int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, std::span<const int> descriptors, RunAnswer& answer);
+// One request. 0, or an errno: ENOENT nobody serves, EPROTO (also: not that user's). `server` must run as `user`, or as root. What comes with
+// the answer is the caller's.
+int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, RunAnswer& answer, int* descriptor = nullptr);
+
+// What goes ahead in a conversation under that name (R): nothing that a program would begin with by chance.
+using Head = std::array<std::byte, 12>;
+Head head_of(const SocketName& name);
 
 }  // namespace stp::run

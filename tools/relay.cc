@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kAtOnce = 256 * 1024;  // bytes of one look
 constexpr int kLooksOfATurn = 4;
+constexpr std::chrono::milliseconds kWaitForHead{60'000};
 constexpr std::size_t kMayStay =
     512;  // bytes of a look, where nothing is known of the program's send buffer: the smallest has room for more beside it
 
@@ -39,8 +40,9 @@ void Relay::Leftover::skip(std::size_t count) {
   if (begin == bytes.size()) *this = {};
 }
 
-std::shared_ptr<Relay> Relay::start(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended) {
+std::shared_ptr<Relay> Relay::start(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended, std::vector<std::byte> head) {
   std::shared_ptr<Relay> relay(new Relay(loop, std::move(kernel), side, stp_socket, std::move(ended)));
+  relay->head_ = std::move(head);
   relay->self_ = relay;
   if (!relay->begin())
     relay->end(false);
@@ -51,7 +53,6 @@ std::shared_ptr<Relay> Relay::start(EventLoop& loop, UniqueFd kernel, KernelSide
 
 Relay::Relay(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended)
     : loop_(loop), kernel_(std::move(kernel)), side_(side), stp_(stp_socket), ended_(std::move(ended)) {
-  head_unknown_ = side == KernelSide::kUnixHeadMayCome;
   left_in_kernel_ = side == KernelSide::kUnixWithHead ? 1 : 0;
 }
 
@@ -115,27 +116,21 @@ void Relay::watch_stp() {
 
 // -- From the kernel's socket --------------------------------------------------------------------------------------
 
-bool Relay::take_head() {
-  std::byte byte{};
-  iovec piece = {.iov_base = &byte, .iov_len = 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))];
-  msghdr message = {};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (::recvmsg(kernel_.get(), &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1) return false;
-  for (cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(&message, each)) {
-    if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(each) + i * sizeof(int), sizeof fd);
-      if (fd >= 0) (void)::close(fd);
-    }
-    left_in_kernel_ = 1;
+// kMoved: it is known now whether there is one.
+Relay::Step Relay::take_head() {
+  const ssize_t n = ::recv(kernel_.get(), scratch().data(), head_.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (n < 0) return again(errno) ? Step::kWaits : Step::kBroken;
+  if (n == 0) return Step::kEnded;
+  const auto there = static_cast<std::size_t>(n);
+  if (!std::equal(head_.begin(), head_.begin() + n, scratch().begin())) {
+    head_.clear();
+    return Step::kMoved;
   }
-  return true;
+  if (there < head_.size()) return kernel_hung_up_ ? Step::kBroken : Step::kWaits;
+  if (::recv(kernel_.get(), scratch().data(), there - 1, MSG_DONTWAIT) != n - 1) return Step::kBroken;
+  head_.clear();
+  left_in_kernel_ = 1;
+  return Step::kMoved;
 }
 
 // Everything that came is handed on, and its last byte is left in the queue nevertheless. With it stays the whole of the buffer that
@@ -143,8 +138,9 @@ bool Relay::take_head() {
 Relay::Step Relay::take_leaving_one(std::span<const std::byte>& taken) {
   const bool hung_up = kernel_hung_up_;  // before the look: what came ahead of it is there then
   if (hung_up && kernel_was_reset()) return Step::kBroken;
-  if (head_unknown_ && !take_head()) return hung_up ? Step::kEnded : Step::kWaits;
-  head_unknown_ = false;
+  if (!head_.empty()) {
+    if (const Step step = take_head(); step != Step::kMoved) return step;
+  }
   if (left_in_kernel_ == 0 && side_ != KernelSide::kUnix) return take_all(taken);
   int queued = 0;
   if (::ioctl(kernel_.get(), FIONREAD, &queued) != 0) return Step::kBroken;
@@ -257,9 +253,20 @@ void Relay::reset_kernel() {
   if (side_ == KernelSide::kTcp) (void)::setsockopt(kernel_.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
+// The program did not even accept it yet: its head, when it comes, is what stays unread.
+void Relay::reset_when_it_comes() {
+  const int fd = kernel_.get();
+  const auto kept = std::make_shared<UniqueFd>(std::move(kernel_));
+  const auto close = [&loop = loop_, kept] {
+    if (*kept) loop.forget(kept->get());
+    kept->reset();
+  };
+  if (loop_.watch(fd, EPOLLIN | EPOLLRDHUP, [close](std::uint32_t) { close(); })) loop_.after(kWaitForHead, close);
+}
+
 void Relay::end(bool in_good_order) {
   const std::shared_ptr<Relay> keep = std::exchange(self_, nullptr);
-  loop_.forget(kernel_.get());
+  if (kernel_) loop_.forget(kernel_.get());
   for (const int fd : {stp_readable_, stp_writable_, stp_broken_})
     if (fd >= 0) loop_.forget(fd);
   if (in_good_order) {
@@ -268,6 +275,7 @@ void Relay::end(bool in_good_order) {
       while (::recv(kernel_.get(), rest, sizeof rest, MSG_DONTWAIT) > 0) {
       }
   } else {
+    if (!head_.empty() && !kernel_hung_up_) reset_when_it_comes();
     reset_kernel();
     const linger at_once = {.l_onoff = 1, .l_linger = 0};
     (void)STPsetsockopt(stp_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);

@@ -19,8 +19,8 @@ namespace stp {
 // How the kernel's socket is reset. A TCP socket is closed with SO_LINGER 0. A Unix stream socket resets its peer only if it is closed with
 // something unread in it (unix(7) does not say so; Linux does it since 2.4): so the last byte that came is left there until the
 // next one comes. `head_bytes` of the program's side went ahead of its data and are not handed on; one of them stays, and the rest is
-// taken by whoever makes the relay. With kUnixHeadMayCome that one byte comes with a descriptor in a control message, or not at all:
-// then nothing is left in the queue, and a reset looks like an end. With
+// taken by whoever makes the relay. With kUnixHeadMayCome it is to begin with the bytes given as
+// its head; what begins otherwise has none, nothing is left in the queue then, and a reset looks like an end. With
 // kUnix there is no head, and the program may be any: a byte stays only if little came with it. So a program that never sent anything, or
 // sent much at last, sees an end instead of a reset.
 enum class KernelSide { kTcp, kUnix, kUnixWithHead, kUnixHeadMayCome };
@@ -33,7 +33,8 @@ class Relay : public std::enable_shared_from_this<Relay> {
   using Ended = std::function<void(const Totals&, bool in_good_order)>;
 
   // Takes over both sockets, connected and non-blocking both.
-  static std::shared_ptr<Relay> start(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended);
+  static std::shared_ptr<Relay> start(EventLoop& loop, UniqueFd kernel, KernelSide side, int stp_socket, Ended ended,
+                                      std::vector<std::byte> head = {});
   ~Relay();
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
@@ -57,7 +58,8 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Step take_leaving_one(std::span<const std::byte>& taken);
   Step give_to_stp(std::span<const std::byte> bytes);
   Step give_to_kernel(std::span<const std::byte> bytes);
-  bool take_head();
+  Step take_head();
+  void reset_when_it_comes();
   void watch_stp();
   bool watch_for_reset();
   bool stp_was_reset() const;
@@ -82,7 +84,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Leftover to_stp_, from_stp_;
   bool to_stp_ended_ = false, from_stp_ended_ = false;
   bool kernel_hung_up_ = false;     // no more will come than is there
-  bool head_unknown_ = false;       // nothing came yet: it may be the head
+  std::vector<std::byte> head_;     // not seen yet: what comes may begin with it
   std::size_t left_in_kernel_ = 0;  // bytes at the front of the kernel's queue that were handed on already (or are the head)
   bool wants_readable_ = false, wants_writable_ = false;
   bool turn_is_due_ = false;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -40,6 +41,10 @@ constexpr auto kTryAgain = 5ms;      // a listener whose queue is full
 constexpr auto kGiveUpAfter = 10s;
 constexpr auto kRest = 100ms;        // when there is no room for one more descriptor
 constexpr auto kRequestWithin = 5000ms;
+constexpr int kGuestsAtOnce = 64;
+constexpr unsigned kMostGuestsOfUser = 256;
+constexpr int kAdoptedBacklog = 128;
+constexpr int kTries = 16;
 
 std::uint32_t random_number() {
   thread_local std::random_device device;
@@ -69,28 +74,51 @@ void abort_stp(int socket) {
   (void)STPclose(socket);
 }
 
-int receive_request(int fd, RunCall& call, UniqueFd (&descriptors)[2]) {
-  iovec piece = {.iov_base = &call, .iov_len = sizeof call};
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))];
+// No descriptor is taken from a program where the kernel lets one say so (SO_PASSRIGHTS, Linux 6.16): to close the last reference to
+// somebody's can take as long as they like.
+void refuse_descriptors(int fd) {
+  constexpr int kPassRights = 83;
+  const int no = 0;
+  (void)::setsockopt(fd, SOL_SOCKET, kPassRights, &no, sizeof no);
+}
+
+int receive_request(int fd, RunCall& call) {
+  const ssize_t n = ::recv(fd, &call, sizeof call, MSG_DONTWAIT | MSG_TRUNC);
+  if (n < 0) return errno;
+  call.name.back() = 0;
+  return n == sizeof call && call.version == run::kRunVersion ? 0 : EPROTO;
+}
+
+void send_answer(int fd, const RunAnswer& answer, int descriptor) {
+  iovec piece = {.iov_base = const_cast<RunAnswer*>(&answer), .iov_len = sizeof answer};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message = {};
   message.msg_iov = &piece;
   message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const ssize_t n = ::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (n < 0) return errno;
-  std::size_t count = 0;
-  for (cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(&message, each)) {
-    if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
-    for (std::size_t i = 0; i < (each->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
-      int got = -1;
-      std::memcpy(&got, CMSG_DATA(each) + i * sizeof(int), sizeof got);
-      UniqueFd owned(got);
-      if (count < 2) descriptors[count++] = std::move(owned);
-    }
+  if (descriptor >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(head), &descriptor, sizeof descriptor);
   }
-  call.name.back() = 0;
-  return n == sizeof call && call.version == run::kRunVersion ? 0 : EPROTO;
+  (void)!::sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// The program's end, which is not writable, and the agent's.
+bool make_pair(UniqueFd& program, UniqueFd& mine) {
+  int pair[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return false;
+  program.reset(pair[0]);
+  mine.reset(pair[1]);
+  const int smallest = 1;
+  const char hello[run::kHelloBytes] = {};
+  refuse_descriptors(mine.get());
+  return ::fcntl(mine.get(), F_SETFL, O_NONBLOCK) == 0 && ::setsockopt(program.get(), SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest) == 0 &&
+         ::send(program.get(), hello, sizeof hello - 1, MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof hello - 1) &&
+         ::send(program.get(), hello, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
 }
 
 }  // namespace
@@ -101,7 +129,9 @@ struct RunServer::Listener {
   int readable = -1;
   std::uint16_t port = 0;
   uid_t user = 0;
+  bool user_known = true;   // false: adopted, from an agent before this one
   std::set<bool> families;  // v6
+  std::set<bool> missed;    // that were not found at the last look
   bool full = false;        // one waits for room in the program's queue: the others wait behind it
   ~Listener() {
     if (socket >= 0) (void)STPclose(socket);
@@ -124,6 +154,7 @@ struct RunServer::Connecting {
   int socket = -1;
   int writable = -1;
   NetAddress peer;
+  uid_t user = 0;
   bool v6 = false;
   ~Connecting() {
     if (socket >= 0) abort_stp(socket);
@@ -139,6 +170,7 @@ Result<std::unique_ptr<RunServer>> RunServer::start(host::Agent& agent, const Se
   server->loop_ = std::move(*loop);
   if (auto opened = server->open(); !opened) return std::unexpected(opened.error());
   server->thread_ = std::thread([self = server.get()] {
+    self->look_for_listeners();
     self->loop_->run();
     self->close_all();
   });
@@ -163,7 +195,7 @@ void RunServer::set_access(const host::AgentAccess& access) {
 Result<void> RunServer::open() {
   // This process is a program of its own agent; nothing of it looked at these before.
   (void)::setenv("STP_AGENT", settings_.agent_path.c_str(), 1);
-  (void)::setenv("STP_STG", settings_.stg_path.c_str(), 1);
+  (void)::unsetenv("STP_STG");  // never a host of its own beside the agent
   (void)::setenv("STP_HOST", settings_.host.c_str(), 1);
   door_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const run::UnixName name = run::run_server_name(std::filesystem::weakly_canonical(settings_.agent_path).c_str());
@@ -182,7 +214,7 @@ void RunServer::close_all() {
 // -- Requests ------------------------------------------------------------------------------------------------------
 
 void RunServer::let_in() {
-  for (;;) {
+  for (int i = 0; i < kGuestsAtOnce; ++i) {
     const int fd = ::accept4(door_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
       if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return;
@@ -192,21 +224,29 @@ void RunServer::let_in() {
     }
     uid_t user = 0;
     const auto guest = std::make_shared<UniqueFd>(fd);
-    if (!may_use(fd, user)) {
+    const bool welcome = may_use(fd, user);
+    if (!welcome || guests_of_user_[user] >= kMostGuestsOfUser) {
       RunAnswer refusal;
-      refusal.error = EACCES;
-      (void)!::send(fd, &refusal, sizeof refusal, MSG_DONTWAIT | MSG_NOSIGNAL);
+      refusal.error = welcome ? EAGAIN : EACCES;
+      send_answer(fd, refusal, -1);
       continue;
     }
-    const auto end = [this, guest] {
-      if (*guest) loop_->forget(guest->get());
+    refuse_descriptors(fd);
+    ++guests_of_user_[user];
+    const auto end = [this, guest, user] {
+      if (!*guest) return;
+      loop_->forget(guest->get());
       guest->reset();
+      if (--guests_of_user_[user] == 0) guests_of_user_.erase(user);
     };
     const bool watched = loop_->watch(fd, EPOLLIN, [this, guest, user, end](std::uint32_t) {
       if (*guest) serve(guest->get(), user);
       end();
     });
-    if (watched) loop_->after(kRequestWithin, end);
+    if (watched)
+      loop_->after(kRequestWithin, end);
+    else
+      end();
   }
 }
 
@@ -222,15 +262,15 @@ bool RunServer::may_use(int fd, uid_t& user) {
 
 void RunServer::serve(int fd, uid_t user) {
   RunCall call;
-  UniqueFd descriptors[2];
+  UniqueFd program;
   RunAnswer reply;
-  const int code = receive_request(fd, call, descriptors);
+  const int code = receive_request(fd, call);
   if (code == EAGAIN) return;
-  reply.error = code != 0 ? code : answer(call, user, descriptors, reply);
-  (void)!::send(fd, &reply, sizeof reply, MSG_DONTWAIT | MSG_NOSIGNAL);
+  reply.error = code != 0 ? code : answer(call, user, program, reply);
+  send_answer(fd, reply, reply.error == 0 ? program.get() : -1);
 }
 
-int RunServer::answer(const RunCall& call, uid_t user, UniqueFd* descriptors, RunAnswer& answer) {
+int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& program, RunAnswer& answer) {
   const auto put = [](auto& field, std::string_view text) { text.substr(0, field.size() - 1).copy(field.data(), field.size() - 1); };
   switch (call.what) {
     case RunRequest::kInfo:
@@ -249,7 +289,7 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd* descriptors, Ru
       return 0;
     }
     case RunRequest::kListen: return listen(call, user);
-    case RunRequest::kConnect: return connect(call, std::move(descriptors[0]), std::move(descriptors[1]));
+    case RunRequest::kConnect: return connect(call, user, program);
   }
   return EPROTO;
 }
@@ -298,26 +338,42 @@ int RunServer::listen(const RunCall& call, uid_t user) {
   if (call.port < kFirstFreePort && user != 0) return EACCES;
   const bool v6 = (call.flags & RunCall::kV6) != 0;
   if (const auto found = listeners_.find(call.port); found != listeners_.end()) {
-    // Its socket has the name, which nobody else has then: one that is gone was replaced.
-    found->second->user = user;
-    found->second->families.insert(v6);
+    const std::shared_ptr<Listener> kept = found->second;  // the look may end it
+    Listener& there = *kept;
+    // Its socket has the name, which nobody else has then: one that is gone was replaced. The other family's name is as free to take for
+    // another user, who is not to get this one's conversations.
+    there.families.erase(v6);
+    if (there.user_known && there.user != user && !there.families.empty()) {
+      look_for_listeners();
+      if (!there.families.empty()) return EADDRINUSE;
+      return listen(call, user);
+    }
+    there.user = user;
+    there.user_known = true;
+    there.families.insert(v6);
+    there.missed.erase(v6);
     return 0;
   }
+  return open_listener(call.port, call.backlog, v6, user);
+}
+
+int RunServer::open_listener(std::uint16_t port, int backlog, bool v6, std::optional<uid_t> user) {
   auto listener = std::make_shared<Listener>();
-  listener->port = call.port;
-  listener->user = user;
+  listener->port = port;
+  listener->user = user.value_or(0);
+  listener->user_known = user.has_value();
   listener->families.insert(v6);
   listener->socket = STPsocket(AF_STP, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  const sockaddr_stp address = stp_address("", call.port);
+  const sockaddr_stp address = stp_address("", port);
   const bool good = listener->socket >= 0 && STPbind(listener->socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-                    STPlisten(listener->socket, std::clamp(call.backlog, 1, 4096)) == 0 &&
+                    STPlisten(listener->socket, std::clamp(backlog, 1, 4096)) == 0 &&
                     (listener->readable = STPgetpollfd(listener->socket, POLLIN)) >= 0 &&
                     loop_->watch(listener->readable, EPOLLIN, [this, weak = std::weak_ptr(listener)](std::uint32_t) {
                       if (const auto one = weak.lock()) accept(one);
                     });
   if (!good) return errno;
-  listeners_[call.port] = listener;
-  if (!std::exchange(looks_for_dead_, true)) loop_->after(kLookForDead, [this] { look_for_dead_listeners(); });
+  listeners_[port] = listener;
+  look_again_later();
   return 0;
 }
 
@@ -359,21 +415,23 @@ void RunServer::deliver(const std::shared_ptr<Arriving>& arriving) {
     SocketName name = arriving->name;
     name.v6 = *family;
     const run::UnixName there = run::encode(SocketName::listener(name.peer, name.v6, static_cast<std::uint32_t>(storage())));
-    ucred who = {};
-    socklen_t length = sizeof who;
     if (!mine || !bind_to(mine.get(), name)) {
       full = true;
       break;
     }
+    refuse_descriptors(mine.get());
     buffer_of(mine.get(), kProgramBuffer);
     if (::connect(mine.get(), there.get(), there.length) == 0) {
-      // Who listens there now may be another user's program that found the name free.
-      if (::getsockopt(mine.get(), SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || who.uid != listener.user) break;
-      carry_on(std::move(mine), KernelSide::kUnixHeadMayCome, std::exchange(arriving->socket, -1));
+      if (!is_rightful(listener, mine.get())) {
+        ++family;
+        continue;
+      }
+      const run::Head head = run::head_of(name);
+      carry_on(std::move(mine), KernelSide::kUnixHeadMayCome, std::exchange(arriving->socket, -1), {head.begin(), head.end()}, listener.user);
       if (was_full) accept(arriving->listener);
       return;
     }
-    if (errno == EAGAIN) {
+    if (errno != ECONNREFUSED) {
       full = true;
       break;
     }
@@ -389,27 +447,55 @@ void RunServer::deliver(const std::shared_ptr<Arriving>& arriving) {
   });
 }
 
-// The kernel's list of Unix sockets says which names are there still.
-void RunServer::look_for_dead_listeners() {
-  std::set<std::string> names;
+// Who listens under the name now may be another user's program that found it free.
+bool RunServer::is_rightful(Listener& listener, int connected) {
+  ucred who = {};
+  socklen_t length = sizeof who;
+  if (::getsockopt(connected, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) return false;
+  if (!listener.user_known && (listener.port >= kFirstFreePort || who.uid == 0)) {
+    listener.user = who.uid;
+    listener.user_known = true;
+  }
+  return listener.user_known && who.uid == listener.user;
+}
+
+void RunServer::look_again_later() {
+  if (!std::exchange(looks_for_dead_, true)) loop_->after(kLookForDead, [this] {
+    looks_for_dead_ = false;
+    look_for_listeners();
+    if (!listeners_.empty()) look_again_later();
+  });
+}
+
+// The kernel's list of Unix sockets says which names are there still: those that are gone are given up (at the second look in a row: the
+// list is read in pieces, and changes meanwhile), those that an agent before this one knew are taken up.
+void RunServer::look_for_listeners() {
+  constexpr std::string_view kListening = " 00010000 ";  // flags: an accepted socket has the name, too
+  std::map<std::uint16_t, std::set<bool>> there;
   std::ifstream list("/proc/net/unix");
   for (std::string line; std::getline(list, line);) {
     const std::size_t at = line.find(" @stp:L");
-    if (at != std::string::npos) names.insert(line.substr(at + 2));
+    if (at == std::string::npos || line.find(kListening) >= at) continue;
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    const std::string_view text = std::string_view(line).substr(at + 2, sizeof address.sun_path - 1);
+    text.copy(address.sun_path + 1, text.size());
+    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+    const auto name = run::decode(reinterpret_cast<const sockaddr*>(&address), length);
+    if (name && name->local.ip == own_address() && name->tail == static_cast<std::uint32_t>(storage())) there[name->local.port].insert(name->v6);
   }
-  if (list.eof()) {
-    std::vector<std::uint16_t> dead;
-    for (const auto& [port, listener] : listeners_) {
-      std::erase_if(listener->families, [&, port = port](bool v6) {
-        const run::UnixName name = run::encode(SocketName::listener({own_address(), port}, v6, static_cast<std::uint32_t>(storage())));
-        return !names.contains(std::string(name.address.sun_path + 1));
-      });
-      if (listener->families.empty()) dead.push_back(port);
-    }
-    for (const std::uint16_t port : dead) close_listener(port);
+  if (!list.eof()) return;
+  std::vector<std::uint16_t> dead;
+  for (const auto& [port, listener] : listeners_) {
+    const std::set<bool>& found = there[port];
+    std::erase_if(listener->families, [&, l = listener.get()](bool v6) { return !found.contains(v6) && !l->missed.insert(v6).second; });
+    for (const bool v6 : found) listener->missed.erase(v6);
+    if (listener->families.empty()) dead.push_back(port);
   }
-  looks_for_dead_ = !listeners_.empty();
-  if (looks_for_dead_) loop_->after(kLookForDead, [this] { look_for_dead_listeners(); });
+  for (const std::uint16_t port : dead) close_listener(port);
+  for (const auto& [port, families] : there)
+    for (const bool v6 : families)
+      if (!listeners_.contains(port)) (void)open_listener(port, kAdoptedBacklog, v6, std::nullopt);
 }
 
 void RunServer::close_listener(std::uint16_t port) {
@@ -423,17 +509,18 @@ void RunServer::close_listener(std::uint16_t port) {
 
 // -- Connecting ----------------------------------------------------------------------------------------------------
 
-int RunServer::connect(const RunCall& call, UniqueFd program, UniqueFd mine) {
-  if (!program || !mine || call.port == 0) return EPROTO;
-  int domain = 0;
-  socklen_t length = sizeof domain;
-  for (const int fd : {program.get(), mine.get()})
-    if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0 || domain != AF_UNIX) return EPROTO;
+int RunServer::connect(const RunCall& call, uid_t user, UniqueFd& program) {
+  if (call.port == 0) return EPROTO;
+  if (call.own_port != 0 && call.own_port < kFirstFreePort && user != 0) return EACCES;
+  const auto used = conversations_of_user_.find(user);
+  if (used != conversations_of_user_.end() && used->second >= settings_.most_of_a_user) return ENOBUFS;
   const std::string host = name_of(call.ip);
   if (host.empty()) return EHOSTUNREACH;
   auto connecting = std::make_shared<Connecting>();
-  connecting->program = std::move(program);
-  connecting->mine = std::move(mine);
+  connecting->user = user;
+  if (!make_pair(connecting->program, connecting->mine)) return ENOBUFS;
+  program.reset(::fcntl(connecting->program.get(), F_DUPFD_CLOEXEC, 0));
+  if (!program) return ENOBUFS;
   connecting->peer = {call.ip, call.port};
   connecting->v6 = (call.flags & RunCall::kV6) != 0;
   connecting->socket = STPsocket(AF_STP, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -475,27 +562,34 @@ void RunServer::connected(Connecting& connecting) {
                         .local = {own_address(), ntohs(own.stp_port)},
                         .peer = connecting.peer,
                         .tail = random_number()};
-  const int flags = ::fcntl(connecting.mine.get(), F_GETFL);
   char hello[run::kHelloBytes - 1];
-  if (!bind_to(connecting.program.get(), name) || flags < 0 || ::fcntl(connecting.mine.get(), F_SETFL, flags | O_NONBLOCK) != 0)
-    return failed(connecting, ENOBUFS);
+  if (!bind_to(connecting.program.get(), name)) return failed(connecting, ENOBUFS);
   for (const int fd : {connecting.program.get(), connecting.mine.get()}) buffer_of(fd, kProgramBuffer);
   connecting.program.reset();
   // What the program said before it was connected, it did not say: it could not write.
   if (::recv(connecting.mine.get(), hello, sizeof hello, MSG_DONTWAIT) != static_cast<ssize_t>(sizeof hello)) return;
-  carry_on(std::move(connecting.mine), KernelSide::kUnixWithHead, std::exchange(connecting.socket, -1));
+  carry_on(std::move(connecting.mine), KernelSide::kUnixWithHead, std::exchange(connecting.socket, -1), {}, connecting.user);
 }
 
 void RunServer::failed(Connecting& connecting, int code) {
-  (void)bind_to(connecting.program.get(), {.kind = SocketName::Kind::kFailed, .v6 = connecting.v6, .tail = static_cast<std::uint32_t>(code)});
+  SocketName name{.kind = SocketName::Kind::kFailed, .v6 = connecting.v6, .tail = static_cast<std::uint32_t>(code)};
+  for (int i = 0; i < kTries; ++i) {
+    name.local.ip = random_number();  // no two sockets have the same name
+    name.peer.ip = random_number();
+    if (bind_to(connecting.program.get(), name)) break;
+  }
   connecting.program.reset();
   connecting.mine.reset();
 }
 
-void RunServer::carry_on(UniqueFd kernel, KernelSide side, int stp_socket) {
+void RunServer::carry_on(UniqueFd kernel, KernelSide side, int stp_socket, std::vector<std::byte> head, uid_t user) {
   const std::uint64_t number = next_relay_++;
   relays_[number] = {};
-  const auto relay = Relay::start(*loop_, std::move(kernel), side, stp_socket, [this, number](const Relay::Totals&, bool) { relays_.erase(number); });
+  ++conversations_of_user_[user];
+  const auto relay = Relay::start(*loop_, std::move(kernel), side, stp_socket, [this, number, user](const Relay::Totals&, bool) {
+    relays_.erase(number);
+    if (--conversations_of_user_[user] == 0) conversations_of_user_.erase(user);
+  }, std::move(head));
   if (const auto it = relays_.find(number); it != relays_.end()) it->second = relay;  // it may have ended at once
 }
 

@@ -8,8 +8,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "hostlib/agent.h"
 #include "hostlib/agent_door.h"
@@ -24,7 +26,8 @@ class RunServer {
  public:
   struct Settings {
     std::string agent_path;  // of the door that `agent` is served on
-    std::string stg_path, host;
+    std::string host;
+    unsigned most_of_a_user = 16384;  // conversations that one user's programs begin
     run::Network network;
     bool for_everybody = true;  // false: users other than this process's own and root are refused, as the door's mode does
     std::function<void(std::string_view)> log;
@@ -50,7 +53,7 @@ class RunServer {
   void let_in();
   bool may_use(int fd, uid_t& user);
   void serve(int fd, uid_t user);
-  int answer(const run::RunCall& call, uid_t user, UniqueFd* descriptors, run::RunAnswer& answer);
+  int answer(const run::RunCall& call, uid_t user, UniqueFd& program, run::RunAnswer& answer);
   int resolve(std::string_view name, run::RunAnswer& answer);
   std::string name_of(std::uint32_t ip) const;
   std::uint32_t address_of(std::string_view host) const;
@@ -61,15 +64,18 @@ class RunServer {
   int listen(const run::RunCall& call, uid_t user);
   void accept(const std::shared_ptr<Listener>& listener);
   void deliver(const std::shared_ptr<Arriving>& arriving);
-  void look_for_dead_listeners();
+  int open_listener(std::uint16_t port, int backlog, bool v6, std::optional<uid_t> user);
+  static bool is_rightful(Listener& listener, int connected);
+  void look_again_later();
+  void look_for_listeners();
   void close_listener(std::uint16_t port);
 
   // Connecting
-  int connect(const run::RunCall& call, UniqueFd program, UniqueFd mine);
+  int connect(const run::RunCall& call, uid_t user, UniqueFd& program);
   void look_at(const std::shared_ptr<Connecting>& connecting);
   void connected(Connecting& connecting);
   static void failed(Connecting& connecting, int code);
-  void carry_on(UniqueFd kernel, KernelSide side, int stp_socket);
+  void carry_on(UniqueFd kernel, KernelSide side, int stp_socket, std::vector<std::byte> head, uid_t user);
 
   host::Agent& agent_;
   const Settings settings_;
@@ -81,6 +87,7 @@ class RunServer {
   std::map<std::uint64_t, std::weak_ptr<Relay>> relays_;
   std::uint64_t next_relay_ = 1;
   bool looks_for_dead_ = false;
+  std::map<uid_t, unsigned> guests_of_user_, conversations_of_user_;
   std::thread thread_;
 };
 

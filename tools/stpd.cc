@@ -72,20 +72,20 @@ stp::Result<std::unique_ptr<Agent>> start_agent(const StpdConfig& config, const 
 stp::Result<std::unique_ptr<stp::RunServer>> start_run_server(const StpdConfig& config, Agent& agent) {
   const unsigned mode = static_cast<unsigned>(std::stoul(config.mode, nullptr, 8));
   const stp::RunServer::Settings settings{.agent_path = config.agent,
-                                          .stg_path = agent.path(),
                                           .host = config.host,
+                                          .most_of_a_user = config.most_sockets,
                                           .network = config.run_network,
                                           .for_everybody = (mode & 0006) == 0006,
                                           .log = log_warning};
   return stp::RunServer::start(agent, settings, config.access);
 }
 
-void reread(const std::string& path, StpdConfig& config, AgentDoor& door, stp::RunServer& run_server,
+void reread(const std::string& path, StpdConfig& config, AgentDoor& door, stp::RunServer* run_server,
             const std::vector<std::unique_ptr<Agent>>& agents) {
   if (path.empty()) return log_warning("SIGHUP: there is no configuration file to read again");
   if (auto read = stp::read_stpd_config(path, config); !read) return log_error(read.error().text + "; going on as before");
   door.set_access(config.access);
-  run_server.set_access(config.access);
+  if (run_server != nullptr) run_server->set_access(config.access);
   for (const auto& agent : agents) 
     agent->set_limits(config.most_sockets, std::uint64_t{config.most_memory_mib} << 20, config.given_for_s * stp::kSecond);
   log_info(fmt::format("read {} again: access and limits hold from now on, everything else from the next start", path));
@@ -121,11 +121,9 @@ int run(const std::string& path, StpdConfig config) {
     metrics = std::move(*started);
     log_info(fmt::format("metrics on http://{}/metrics", config.metrics));
   }
+  // Somebody may sit on its name: that must not keep everything else from being served.
   auto run_server = start_run_server(config, *agents.front());
-  if (!run_server) {
-    log_error(run_server.error().text);
-    return kCannotStart;
-  }
+  if (!run_server) log_error(run_server.error().text + "; `stp run` is not served");
   log_info(fmt::format("serving on \"{}\"", config.agent));
   const stp::ServiceManager manager;
   manager.ready();
@@ -139,13 +137,13 @@ int run(const std::string& path, StpdConfig config) {
         break;
       }
       manager.reloading();
-      reread(path, config, **door, **run_server, agents);
+      reread(path, config, **door, run_server ? run_server->get() : nullptr, agents);
       manager.ready();
     }
   }
   manager.stopping();
   log_info("leaving");
-  run_server->reset();
+  if (run_server) run_server->reset();
   door->reset();
   metrics.reset();
   bool left = true;

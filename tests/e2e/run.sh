@@ -37,6 +37,7 @@ listens() { grep -q "@stp:L[46]........$(printf %04x "$1")" /proc/net/unix; }
 section() { printf -- '- %s (%d s)\n' "$*" "$SECONDS"; }
 
 start_agent alpha
+alpha=$!
 start_agent beta
 beta=$!
 dd if=/dev/urandom of=file bs=1M count=20 status=none
@@ -47,6 +48,23 @@ on alpha $python "$here/run_calls.py" serve 7000 >calls.log 2>&1 &
 until_true 20 answers alpha.stp 7000 || fail 'nothing answers'
 on beta timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 beta.stp >other.log 2>&1 || fail 'from another host'
 on alpha timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 alpha.stp >same.log 2>&1 || fail 'on one host'
+
+section 'an agent that is started again finds the listening programs'
+kill -KILL "$alpha"
+wait "$alpha" 2>/dev/null
+start_agent alpha
+alpha=$!
+found() { on beta $python -c 'import socket; s = socket.create_connection(("alpha.stp", 7000), 5); s.sendall(b"count\nA"); s.shutdown(1); exit(s.recv(10) != b"65")' 2>/dev/null; }
+until_true 20 found || fail 'the program is not found again'
+if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
+  chmod 755 "$work"
+  # The same port, of the other address family: another user is not to get the conversations.
+  on alpha runuser -u nobody -- $python -c 'import socket; s = socket.socket(socket.AF_INET6); s.bind(("::", 7000)); s.listen()' 2>thief.log &&
+    fail "another user listens on a port that is somebody's"
+  grep -q 'Address already in use' thief.log || fail 'what the other user was told'
+  found || fail 'the program is not found after that'
+  on alpha runuser -u nobody -- $python -c 'import socket; socket.socket().bind(("0.0.0.0", 80))' 2>low.log && fail 'a port of root for nobody'
+fi
 
 section 'http.server and asyncio'
 (cd www && on beta $python -m http.server 8000 >../http.log 2>&1) &

@@ -161,13 +161,20 @@ def without_blocking(host, port):
     poller.modify(s, select.EPOLLIN)
     number, events = poller.poll(10)[0]
     expect("readable", (number, events & ~select.EPOLLHUP), (s.fileno(), select.EPOLLIN))  # HUP: a peer on this host has closed already
-    refused = socket.socket()
-    refused.setblocking(False)
-    code = refused.connect_ex((address[0], 9))
-    if code == errno.EINPROGRESS:
-        select.select([], [refused], [refused], 10)
-        code = refused.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    expect("nobody listens", errno.errorcode.get(code), "ECONNREFUSED")
+    for several in [socket.socket() for _ in range(3)], [socket.socket()]:  # that are refused, and stay
+        codes = []
+        for refused in several:
+            refused.setblocking(False)
+            code = refused.connect_ex((address[0], 9))
+            if code == errno.EINPROGRESS:
+                refused.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # does not make it connected
+                select.select([], [refused], [refused], 10)
+                code = refused.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            codes.append(errno.errorcode.get(code))
+        expect("nobody listens", codes, ["ECONNREFUSED"] * len(several))
+    refused.close()
+    plain = socket.socketpair()  # takes the number of one that connected
+    expect("an ordinary socket", [errno_of(s.getpeername) for s in plain], ["no error"] * 2)
 
 
 def ends(host, port):
@@ -199,6 +206,18 @@ def fork_and_exec(host, port):
     os.wait()
     connection.shutdown(socket.SHUT_WR)
     expect("what a child wrote", connection.recv(100), str(sum(b"abcdef")).encode())
+
+
+def stopped():
+    listener = socket.create_server(("0.0.0.0", 7998))
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(errno_of(listener.accept)))
+    thread.start()
+    while not any("S" == line.split()[2] for line in [open(f"/proc/self/task/{thread.native_id}/stat").read()]):
+        pass
+    listener.shutdown(socket.SHUT_RD)  # how a server stops its accepting thread
+    thread.join(10)
+    expect("accept of a listener that was shut down", codes, ["EINVAL"])
 
 
 def many(host, port):
@@ -233,4 +252,5 @@ else:
     ends(host, port)
     fork_and_exec(host, port)
     many(host, port)
+    stopped()
     print("all as on TCP")
