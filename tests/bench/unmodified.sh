@@ -8,23 +8,27 @@ rounds=${2:-5}
 work=$(mktemp -d)
 chmod 755 "$work"
 cd "$work" || exit 1
-end() {
-  local environment
-  for environment in /proc/[0-9]*/environ; do
-    grep -qs "STP_RUN=$work/\|BENCH_TCP=$work" "$environment" && kill -KILL "$(basename "$(dirname "$environment")")" 2>/dev/null
+descendants() {
+  local child
+  for child in $(pgrep -P "$1"); do
+    echo "$child"
+    descendants "$child"
   done
-  kill "$agent"; wait "$agent"
+}
+end() {
+  local child
+  for child in $(descendants $$); do kill -KILL "$child" 2>/dev/null; done
+  wait
   cd / && rm -rf "$work"
 } 2>/dev/null
 stp format stg --size 256M --medium mapped --hosts 4 --sockets 1024 --timing fast >/dev/null || exit 1
 stpd --stg stg --host alpha --agent "$work/agent.sock" 2>agent.log &
-agent=$!
 trap end EXIT
 until grep -q serving agent.log; do sleep 0.1; done
 on() {  # tcp|stp COMMAND...
   local way=$1
   shift
-  if [ "$way" = tcp ]; then BENCH_TCP=$work "$@"; else STP_AGENT=$work/agent.sock stp run -- "$@"; fi
+  if [ "$way" = tcp ]; then "$@"; else STP_AGENT=$work/agent.sock stp run -- "$@"; fi
 }
 host() { [ "$1" = tcp ] && echo 127.0.0.1 || echo alpha.stp; }
 for way in tcp stp; do

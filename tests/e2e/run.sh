@@ -10,12 +10,17 @@ storage=$STP_STG
 unset STP_STG
 left_out=()
 
-# What was started in the background is a child of a shell that is a child of this one.
-end_all() {
-  local environment
-  for environment in /proc/[0-9]*/environ; do
-    grep -qs "STP_RUN=$work/" "$environment" && kill -KILL "$(basename "$(dirname "$environment")")" 2>/dev/null
+# What was started in the background is a child of a shell that is a child of this one, and has children.
+descendants() {
+  local child
+  for child in $(pgrep -P "$1"); do
+    echo "$child"
+    descendants "$child"
   done
+}
+end_all() {
+  local child
+  for child in $(descendants $$); do kill -KILL "$child" 2>/dev/null; done
   clean_up
 }
 trap end_all EXIT
