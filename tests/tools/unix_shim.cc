@@ -6,6 +6,8 @@
 #include "tests/tools/unix_shim.h"
 
 #include <arpa/inet.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -139,6 +141,13 @@ int STPgetsockname(int s, sockaddr* address, socklen_t* length) {
 
 int STPsetsockopt(int s, int level, int option, const void* value, socklen_t length) { return ::setsockopt(s, level, option, value, length); }
 int STPgetsockopt(int s, int level, int option, void* value, socklen_t* length) { return ::getsockopt(s, level, option, value, length); }
+// An epoll with the socket in it is readable as asked for. Gone when the process ends.
+int STPgetpollfd(int s, short events) {
+  const int fd = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event = {.events = static_cast<std::uint32_t>(events), .data = {.fd = s}};
+  return fd >= 0 && ::epoll_ctl(fd, EPOLL_CTL_ADD, s, &event) == 0 ? fd : -1;
+}
+int STPpoll(struct pollfd* descriptors, nfds_t count, int timeout_ms) { return ::poll(descriptors, count, timeout_ms); }
 int STPerror(int) { return STP_OK; }
 const char* STPstrerror(int) { return ""; }
 
