@@ -154,6 +154,7 @@ struct RunServer::Connecting {
   int socket = -1;
   int writable = -1;
   NetAddress peer;
+  sockaddr_stp there = {};
   uid_t user = 0;
   bool v6 = false;
   ~Connecting() {
@@ -529,7 +530,7 @@ int RunServer::connect(const RunCall& call, uid_t user, UniqueFd& program) {
     const sockaddr_stp own = stp_address("", call.own_port);
     if (STPbind(connecting->socket, reinterpret_cast<const sockaddr*>(&own), sizeof own) != 0) return errno;
   }
-  const sockaddr_stp there = stp_address(host, call.port);
+  const sockaddr_stp& there = connecting->there = stp_address(host, call.port);
   const int code = STPconnect(connecting->socket, reinterpret_cast<const sockaddr*>(&there), sizeof there) == 0 ? 0 : errno;
   if (code == 0) {
     connected(*connecting);
@@ -543,9 +544,11 @@ int RunServer::connect(const RunCall& call, uid_t user, UniqueFd& program) {
 
 void RunServer::look_at(const std::shared_ptr<Connecting>& connecting) {
   if (connecting->socket < 0) return;
-  int code = 0;
-  socklen_t length = sizeof code;
-  if (STPgetsockopt(connecting->socket, SOL_SOCKET, SO_ERROR, &code, &length) != 0) code = errno;
+  // The descriptor may ring for nothing; a second connect says how the first one stands.
+  const sockaddr_stp& there = connecting->there;
+  int code = STPconnect(connecting->socket, reinterpret_cast<const sockaddr*>(&there), sizeof there) == 0 ? 0 : errno;
+  if (code == EALREADY || code == EINPROGRESS || code == EINTR) return;
+  if (code == EISCONN) code = 0;
   loop_->forget(connecting->writable);
   if (code == 0)
     connected(*connecting);

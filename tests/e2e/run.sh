@@ -37,8 +37,8 @@ on() {  # HOST COMMAND...
 }
 have() { command -v "$1" >/dev/null || { left_out+=("$1"); return 1; }; }
 answers() { on alpha $python -c 'import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)' "$1" "$2" 2>/dev/null; }
-# By the abstract name of the listening socket (hostlib/run_address.h).
-listens() { grep -q "@stp:L[46]........$(printf %04x "$1")" /proc/net/unix; }
+# listens PORT LOG: when the agent knows of it, which STP_DEBUG=1 tells.
+listens() { grep -q "listening on port $1 of STP: Success" "$2"; }
 section() { printf -- '- %s (%d s)\n' "$*" "$SECONDS"; }
 
 start_agent alpha
@@ -127,14 +127,14 @@ fi
 
 if have nc; then
   section 'netcat, each way'
-  on alpha nc -l -N 7100 <file 2>nc.log &
-  until_true 20 listens 7100 || fail 'nc does not listen'
+  STP_DEBUG=1 on alpha nc -l -N 7100 <file 2>nc.log &
+  until_true 20 listens 7100 nc.log || fail 'nc does not listen'
   on beta nc -d alpha.stp 7100 >got 2>>nc.log || fail 'nc'
   wait $! || fail 'nc -l'
   same got file
-  on alpha nc -l -d 7101 >got 2>nc.log &
+  STP_DEBUG=1 on alpha nc -l -d 7101 >got 2>nc.log &
   listener=$!
-  until_true 20 listens 7101 || fail 'nc does not listen'
+  until_true 20 listens 7101 nc.log || fail 'nc does not listen'
   on beta nc -N alpha.stp 7101 <file 2>>nc.log || fail 'nc -N'
   wait "$listener" || fail 'nc -l -d'
   same got file
@@ -150,9 +150,10 @@ fi
 if have iperf3; then
   for options in '' -R '-P 8' --bidir; do
     section "iperf3 $options"
-    on alpha iperf3 -s -1 -p 5300 >iperf.log 2>&1 &
+    rm -f iperf.log
+    STP_DEBUG=1 on alpha iperf3 -s -1 -p 5300 >iperf.log 2>&1 &
     server=$!
-    until_true 20 listens 5300 || fail 'iperf3 does not listen'
+    until_true 20 listens 5300 iperf.log || fail 'iperf3 does not listen'
     # shellcheck disable=SC2086
     on beta iperf3 -c alpha.stp -p 5300 -t 1 $options --json >iperf.json 2>iperf.err.log || fail "iperf3 $options"
     wait "$server" || fail "iperf3 -s, with $options"
