@@ -21,7 +21,7 @@ int exchange(int fd, const RunCall& call, RunAnswer& answer, int* descriptor) {
   ssize_t n = 0;
   do n = ::send(fd, &call, sizeof call, MSG_NOSIGNAL);
   while (n < 0 && errno == EINTR);
-  if (n < 0) return errno;
+  if (n < 0 && errno != EPIPE) return errno;  // turned away: the answer lies there
   iovec piece = {.iov_base = &answer, .iov_len = sizeof answer};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message = {};

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -72,6 +73,16 @@ void abort_stp(int socket) {
   const linger at_once = {.l_onoff = 1, .l_linger = 0};
   (void)STPsetsockopt(socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
   (void)STPclose(socket);
+}
+
+// As the agent's own socket would let that user in: an abstract one lets everybody.
+bool may_open_door(const std::string& path, uid_t user, const std::vector<gid_t>& groups) {
+  struct stat facts = {};
+  if (user == 0) return true;
+  if (::stat(path.c_str(), &facts) != 0) return false;
+  if (user == facts.st_uid) return (facts.st_mode & S_IWUSR) != 0;
+  const bool member = std::ranges::find(groups, facts.st_gid) != groups.end();
+  return (facts.st_mode & (member ? S_IWGRP : S_IWOTH)) != 0;
 }
 
 // No descriptor is taken from a program where the kernel lets one say so (SO_PASSRIGHTS, Linux 6.16): to close the last reference to
@@ -226,12 +237,7 @@ void RunServer::let_in() {
     uid_t user = 0;
     const auto guest = std::make_shared<UniqueFd>(fd);
     const bool welcome = may_use(fd, user);
-    if (!welcome || guests_of_user_[user] >= kMostGuestsOfUser) {
-      RunAnswer refusal;
-      refusal.error = welcome ? EAGAIN : EACCES;
-      send_answer(fd, refusal, -1);
-      continue;
-    }
+    if (const auto there = guests_of_user_.find(user); there != guests_of_user_.end() && there->second >= kMostGuestsOfUser) continue;
     refuse_descriptors(fd);
     ++guests_of_user_[user];
     const auto end = [this, guest, user] {
@@ -240,8 +246,8 @@ void RunServer::let_in() {
       guest->reset();
       if (--guests_of_user_[user] == 0) guests_of_user_.erase(user);
     };
-    const bool watched = loop_->watch(fd, EPOLLIN, [this, guest, user, end](std::uint32_t) {
-      if (*guest) serve(guest->get(), user);
+    const bool watched = loop_->watch(fd, EPOLLIN, [this, guest, user, welcome, end](std::uint32_t) {
+      if (*guest) serve(guest->get(), user, welcome);
       end();
     });
     if (watched)
@@ -256,18 +262,20 @@ bool RunServer::may_use(int fd, uid_t& user) {
   socklen_t length = sizeof who;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) return false;
   user = who.uid;
-  if (!settings_.for_everybody && who.uid != 0 && who.uid != ::geteuid()) return false;
+  const std::vector<gid_t> groups = host::groups_of_peer(fd, who.gid);
+  if (!may_open_door(settings_.agent_path, who.uid, groups)) return false;
   const std::lock_guard lock(mutex_);
-  return access_.allows(who.uid, host::groups_of_peer(fd, who.gid));
+  return access_.allows(who.uid, groups);
 }
 
-void RunServer::serve(int fd, uid_t user) {
+// Also who is not welcome is read first: closed with something unread, the socket would lose the answer.
+void RunServer::serve(int fd, uid_t user, bool welcome) {
   RunCall call;
   UniqueFd program;
   RunAnswer reply;
   const int code = receive_request(fd, call);
   if (code == EAGAIN) return;
-  reply.error = code != 0 ? code : answer(call, user, program, reply);
+  reply.error = !welcome ? EACCES : code != 0 ? code : answer(call, user, program, reply);
   send_answer(fd, reply, reply.error == 0 ? program.get() : -1);
 }
 

@@ -29,7 +29,6 @@ class RunServer {
     std::string host;
     unsigned most_of_a_user = 16384;  // conversations that one user's programs begin
     run::Network network;
-    bool for_everybody = true;  // false: users other than this process's own and root are refused, as the door's mode does
     std::function<void(std::string_view)> log;
   };
   // `agent` must be there until this is gone.
@@ -52,7 +51,7 @@ class RunServer {
   // Requests
   void let_in();
   bool may_use(int fd, uid_t& user);
-  void serve(int fd, uid_t user);
+  void serve(int fd, uid_t user, bool welcome);
   int answer(const run::RunCall& call, uid_t user, UniqueFd& program, run::RunAnswer& answer);
   int resolve(std::string_view name, run::RunAnswer& answer);
   std::string name_of(std::uint32_t ip) const;

@@ -70,12 +70,10 @@ stp::Result<std::unique_ptr<Agent>> start_agent(const StpdConfig& config, const 
 
 // For unmodified programs, which have the first storage system.
 stp::Result<std::unique_ptr<stp::RunServer>> start_run_server(const StpdConfig& config, Agent& agent) {
-  const unsigned mode = static_cast<unsigned>(std::stoul(config.mode, nullptr, 8));
   const stp::RunServer::Settings settings{.agent_path = config.agent,
                                           .host = config.host,
                                           .most_of_a_user = config.most_sockets,
                                           .network = config.run_network,
-                                          .for_everybody = (mode & 0006) == 0006,
                                           .log = log_warning};
   return stp::RunServer::start(agent, settings, config.access);
 }

@@ -54,6 +54,10 @@ until_true 20 answers alpha.stp 7000 || fail 'nothing answers'
 on beta timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 beta.stp >other.log 2>&1 || fail 'from another host'
 on alpha timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 alpha.stp >same.log 2>&1 || fail 'on one host'
 
+[ "$(on beta $python -c 'import socket; print(len({socket.gethostbyname(h) for h in ("alpha.stp", "ALPHA.STP", "alpha.stg.stp")}))')" = 1 ] ||
+  fail 'HOST.STG.stp is another host than HOST.stp'
+expect 1 on beta $python -c 'import socket; socket.gethostbyname("alpha.other.stp")'
+
 section 'an agent that is started again finds the listening programs'
 kill -KILL "$alpha"
 wait "$alpha" 2>/dev/null
@@ -69,6 +73,16 @@ if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
   grep -q 'Address already in use' thief.log || fail 'what the other user was told'
   found || fail 'the program is not found after that'
   on alpha runuser -u nobody -- $python -c 'import socket; socket.socket().bind(("0.0.0.0", 80))' 2>low.log && fail 'a port of root for nobody'
+fi
+
+if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
+  on beta runuser -u nobody -- "$(command -v stp)" run -- true 2>mode.log || fail 'nobody may not, where everybody may'
+  chmod 660 "$work/beta.sock"
+  on beta runuser -u nobody -- "$(command -v stp)" run -- true 2>mode.log && fail "the mode of the agent's socket keeps nobody out"
+  grep -q 'Permission denied' mode.log || fail 'what nobody was told'
+  chgrp "$(id -g nobody)" "$work/beta.sock"
+  on beta runuser -u nobody -- "$(command -v stp)" run -- true 2>mode.log || fail 'a member of its group is kept out'
+  chmod 666 "$work/beta.sock"
 fi
 
 section 'http.server and asyncio'
