@@ -6,7 +6,7 @@
 #   tests/run.sh --quick         no sanitizer builds
 #   tests/run.sh --sanitizers    nothing but the sanitizer builds
 #   tests/run.sh --no-install    takes the machine as it is
-#   tests/run.sh --seeds N       so many seeds of the simulation (default 700; a fortieth of it under each sanitizer)
+#   tests/run.sh --seeds N       so many seeds of the simulation (default 300; a twentieth of it under each sanitizer)
 #
 # Builds in build/, build-asan/ and build-tsan/ of the checkout. The last line is `N passed, N failed, N skipped`; what was
 # skipped is listed above it with the reason. Exit status: 0 all passed, 1 something failed, 2 usage.
@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 plain=yes
 quick=no
 install=yes
-seeds=700
+seeds=300
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=yes ;;
@@ -144,16 +144,15 @@ if [ $quick = no ]; then
     compiler='default compiler'
     record SKIP 'build with clang 19' 'clang 19 is not installed; the sanitizer builds use the default compiler'
   fi
-  few=$((seeds / 40 > 0 ? seeds / 40 : 1))
+  few=$((seeds / 20 > 0 ? seeds / 20 : 1))
   # Without line numbers: a fifth of the compile time. Whoever looks into a report builds with -Dcpp_args=-g1.
-  sanitized=(-Db_lundef=false -Ddebug=false)
+  sanitized=(-Db_lundef=false -Doptimization=1 -Ddebug=false)
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
   # Only what runs there is built; the rest must please clang's warnings too, once.
   for sanitizer in address,undefined thread; do
     label=$([ $sanitizer = thread ] && echo TSan || echo 'ASan and UBSan')
     dir=build-$([ $sanitizer = thread ] && echo tsan || echo asan)
-    # The thread sanitizer's programs run longer than they compile; the others' the other way round.
-    set_up "$dir" "$compiler, $label" -Db_sanitize=$sanitizer -Doptimization=$([ $sanitizer = thread ] && echo 1 || echo 0) "${sanitized[@]}" || continue
+    set_up "$dir" "$compiler, $label" -Db_sanitize=$sanitizer "${sanitized[@]}" || continue
     # Tests without threads can not race: the thread sanitizer gets the others, and the simulation.
     suite=$([ $sanitizer = thread ] && echo threads || echo unit)
     # shellcheck disable=SC2046

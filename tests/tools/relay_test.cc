@@ -33,6 +33,10 @@ class RelayTest : public testing::Test {
     for (const int fd : {kernel_.get(), stp_.get()}) EXPECT_EQ(::fcntl(fd, F_SETFL, O_NONBLOCK), 0);
   }
   ~RelayTest() override {
+    // One that has not ended keeps itself.
+    loop_->post([this] {
+      if (const auto relay = relay_.lock()) relay->abort();
+    });
     loop_->stop();
     if (thread_.joinable()) thread_.join();
   }
@@ -46,7 +50,7 @@ class RelayTest : public testing::Test {
   }
   void start(KernelSide side, std::string_view head = {}) {
     loop_->post([this, side, head = bytes_of(head)] {
-      (void)Relay::start(*loop_, std::move(kernel_), side, stp_.release(), [this](const Relay::Totals&, bool good) { ended_.set_value(good); }, head);
+      relay_ = Relay::start(*loop_, std::move(kernel_), side, stp_.release(), [this](const Relay::Totals&, bool good) { ended_.set_value(good); }, head);
     });
     thread_ = std::thread([this] { loop_->run(); });
   }
@@ -80,6 +84,7 @@ class RelayTest : public testing::Test {
   std::unique_ptr<EventLoop> loop_;
   UniqueFd program_, kernel_, peer_, stp_;
   std::promise<bool> ended_;
+  std::weak_ptr<Relay> relay_;  // the loop's thread
   std::thread thread_;
 };
 
