@@ -8,6 +8,7 @@
 #include "hostlib/deadline.h"
 #include "hostlib/debug.h"
 #include "hostlib/quiet_thread.h"
+#include "stp/cpu_cache.h"
 #include "stp/names.h"
 
 namespace stp::host {
@@ -53,6 +54,7 @@ Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& se
   config.superblock = superblock;
   config.pid = pid;
   config.wall_clock_ms = wall_clock_ms() - static_cast<std::uint64_t>(boottime_now() / kMillisecond);
+  config.evict_received = superblock.medium == MediumKind::kDirect && host->storage_->facts().hardware && eviction_helps_hypervisor();
   host->engine_ = std::make_unique<Engine>(config, *host->engine_medium_, host->board_, host->engine_random_, events);
   host->driving_ = std::make_unique<Driving>(mutex, *host->engine_, *host->engine_medium_);
   const bool started = start_quiet_thread(host->membership_thread_, [self = host.get()] { self->membership_loop(); }) &&

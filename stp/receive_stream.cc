@@ -5,6 +5,7 @@
 
 #include "stp/cache_region.h"
 #include "stp/checksum.h"
+#include "stp/cpu_cache.h"
 #include "stp/plant.h"
 
 namespace stp {
@@ -203,12 +204,19 @@ std::size_t ReceiveStream::read(Bytes into, bool peek) {
   }
   if (peek) return done;
   read_ = at;
-  while (!pieces_.empty() && pieces_.front()->state == Piece::State::kReady && pieces_.front()->end() <= read_) {
-    core_.buffers.give_back(std::move(pieces_.front()->buffer));
-    pieces_.pop_front();
-  }
+  forget_read();
   grow_window();
   return done;
+}
+
+// Lets go of the pieces that the program has taken whole.
+void ReceiveStream::forget_read() {
+  while (!pieces_.empty() && pieces_.front()->state == Piece::State::kReady && pieces_.front()->end() <= read_) {
+    Piece& piece = *pieces_.front();
+    if (piece.extent && core_.config.evict_received) evict_from_cpu_cache({piece.buffer.data(), piece.length});
+    core_.buffers.give_back(std::move(piece.buffer));
+    pieces_.pop_front();
+  }
 }
 
 void ReceiveStream::discard() {
@@ -219,10 +227,7 @@ void ReceiveStream::discard() {
 void ReceiveStream::drop_ready() {
   dropped_ += ready_ - read_;
   read_ = ready_;
-  while (!pieces_.empty() && pieces_.front()->state == Piece::State::kReady && pieces_.front()->end() <= read_) {
-    core_.buffers.give_back(std::move(pieces_.front()->buffer));
-    pieces_.pop_front();
-  }
+  forget_read();
 }
 
 void ReceiveStream::abandon() {

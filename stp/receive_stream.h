@@ -87,6 +87,7 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   void tell_changed();
   void advance();
   void drop_ready();
+  void forget_read();
   bool credit_due() const;
   std::uint64_t limit() const { return read_ + window_; }
   void grow_window();

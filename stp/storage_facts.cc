@@ -11,11 +11,20 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "stp/file_system.h"
 
 namespace stp {
 namespace {
+
+std::string first_line(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
 
 // A number of the device's request queue; for a partition it is one directory up. 0 where there is none.
 std::uint32_t queue_number(dev_t device, const char* name) {
@@ -30,6 +39,26 @@ std::uint32_t queue_number(dev_t device, const char* name) {
     if (length > 0 && std::sscanf(text, "%u", &number) == 1) return number;
   }
   return 0;
+}
+
+// The device at the bottom is none that this kernel makes up out of memory or of a file's cached pages.
+bool is_hardware(dev_t device, int depth = 0) {
+  constexpr int kDeepest = 4;
+  if (depth == kDeepest || major(device) == 0) return false;
+  const std::filesystem::path link = fmt::format("/sys/dev/block/{}:{}", major(device), minor(device));
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::canonical(link, error);
+  if (error) return false;
+  if (!path.string().starts_with("/sys/devices/virtual/")) return true;
+  struct stat st {};
+  if (first_line(path / "loop/dio") == "1")  // a loop device that passes requests on, past the page cache
+    return ::stat(first_line(path / "loop/backing_file").c_str(), &st) == 0 && is_hardware(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev, depth + 1);
+  for (const auto& slave : std::filesystem::directory_iterator(path / "slaves", error)) {  // dm, md
+    unsigned of_major = 0, of_minor = 0;
+    if (std::sscanf(first_line(slave.path() / "dev").c_str(), "%u:%u", &of_major, &of_minor) == 2)
+      return is_hardware(makedev(of_major, of_minor), depth + 1);
+  }
+  return false;
 }
 
 void set_if_known(std::uint32_t& fact, std::uint32_t number) {
@@ -65,6 +94,7 @@ Result<StorageFacts> facts_of(int fd, const std::string& path) {
   if (::fstat(fd, &st) != 0) return fail(errno, fmt::format("can not stat \"{}\": {}", path, std::strerror(errno)));
   StorageFacts facts;
   facts.block_device = S_ISBLK(st.st_mode);
+  facts.hardware = is_hardware(facts.block_device ? st.st_rdev : st.st_dev);
   if (!facts.block_device && !S_ISREG(st.st_mode))
     return fail(ENOTBLK, fmt::format("\"{}\" is neither a regular file nor a block device", path));
   if (!facts.block_device) {

@@ -7,7 +7,9 @@
 #include <thread>
 
 #include "stp/checksum.h"
+#include "stp/cpu_cache.h"
 #include "stp/medium.h"
+#include "stp/storage.h"
 
 namespace stp {
 namespace {
@@ -70,7 +72,7 @@ void fill(std::byte* buffer) {
 // The program's side of a request, where the payload is touched; else nothing.
 class Program {
  public:
-  Program(RawCeiling::Payload payload, bool writes) {
+  Program(RawCeiling::Payload payload, bool writes, bool evicts) : evicts_(evicts) {
     if (payload == RawCeiling::Payload::kUntouched) return;
     bytes_ = AlignedBuffer(kSize);
     fill(bytes_.data());
@@ -89,10 +91,12 @@ class Program {
     if (!bytes_) return;
     hashes_ += hash64(number, {read, kSize});
     std::memcpy(bytes_.data(), read, kSize);
+    if (evicts_) evict_from_cpu_cache({read, kSize});  // as our own side does
   }
 
  private:
   static constexpr std::size_t kKept = 32;
+  const bool evicts_;
   AlignedBuffer bytes_;
   std::vector<AlignedBuffer> kept_;
   std::uint64_t hashes_ = 0;
@@ -175,7 +179,9 @@ Result<double> RawCeiling::run(double pace, bool read) {
   const std::uint64_t places = range_.length / kSize;
   if (places < kWindow) return fail(EINVAL, "the range for raw I/O is too small: 16 MiB are needed");
   Shared shared;
-  Program writer_program(payload_, true), reader_program(payload_, false);
+  const auto facts = probe_storage(range_.path);
+  const bool evicts = facts && facts->hardware;
+  Program writer_program(payload_, true, evicts), reader_program(payload_, false, evicts);
   int failed = 0;
   const Clock::time_point begin = Clock::now();
   {

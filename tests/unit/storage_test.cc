@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -215,6 +216,15 @@ TEST(StorageFactsOf, a_file_names_its_file_system_and_size) {
   EXPECT_FALSE(facts->file_system.empty());
   EXPECT_GE(facts->logical_block_bytes, 512u);
   EXPECT_GE(facts->physical_block_bytes, facts->logical_block_bytes);
+}
+
+TEST(StorageFactsOf, memory_is_no_hardware) {
+  const int fd = ::memfd_create("memory", MFD_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  auto facts = probe_storage("/proc/self/fd/" + std::to_string(fd));
+  ASSERT_TRUE(facts) << facts.error().text;
+  EXPECT_FALSE(facts->hardware);
+  ::close(fd);
 }
 
 TEST(StorageFactsOf, proc_is_not_taken_for_a_local_disk) {

@@ -84,6 +84,7 @@ struct Host final : EngineEvents {
       : name(std::move(host_name)), identity{slot, 10 + slot, 100 + slot}, medium(disk), random(slot), timing(superblock.timing) {
     EngineConfig config;
     config.superblock = superblock;
+    config.evict_received = true;  // nothing may depend on it
     engine = std::make_unique<Engine>(config, medium, board, random, *this);
   }
   void on_ready(SocketId socket, std::uint32_t bits) override { told[socket] |= bits; }
