@@ -14,9 +14,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "hostlib/interrupts.h"
 #include "hostlib/preload_real.h"
@@ -131,11 +134,33 @@ int ask(const RunCall& call, int* descriptor = nullptr) {
 
 bool is_loopback(std::uint32_t ip) { return ip >> 24 == kLoopbackNet; }
 
-// Whether a socket bound there listens on STP.
-bool goes_to_stp(NetAddress address) {
-  if (address.ip == settings().own_ip) return true;
-  if (address.ip != INADDR_ANY && !is_loopback(address.ip)) return false;
-  return settings().rules.way_of(settings().program, address.port, address.ip != INADDR_ANY) == Way::kStp;
+// Where a socket bound there listens.
+Way way_of(NetAddress address) {
+  if (address.ip == settings().own_ip) return Way::kStp;
+  if (address.ip != INADDR_ANY && !is_loopback(address.ip)) return Way::kTcp;
+  return settings().rules.way_of(settings().program, address.port, address.ip != INADDR_ANY);
+}
+
+SocketName listener_name(std::uint16_t port, bool v6, std::uint16_t share) {
+  return SocketName::listener({settings().own_ip, port}, v6, settings().storage, share);
+}
+
+// A name of those that share the port. Not beside one that has it for itself: its name is free, or taken for a moment by somebody who looks, too.
+bool bind_shared(int fd, std::uint16_t port, bool v6) {
+  constexpr useconds_t kMoment = 1000;
+  constexpr int kMoments = 20;
+  const int probe = unix_socket();
+  bool alone = false;
+  for (int i = 0; i < kMoments && !alone && probe >= 0; ++i) {
+    alone = bind_to(probe, listener_name(port, v6, 0));
+    if (!alone) (void)::usleep(kMoment);
+  }
+  bool bound = false;
+  for (std::uint16_t share = 1; alone && share <= kMostSharers && !bound; ++share) bound = bind_to(fd, listener_name(port, v6, share));
+  const int code = errno;
+  if (probe >= 0) (void)::close(probe);
+  errno = code;
+  return bound;
 }
 
 // Makes `fd` an STP socket bound to the port, 0 for a free one. 0, or an errno.
@@ -145,9 +170,10 @@ int bind_stp(int fd, std::uint16_t port) {
   if (bound < 0) return errno;
   const bool v6 = is_v6(fd);
   const bool any = port == 0;
+  const bool shares = !any && int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0;
   for (int i = 0; i < kTries; ++i) {
     if (any) port = some_port();
-    if (bind_to(bound, SocketName::listener({settings().own_ip, port}, v6, settings().storage))) return install(bound, fd);
+    if (shares ? bind_shared(bound, port, v6) : bind_to(bound, listener_name(port, v6, 0))) return install(bound, fd);
     if (!any || errno != EADDRINUSE) break;
   }
   const int code = errno;
@@ -155,21 +181,82 @@ int bind_stp(int fd, std::uint16_t port) {
   return code;
 }
 
-int tell_of_listener(const SocketName& name, int backlog) {
-  RunCall call;
+// 0, or an errno.
+int tell_of_listener(RunCall call, int backlog) {
   call.what = RunRequest::kListen;
-  call.port = name.local.port;
   call.backlog = backlog;
-  call.flags = name.v6 ? RunCall::kV6 : 0;
   const int code = ask(call);
-  say("listening on port %u of STP: %s", name.local.port, std::strerror(code));
+  say("listening on port %u of STP: %s", call.port, std::strerror(code));
   return code == ENOENT || code == EPROTO ? ENETDOWN : code;
 }
 
 int listen_stp(int fd, const SocketName& name, int backlog) {
   if (real_listen(fd, backlog) != 0) return -1;
-  const int code = tell_of_listener(name, backlog);
+  RunCall call;
+  call.port = name.local.port;
+  call.own_port = name.peer.port;
+  call.flags = name.v6 ? RunCall::kV6 : 0;
+  const int code = tell_of_listener(call, backlog);
   return code == 0 ? 0 : no(code);
+}
+
+// The name by which an agent finds a program that listens on TCP for both, as long as the process lives: a socket that is nothing else, out of the way of
+// the numbers that a program counts on. One for each port.
+bool leave_name(NetAddress where) {
+  constexpr int kOutOfTheWay = 512;
+  constexpr std::size_t kMost = 64;
+  static std::array<std::atomic<std::uint64_t>, kMost> names;  // port and descriptor
+  for (std::atomic<std::uint64_t>& each : names) {
+    const std::uint64_t there = each.load();
+    const auto name = name_of(static_cast<int>(there & 0xffffffff));
+    if (name && name->kind == SocketName::Kind::kOverTcp && there >> 32 == where.port) return true;
+    if (there != 0 && name) continue;  // another port's
+    const int low = unix_socket();
+    const SocketName mine{.kind = SocketName::Kind::kOverTcp, .local = where, .peer = {settings().storage, 0}, .tail = random_number()};
+    if (low < 0 || !bind_to(low, mine)) return false;
+    const int high = ::fcntl(low, F_DUPFD_CLOEXEC, kOutOfTheWay);
+    if (high >= 0) (void)::close(low);
+    each = std::uint64_t{where.port} << 32 | static_cast<std::uint32_t>(high >= 0 ? high : low);
+    return true;
+  }
+  return false;
+}
+
+// On TCP, where it is bound, and what comes over STP is brought there. Without an agent it is TCP's alone until there is one.
+int listen_both(int fd, NetAddress where, int backlog) {
+  if (real_listen(fd, backlog) != 0) return -1;
+  if (is_v6(fd) && int_option(fd, IPPROTO_IPV6, IPV6_V6ONLY) > 0) return 0;  // what comes over STP comes from an IPv4 address
+  RunCall call;
+  call.port = where.port;
+  call.ip = where.ip;
+  call.flags = RunCall::kOverTcp;
+  if (!leave_name(where)) say("an agent that is started again will not find port %u", where.port);
+  const int code = tell_of_listener(call, backlog);
+  return code == 0 || code == ENETDOWN ? 0 : no(code);
+}
+
+// The TCP connection of a conversation that came over STP: who is behind it.
+NetAddress who_is_behind(NetAddress peer) {
+  if (peer.ip != kTcpSource) return peer;
+  RunCall call;
+  RunAnswer answer;
+  call.what = RunRequest::kBehind;
+  call.port = peer.port;
+  if (ask_run_server(settings().server, settings().user, call, answer) != 0) return peer;
+  return {answer.ip, static_cast<std::uint16_t>(answer.port)};
+}
+
+// After a call of the C library gave an address of TCP's, of which `given` bytes were room.
+void name_who_is_behind(sockaddr* address, socklen_t* length, socklen_t given) {
+  if (address == nullptr || length == nullptr || *length > given) return;
+  const int kept = errno;
+  const auto peer = from_sockaddr(address, *length);
+  if (peer && peer->ip == kTcpSource) {
+    const bool v6 = address->sa_family == AF_INET6;
+    *length = given;
+    to_sockaddr(who_is_behind(*peer), v6, address, length);
+  }
+  errno = kept;
 }
 
 uid_t user_of(int fd) {
@@ -196,12 +283,32 @@ std::optional<NetAddress> accepted_from(int fd) {
   return believed ? name->local : NetAddress{settings().own_ip, 0};
 }
 
+// The other way: what came over STP came to this host's address.
+void name_own_address(int fd, sockaddr* address, socklen_t* length, socklen_t given) {
+  const auto local = *length <= given ? from_sockaddr(address, *length) : std::nullopt;
+  if (!local || !is_loopback(local->ip)) return;
+  sockaddr_storage other = {};
+  socklen_t other_length = sizeof other;
+  const int kept = errno;
+  const bool connected = real_getpeername(fd, reinterpret_cast<sockaddr*>(&other), &other_length) == 0;
+  const auto peer = connected ? from_sockaddr(reinterpret_cast<const sockaddr*>(&other), other_length) : std::nullopt;
+  errno = kept;
+  if (!peer || peer->ip != kTcpSource) return;
+  const bool v6 = address->sa_family == AF_INET6;
+  *length = given;
+  to_sockaddr({settings().own_ip, local->port}, v6, address, length);
+}
+
 int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
   const auto name = settings().on ? name_of(listener) : std::nullopt;
+  const socklen_t given = length != nullptr ? *length : 0;
   const int fd = name ? real_accept4(listener, nullptr, nullptr, flags) : real_accept4(listener, address, length, flags);
   if (fd < 0) return fd;
   clear_marks(fd);
-  if (!name) return fd;
+  if (!name) {
+    if (settings().on) name_who_is_behind(address, length, given);
+    return fd;
+  }
   const int kept = errno;
   sockaddr_storage peer = {};
   socklen_t peer_length = sizeof peer;
@@ -220,6 +327,22 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
 
 // -- Connecting ----------------------------------------------------------------------------------------------------
 
+// The sockets of this host that share that port. Who knocks with another type of socket is told whether there is one, and nothing more.
+std::vector<SocketName> those_that_share(NetAddress port) {
+  std::vector<SocketName> there;
+  const int knocks = real_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (knocks < 0) return there;
+  for (std::uint16_t share = 1; share <= kMostSharers; ++share) {
+    for (const bool v6 : {false, true}) {
+      const SocketName name = SocketName::listener(port, v6, settings().storage, share);
+      const UnixName text = encode(name);
+      if (real_connect(knocks, text.get(), text.length) != 0 && errno == EPROTOTYPE) there.push_back(name);
+    }
+  }
+  (void)::close(knocks);
+  return there;
+}
+
 // To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.
 int connect_here(int fd, NetAddress peer, bool v6) {
   const int mine = unix_socket();
@@ -234,15 +357,22 @@ int connect_here(int fd, NetAddress peer, bool v6) {
   int code = bound ? ECONNREFUSED : EADDRNOTAVAIL;
   if (nonblocking(fd)) (void)::fcntl(mine, F_SETFL, O_NONBLOCK);
   copy_timeouts(fd, mine);
-  for (const bool listener_v6 : {false, true}) {
-    if (!bound) break;
-    const UnixName there = encode(SocketName::listener(peer, listener_v6, settings().storage));
-    if (real_connect(mine, there.get(), there.length) == 0) {
-      if (peer.port >= kFirstFreePort || user_of(mine) == 0) return install(mine, fd);
-      break;  // anybody can take that name; root's ports are root's
-    }
-    if (errno != ECONNREFUSED) code = errno;
+  const auto try_one = [&](const SocketName& listener) {
+    const UnixName there = encode(listener);
+    const bool connected = real_connect(mine, there.get(), there.length) == 0;
+    if (!connected && errno != ECONNREFUSED) code = errno;
+    return connected;
+  };
+  bool connected = false;
+  for (const bool listener_v6 : {false, true}) connected = connected || (bound && try_one(SocketName::listener(peer, listener_v6, settings().storage)));
+  if (!connected && bound) {
+    const auto sharing = those_that_share(peer);
+    const std::size_t first = sharing.empty() ? 0 : random_number() % sharing.size();
+    for (std::size_t i = 0; i < sharing.size() && !connected; ++i) connected = try_one(sharing[(first + i) % sharing.size()]);
   }
+  // Anybody can take such a name; root's ports are root's.
+  if (connected && (peer.port >= kFirstFreePort || user_of(mine) == 0)) return install(mine, fd);
+  if (connected) code = ECONNREFUSED;
   (void)::close(mine);
   return code;
 }
@@ -329,6 +459,24 @@ int give_option(const void* source, socklen_t size, void* value, socklen_t* leng
 
 int give_int(int number, void* value, socklen_t* length) { return give_option(&number, sizeof number, value, length); }
 
+// SO_LINGER of 0 seconds: closed, the socket is reset. The agent does it, who has the other end.
+void tell_of_linger(int fd, const void* value) {
+  linger wanted = {};
+  std::memcpy(&wanted, value, sizeof wanted);
+  auto name = wanted.l_onoff != 0 && wanted.l_linger == 0 ? name_of(fd) : std::nullopt;
+  if (!name) return;
+  sockaddr_storage peer = {};
+  socklen_t length = sizeof peer;
+  if (name->kind == SocketName::Kind::kListener && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
+    name = decode(reinterpret_cast<const sockaddr*>(&peer), length);  // accepted: the agent's end has the name
+  if (!name || (name->kind != SocketName::Kind::kConnected && name->kind != SocketName::Kind::kRelayed)) return;
+  RunCall call;
+  RunAnswer answer;
+  call.what = RunRequest::kResetWhenClosed;
+  text_of(*name).copy(call.name.data(), call.name.size() - 1);
+  (void)ask_run_server(settings().server, settings().user, call, answer);  // ENOENT: of two programs of this host
+}
+
 int tcp_option(int fd, int option, void* value, socklen_t* length) {
   constexpr int kSegment = 65483;  // what TCP has on the loopback interface
   switch (option) {
@@ -356,7 +504,11 @@ bool answers_option(int level, int option) {
 int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (level == IPPROTO_TCP) return tcp_option(fd, option, value, length);
   if (level == IPPROTO_IP && option == IP_OPTIONS) return give_option("", 0, value, length);  // there are none
-  if (level != SOL_SOCKET || option == SO_REUSEPORT) return give_int(0, value, length);
+  if (level == SOL_SOCKET && option == SO_REUSEPORT) {
+    const auto name = name_of(fd);
+    return give_int(name && name->kind == SocketName::Kind::kListener && name->peer.port != 0 ? 1 : 0, value, length);
+  }
+  if (level != SOL_SOCKET) return give_int(0, value, length);
   if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
   if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
   if (!marked(fd, Mark::kConnecting)) return real_getsockopt(fd, level, option, value, length);
@@ -394,7 +546,7 @@ STP_ANSWER(int, bind)(int fd, const sockaddr* address, socklen_t length) STP_THR
   if (!wanted || !is_internet_stream(fd)) return real_bind(fd, address, length);
   if (wanted->ip != settings().own_ip && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
   // With port 0 it may be a client's: TCP, until it listens.
-  const bool decided = goes_to_stp(*wanted) && (wanted->port != 0 || wanted->ip == settings().own_ip);
+  const bool decided = way_of(*wanted) == Way::kStp && (wanted->port != 0 || wanted->ip == settings().own_ip);
   if (!decided) return real_bind(fd, address, length);
   const int code = bind_stp(fd, wanted->port);
   if (code != 0) say("bind to port %u of STP: %s", wanted->port, std::strerror(code));
@@ -408,7 +560,10 @@ STP_ANSWER(int, listen)(int fd, int backlog) STP_THROWS_NOTHING {
   socklen_t length = sizeof address;
   if (!is_internet_stream(fd) || real_getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return real_listen(fd, backlog);
   const auto bound = from_sockaddr(reinterpret_cast<const sockaddr*>(&address), length);
-  if (!bound || bound->port == 0 || bound->ip != INADDR_ANY || !goes_to_stp(*bound)) return real_listen(fd, backlog);
+  if (!bound || bound->port == 0) return real_listen(fd, backlog);
+  const Way way = way_of(*bound);
+  if (way == Way::kBoth) return listen_both(fd, *bound, backlog);
+  if (bound->ip != INADDR_ANY || way == Way::kTcp) return real_listen(fd, backlog);
   if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return real_listen(fd, backlog);
   if (const int code = bind_stp(fd, bound->port); code != 0) return no(code);
   const auto name = name_of(fd);
@@ -447,7 +602,12 @@ STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
 STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getsockname(fd, address, length);
   const auto name = name_of(fd);
-  if (!name && !connecting(fd)) return real_getsockname(fd, address, length);
+  if (!name && !connecting(fd)) {
+    const socklen_t given = *length;
+    const int result = real_getsockname(fd, address, length);
+    if (result == 0) name_own_address(fd, address, length, given);
+    return result;
+  }
   // One that connects has no port yet that is known here.
   to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{settings().own_ip, 0}, is_v6(fd), address, length);
   return 0;
@@ -456,7 +616,13 @@ STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __
 STP_ANSWER(int, getpeername)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getpeername(fd, address, length);
   const auto name = name_of(fd);
-  if (!name) return connecting(fd) ? no(ENOTCONN) : real_getpeername(fd, address, length);
+  if (!name && connecting(fd)) return no(ENOTCONN);
+  if (!name) {
+    const socklen_t given = *length;
+    const int result = real_getpeername(fd, address, length);
+    if (result == 0) name_who_is_behind(address, length, given);
+    return result;
+  }
   if (name->kind == SocketName::Kind::kFailed) return no(ENOTCONN);
   const auto peer = name->kind == SocketName::Kind::kConnected ? std::optional(name->peer) : accepted_from(fd);
   if (!peer) return no(ENOTCONN);
@@ -477,6 +643,7 @@ STP_ANSWER(int, setsockopt)(int fd, int level, int option, const void* value, so
     bytes = std::max(bytes, kSmallestSendBuffer);
     return real_setsockopt(fd, level, option, &bytes, socklen_t{sizeof bytes});
   }
+  if (settings().on && level == SOL_SOCKET && option == SO_LINGER && value != nullptr && length >= sizeof(linger)) tell_of_linger(fd, value);
   if (!settings().on || !answers_option(level, option) || !ours(fd)) return real_setsockopt(fd, level, option, value, length);
   if (level == IPPROTO_TCP && option == TCP_NODELAY && value != nullptr && length >= sizeof(int)) {
     int on = 0;

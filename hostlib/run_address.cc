@@ -62,6 +62,11 @@ UnixName encode(const SocketName& name) {
   return out;
 }
 
+std::string text_of(const SocketName& name) {
+  const UnixName out = encode(name);
+  return {out.address.sun_path + 1, kNameBytes};
+}
+
 std::optional<SocketName> decode(const sockaddr* address, socklen_t length) {
   if (length != kHead + kNameBytes || address->sa_family != AF_UNIX) return std::nullopt;
   const char* at = reinterpret_cast<const sockaddr_un*>(address)->sun_path;
@@ -69,7 +74,7 @@ std::optional<SocketName> decode(const sockaddr* address, socklen_t length) {
   at += kMarkBytes;
   SocketName name;
   name.kind = static_cast<SocketName::Kind>(*at);
-  const bool known = *at == 'L' || *at == 'C' || *at == 'R' || *at == 'E';
+  const bool known = *at == 'L' || *at == 'C' || *at == 'R' || *at == 'E' || *at == 'B';
   ++at;
   if (!known || (*at != '4' && *at != '6')) return std::nullopt;
   name.v6 = *at++ == '6';

@@ -41,6 +41,8 @@ class Relay : public std::enable_shared_from_this<Relay> {
 
   // Resets both sides.
   void abort();
+  // From now on the program's close counts as a reset (it had set SO_LINGER to 0, which a Unix socket does not tell). For Unix sockets.
+  void reset_when_closed() { reset_when_closed_ = true; }
   // So far.
   const Totals& totals() const { return totals_; }
 
@@ -84,6 +86,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Leftover to_stp_, from_stp_;
   bool to_stp_ended_ = false, from_stp_ended_ = false;
   bool kernel_hung_up_ = false;     // no more will come than is there
+  bool reset_when_closed_ = false;
   std::vector<std::byte> head_;     // not seen yet: what comes may begin with it
   std::size_t left_in_kernel_ = 0;  // bytes at the front of the kernel's queue that were handed on already (or are the head)
   bool wants_readable_ = false, wants_writable_ = false;

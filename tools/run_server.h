@@ -1,5 +1,6 @@
-// The agent's side of `stp run`: answers the preloaded library (hostlib/run_protocol.h), listens on STP for unmodified programs, and carries
-// their conversations with other hosts on between a Unix socket and an STP socket (relay.h). Programs of one host talk past it.
+// The agent's side of `stp run`: answers the preloaded library (hostlib/run_protocol.h), connects to other hosts for it, listens on STP for
+// unmodified programs (run_listeners.h), and carries their conversations with other hosts on (run_conversations.h). Programs of one host
+// talk past it.
 //
 // Has a thread of its own and makes STP calls as any program, so it is a program of its own agent. Serves one storage system.
 #pragma once
@@ -17,7 +18,9 @@
 #include "hostlib/agent_door.h"
 #include "hostlib/run_protocol.h"
 #include "tools/event_loop.h"
-#include "tools/relay.h"
+#include "tools/run_conversations.h"
+#include "tools/run_hosts.h"
+#include "tools/run_listeners.h"
 #include "tools/unique_fd.h"
 
 namespace stp {
@@ -41,10 +44,8 @@ class RunServer {
   void set_access(const host::AgentAccess& access);  // any thread
 
  private:
-  struct Listener;
   struct Connecting;
-  struct Arriving;
-  RunServer(host::Agent& agent, const Settings& settings, const host::AgentAccess& access);
+  RunServer(host::Agent& agent, const Settings& settings, const host::AgentAccess& access, std::unique_ptr<EventLoop> loop);
   Result<void> open();
   void close_all();
 
@@ -53,40 +54,23 @@ class RunServer {
   bool may_use(int fd, uid_t& user);
   void serve(int fd, uid_t user, bool welcome);
   int answer(const run::RunCall& call, uid_t user, UniqueFd& program, run::RunAnswer& answer);
-  int resolve(std::string_view name, run::RunAnswer& answer);
-  std::string name_of(std::uint32_t ip) const;
-  std::uint32_t address_of(std::string_view host) const;
-  std::uint32_t own_address() const;
-  std::uint64_t storage() const;
-
-  // Listening
-  int listen(const run::RunCall& call, uid_t user);
-  void accept(const std::shared_ptr<Listener>& listener);
-  void deliver(const std::shared_ptr<Arriving>& arriving);
-  int open_listener(std::uint16_t port, int backlog, bool v6, std::optional<uid_t> user);
-  static bool is_rightful(Listener& listener, int connected);
-  void look_again_later();
-  void look_for_listeners();
-  void close_listener(std::uint16_t port);
 
   // Connecting
   int connect(const run::RunCall& call, uid_t user, UniqueFd& program);
   void look_at(const std::shared_ptr<Connecting>& connecting);
   void connected(Connecting& connecting);
   static void failed(Connecting& connecting, int code);
-  void carry_on(UniqueFd kernel, KernelSide side, int stp_socket, std::vector<std::byte> head, uid_t user);
 
   host::Agent& agent_;
   const Settings settings_;
+  const RunHosts hosts_;
   std::mutex mutex_;
   host::AgentAccess access_;
-  std::unique_ptr<EventLoop> loop_;
+  const std::unique_ptr<EventLoop> loop_;
+  RunConversations conversations_;
+  RunListeners listeners_;
   UniqueFd door_;
-  std::map<std::uint16_t, std::shared_ptr<Listener>> listeners_;
-  std::map<std::uint64_t, std::weak_ptr<Relay>> relays_;
-  std::uint64_t next_relay_ = 1;
-  bool looks_for_dead_ = false;
-  std::map<uid_t, unsigned> guests_of_user_, conversations_of_user_;
+  std::map<uid_t, unsigned> guests_of_user_;
   std::thread thread_;
 };
 

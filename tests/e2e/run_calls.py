@@ -1,5 +1,5 @@
 """The socket calls of an unmodified program, as `stp run` answers them:
-run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT.
+run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT | share PORT NAME | ask HOST PORT TIMES.
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
 """
@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 
@@ -37,6 +38,8 @@ def serve_one(connection, address):
     elif words[0] == "unread":  # closed with something unread: a reset
         connection.sendall(b"ok")
         select.select([connection], [], [])
+    elif words[0] == "linger":  # closed with a reset
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     elif words[0] == "wait":
         connection.sendall(b"ok")
         print("upload", len(read_all(connection)), flush=True)
@@ -57,6 +60,7 @@ def read_all(connection):
 
 def serve(port):
     listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("0.0.0.0", port))
     listener.listen(64)
     print("listening", flush=True)
@@ -192,6 +196,9 @@ def ends(host, port):
         ended = "a reset"
     if host == OTHER:
         expect("a process that was killed: its bytes", got in (b"", b"x" * 1000), True)
+    if host == OTHER:
+        connection = dial(host, port, "linger")
+        expect("closed with SO_LINGER 0", errno_of(lambda: connection.recv(10)), "ECONNRESET")
     connection = dial(host, port, "unread")
     expect("before", connection.recv(2), b"ok")
     code = errno_of(lambda: [connection.sendall(b"y" * 100000), connection.recv(10), connection.sendall(b"z"), connection.recv(10)])
@@ -238,7 +245,38 @@ def upload(host, port):
     print("reset", flush=True)
 
 
-if sys.argv[1] == "upload":
+def linger(host, port):
+    connection = dial(host, port, "wait")
+    expect("before", connection.recv(2), b"ok")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def share(port, name):
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("0.0.0.0", port))
+    expect("SO_REUSEPORT", listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 1)
+    listener.listen(64)
+    print("listening", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(name.encode())
+        connection.close()
+
+
+def ask(host, port, times):
+    answers = [socket.create_connection((host, port)).recv(100).decode() for _ in range(times)]
+    print(*sorted(set(answers)))
+
+
+if sys.argv[1] == "linger":
+    linger(sys.argv[2], int(sys.argv[3]))
+elif sys.argv[1] == "share":
+    share(int(sys.argv[2]), sys.argv[3])
+elif sys.argv[1] == "ask":
+    ask(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+elif sys.argv[1] == "upload":
     upload(sys.argv[2], int(sys.argv[3]))
 elif sys.argv[1] == "serve":
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
