@@ -3,21 +3,14 @@
 # table with medians and the ratio of each pair. Not a test: nothing is asserted.
 # Usage: unmodified.sh PATH-OF-STP [ROUNDS]
 set -u
+. "$(dirname "$0")/../processes.sh"
 PATH=$(cd "$(dirname "$1")" && pwd):$PATH:/usr/sbin
 rounds=${2:-5}
 work=$(mktemp -d)
 chmod 755 "$work"
 cd "$work" || exit 1
-descendants() {
-  local child
-  for child in $(pgrep -P "$1"); do
-    echo "$child"
-    descendants "$child"
-  done
-}
 end() {
-  local child
-  for child in $(descendants $$); do kill -KILL "$child" 2>/dev/null; done
+  kill_descendants
   wait
   cd / && rm -rf "$work"
 } 2>/dev/null

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Real, unmodified programs under `stp run`, between two hosts on one storage and on one of them. What is not installed is named.
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/../processes.sh"
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$work" || exit 1
 PATH=$PATH:/usr/sbin
@@ -11,17 +12,8 @@ unset STP_STG
 left_out=()
 both=$((20000 + $$ % 10000)) # a port of the machine's TCP; another such test may run beside this one
 
-# What was started in the background is a child of a shell that is a child of this one, and has children.
-descendants() {
-  local child
-  for child in $(pgrep -P "$1"); do
-    echo "$child"
-    descendants "$child"
-  done
-}
 end_all() {
-  local child
-  for child in $(descendants $$); do kill -KILL "$child" 2>/dev/null; done
+  kill_descendants
   clean_up
 }
 trap end_all EXIT
