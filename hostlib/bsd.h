@@ -3,7 +3,8 @@
  *
  * The calls that begin a socket, name it or ask about it are redirected to libstp, by their symbols: no macros, so that a member or
  * variable called `connect` or `bind` stays what it is. The socket is one of the kernel's, so read, write, send, recv, readv, writev,
- * close, poll, select, epoll_wait, fcntl, ioctl, dup and fork are left as they are and work on it.
+ * close, poll, select, epoll_wait, fcntl, ioctl and fork are left as they are and work on it. (A copy that fcntl makes of a socket which is not
+ * connected yet stays unconnected; dup's does not.)
  *
  * The agent is the one of STP_AGENT, else of /run/stp/agent.sock; where none serves at the first call, all sockets are the kernel's
  * (STP_DEBUG=1 says so). STP_MAP has the rules of `stp run --map`. Include it before any other header, best on the command line; it
@@ -19,6 +20,7 @@
 #include <netdb.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +39,9 @@ extern int __REDIRECT_NTH(getpeername, (int, __SOCKADDR_ARG, socklen_t *__restri
 extern int __REDIRECT_NTH(getsockopt, (int, int, int, void *__restrict, socklen_t *__restrict), STPbsd_getsockopt);
 extern int __REDIRECT_NTH(setsockopt, (int, int, int, const void *, socklen_t), STPbsd_setsockopt);
 extern int __REDIRECT_NTH(epoll_ctl, (int, int, int, struct epoll_event *), STPbsd_epoll_ctl);
+extern int __REDIRECT_NTH(dup, (int), STPbsd_dup);
+extern int __REDIRECT_NTH(dup2, (int, int), STPbsd_dup2);
+extern int __REDIRECT_NTH(dup3, (int, int, int), STPbsd_dup3);
 extern int __REDIRECT(getaddrinfo, (const char *__restrict, const char *__restrict, const struct addrinfo *__restrict, struct addrinfo
                        **__restrict), STPbsd_getaddrinfo);
 extern int __REDIRECT(getnameinfo, (const struct sockaddr *__restrict, socklen_t, char *__restrict, socklen_t, char *__restrict, socklen_t,

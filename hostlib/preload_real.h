@@ -3,9 +3,11 @@
 #pragma once
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifdef STP_BSD_NAMES
 #define STP_ANSWER(result, name) __attribute__((visibility("default"))) result STPbsd_##name
@@ -41,6 +43,10 @@ STP_REAL(getpeername)
 STP_REAL(getsockopt)
 STP_REAL(setsockopt)
 STP_REAL(epoll_ctl)
+STP_REAL(dup)
+STP_REAL(dup2)
+STP_REAL(dup3)
+STP_REAL(fcntl)
 STP_REAL(getaddrinfo)
 STP_REAL(getnameinfo)
 STP_REAL(gethostbyname)

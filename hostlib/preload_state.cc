@@ -98,6 +98,13 @@ static void look_after_forks() {
   (void)::pthread_atfork([] { registrations_mutex().lock(); }, [] { registrations_mutex().unlock(); }, [] { registrations_mutex().unlock(); });
 }
 
+int ask_agent(const RunCall& call, int* descriptor) {
+  RunAnswer answer;
+  const int code = ask_run_server(settings().server, settings().user, call, answer, descriptor);
+  if (code == ENOENT || code == EPROTO) say("no agent answers (it ended, or is another user's)");
+  return code;
+}
+
 void say(const char* format, ...) {
   if (!settings().says) return;
   char line[512];
@@ -123,6 +130,19 @@ void set_mark(int fd, Mark mark, bool on) {
 
 void clear_marks(int fd) {
   if (fd >= 0 && fd < kMostMarked) marks[static_cast<std::size_t>(fd)].store(0, std::memory_order_relaxed);
+}
+
+std::vector<int> all_marked(Mark mark) {
+  std::vector<int> out;
+  for (int fd = 0; fd < kMostMarked; ++fd)
+    if (marked(fd, mark)) out.push_back(fd);
+  return out;
+}
+
+void note_copy(int fd, int copy) {
+  if (copy < 0 || copy == fd || !marked(fd, Mark::kYoung)) return;
+  set_mark(fd, Mark::kCopied, true);
+  for (const Mark mark : {Mark::kYoung, Mark::kV6, Mark::kNoDelay, Mark::kCopied}) set_mark(copy, mark, marked(fd, mark));
 }
 
 void note_epoll(int epoll, int operation, int fd, const epoll_event* event) {

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "hostlib/run_address.h"
 #include "hostlib/run_protocol.h"
@@ -33,6 +34,9 @@ const RunSettings& settings();
 // The variable with the rules (run_rules.h); the one with everything else is kRunVariable.
 inline constexpr const char* kMapVariable = "STP_MAP";
 
+// One request to the agent: 0, or an errno.
+int ask_agent(const RunCall& call, int* descriptor = nullptr);
+
 // A line on stderr with STP_DEBUG=1.
 void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -42,10 +46,14 @@ enum class Mark : std::uint8_t {
   kV6 = 2,
   kConnecting = 4,  // to STP, and the outcome was not told yet
   kNoDelay = 8,
+  kCopied = 16,     // young, and dup(2) or its like gave the socket another number, which is marked, too
 };
 bool marked(int fd, Mark mark);
 void set_mark(int fd, Mark mark, bool on);
 void clear_marks(int fd);
+std::vector<int> all_marked(Mark mark);
+// After dup(2) and its like: `copy`, if it is none that failed, is the socket `fd`. No lock: a child of vfork(2) may call it.
+void note_copy(int fd, int copy);
 
 // Registrations of young sockets in epoll, which go when another socket takes the number: register_again() makes them again.
 void note_epoll(int epoll, int operation, int fd, const epoll_event* event);

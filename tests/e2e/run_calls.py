@@ -181,6 +181,20 @@ def without_blocking(host, port):
     expect("an ordinary socket", [errno_of(s.getpeername) for s in plain], ["no error"] * 2)
 
 
+def copies(host, port):
+    first = socket.socket()
+    others = [first.dup(), socket.socket(fileno=os.dup(first.fileno())), socket.socket(fileno=os.dup2(first.fileno(), 700))]
+    first.connect((host, port))
+    for other in others:  # copied before the connect, connected by it
+        expect("a copy's peer", other.getpeername(), first.getpeername())
+        expect("inherited by a program that is started", other.get_inheritable(), other.fileno() == 700)
+    others[0].sendall(b"count\n")
+    others[1].sendall(b"ab")
+    first.close()
+    others[2].shutdown(socket.SHUT_WR)
+    expect("what copies wrote", others[0].recv(100), str(sum(b"ab")).encode())
+
+
 def ends(host, port):
     connection = dial(host, port, "count")
     payload = bytes(range(256)) * 4000
@@ -287,6 +301,7 @@ else:
     names(host, port, own)
     options(host, port)
     without_blocking(host, port)
+    copies(host, port)
     ends(host, port)
     fork_and_exec(host, port)
     many(host, port)

@@ -1,0 +1,148 @@
+#include "hostlib/preload_connect.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <vector>
+
+#include "hostlib/interrupts.h"
+#include "hostlib/preload_descriptor.h"
+#include "hostlib/preload_real.h"
+#include "hostlib/preload_state.h"
+#include "hostlib/run_protocol.h"
+
+namespace stp::run {
+
+namespace {
+
+// The sockets of this host that share that port. Who knocks with another type of socket is told whether there is one, and nothing more.
+std::vector<SocketName> those_that_share(NetAddress port) {
+  std::vector<SocketName> there;
+  const int knocks = real_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (knocks < 0) return there;
+  for (std::uint16_t share = 1; share <= kMostSharers; ++share) {
+    for (const bool v6 : {false, true}) {
+      const SocketName name = SocketName::listener(port, v6, settings().storage, share);
+      const UnixName text = encode(name);
+      if (real_connect(knocks, text.get(), text.length) != 0 && errno == EPROTOTYPE) there.push_back(name);
+    }
+  }
+  (void)::close(knocks);
+  return there;
+}
+
+// To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.
+int connect_here(int fd, NetAddress peer, bool v6) {
+  const int mine = unix_socket();
+  if (mine < 0) return errno;
+  SocketName name{.kind = SocketName::Kind::kConnected, .v6 = v6, .local = {settings().own_ip, 0}, .peer = peer};
+  bool bound = false;
+  for (int i = 0; i < kTries && !bound; ++i) {
+    name.local.port = some_port();
+    name.tail = random_number();
+    bound = bind_to(mine, name);
+  }
+  int code = bound ? ECONNREFUSED : EADDRNOTAVAIL;
+  if (nonblocking(fd)) (void)real_fcntl(mine, F_SETFL, O_NONBLOCK);
+  copy_timeouts(fd, mine);
+  const auto try_one = [&](const SocketName& listener) {
+    const UnixName there = encode(listener);
+    const bool connected = real_connect(mine, there.get(), there.length) == 0;
+    if (!connected && errno != ECONNREFUSED) code = errno;
+    return connected;
+  };
+  bool connected = false;
+  for (const bool listener_v6 : {false, true}) connected = connected || (bound && try_one(SocketName::listener(peer, listener_v6, settings().storage)));
+  if (!connected && bound) {
+    const auto sharing = those_that_share(peer);
+    const std::size_t first = sharing.empty() ? 0 : random_number() % sharing.size();
+    for (std::size_t i = 0; i < sharing.size() && !connected; ++i) connected = try_one(sharing[(first + i) % sharing.size()]);
+  }
+  // Anybody can take such a name; root's ports are root's.
+  if (connected && (peer.port >= kFirstFreePort || user_of(mine) == 0)) return install(mine, fd);
+  if (connected) code = ECONNREFUSED;
+  (void)::close(mine);
+  return code;
+}
+
+// The agent makes the pair; the program's end takes the descriptor's number. 0: connecting, or an errno.
+int begin_connect(int fd, NetAddress peer, std::uint16_t own_port) {
+  RunCall call;
+  call.what = RunRequest::kConnect;
+  call.ip = peer.ip;
+  call.port = peer.port;
+  call.own_port = own_port;
+  call.flags = is_v6(fd) ? RunCall::kV6 : 0;
+  int mine = -1;
+  const int code = ask_agent(call, &mine);
+  if (code != 0) return code == ENOENT || code == EPROTO ? ENETUNREACH : code;
+  return install(mine, fd);
+}
+
+}  // namespace
+
+int outcome(int fd) {
+  const auto name = name_of(fd);
+  if (!name) {
+    pollfd look = {.fd = fd, .events = POLLOUT, .revents = 0};
+    if (::poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0 && !name_of(fd)) return ECONNRESET;  // the agent died
+    const auto again = name_of(fd);
+    if (!again) return EALREADY;
+    return again->kind == SocketName::Kind::kFailed ? static_cast<int>(again->tail) : 0;
+  }
+  return name->kind == SocketName::Kind::kFailed ? static_cast<int>(name->tail) : 0;
+}
+
+namespace {
+
+int wait_for_outcome(int fd) {
+  timeval limit = {};
+  socklen_t length = sizeof limit;
+  (void)real_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &length);
+  const int limit_ms = limit.tv_sec != 0 || limit.tv_usec != 0 ? static_cast<int>(limit.tv_sec * 1000 + limit.tv_usec / 1000) : -1;
+  pollfd look = {.fd = fd, .events = POLLOUT, .revents = 0};
+  int ready = 0;
+  do ready = ::poll(&look, 1, limit_ms);
+  while (ready < 0 && errno == EINTR && !host::some_handler_interrupts());
+  if (ready < 0) return errno;  // EINTR: it goes on, as TCP's does
+  if (ready == 0) return EINPROGRESS;
+  const int code = outcome(fd);
+  set_mark(fd, Mark::kConnecting, false);
+  return code;
+}
+
+}  // namespace
+
+int connect_stp(int fd, NetAddress peer) {
+  const auto before = name_of(fd);
+  if (!before && connecting(fd)) {
+    const int code = outcome(fd);
+    if (code == EALREADY) return nonblocking(fd) ? code : wait_for_outcome(fd);
+    set_mark(fd, Mark::kConnecting, false);
+    return code;
+  }
+  const bool bound = before && before->kind == SocketName::Kind::kListener && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0;
+  sockaddr_storage other = {};
+  socklen_t length = sizeof other;
+  if (before && real_getpeername(fd, reinterpret_cast<sockaddr*>(&other), &length) == 0 && before->kind != SocketName::Kind::kFailed) {
+    const bool news = marked(fd, Mark::kConnecting);
+    set_mark(fd, Mark::kConnecting, false);
+    return news ? 0 : EISCONN;
+  }
+  if (peer.port == 0) return ECONNREFUSED;
+  if (peer.ip == settings().own_ip) {
+    const int code = connect_here(fd, peer, is_v6(fd));
+    // Full: the agent goes on trying. None: perhaps a program that calls STP itself.
+    if (code != ECONNREFUSED && code != EAGAIN) return code;
+  }
+  if (const int code = begin_connect(fd, peer, bound ? before->local.port : std::uint16_t{0}); code != 0) return code;
+  set_mark(fd, Mark::kConnecting, true);
+  return nonblocking(fd) ? EINPROGRESS : wait_for_outcome(fd);
+}
+
+}  // namespace stp::run

@@ -1,0 +1,45 @@
+// What the preloaded library asks the kernel about a descriptor, and how an STP socket takes a descriptor's number.
+//
+// Any thread. Where nothing else is said, errno stays what it was.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+
+#include "hostlib/run_address.h"
+
+namespace stp::run {
+
+inline constexpr std::uint16_t kFirstFreePort = 1024;  // those below are root's
+inline constexpr int kTries = 64;                      // for a name that is free
+
+// As a failed call returns.
+inline int no(int code) {
+  errno = code;
+  return -1;
+}
+
+std::uint32_t random_number();
+std::uint16_t some_port();  // as the kernel gives one to a client
+
+// Nothing when the descriptor is no STP socket, or one that connects still.
+std::optional<SocketName> name_of(int fd);
+int int_option(int fd, int level, int option);  // -1 with errno
+// To STP, and its outcome was not told yet.
+bool connecting(int fd);
+bool ours(int fd);
+bool is_internet_stream(int fd);
+bool is_v6(int fd);
+bool nonblocking(int fd);
+uid_t user_of(int fd);  // of a connected Unix socket's other side
+void copy_timeouts(int from, int to);
+
+int unix_socket();  // -1 with errno
+bool bind_to(int fd, const SocketName& name);  // false with errno
+// `from` takes the number `to`, and those of its copies, with what the program had set there. 0, or an errno; `from` is closed.
+int install(int from, int to);
+
+}  // namespace stp::run

@@ -1,0 +1,96 @@
+#include "hostlib/preload_options.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "hostlib/preload_connect.h"
+#include "hostlib/preload_descriptor.h"
+#include "hostlib/preload_real.h"
+#include "hostlib/preload_state.h"
+#include "hostlib/run_protocol.h"
+
+namespace stp::run {
+
+namespace {
+
+int give_option(const void* source, socklen_t size, void* value, socklen_t* length) {
+  if (value == nullptr || length == nullptr) return no(EFAULT);
+  *length = std::min(*length, size);
+  std::memcpy(value, source, *length);
+  return 0;
+}
+
+int give_int(int number, void* value, socklen_t* length) { return give_option(&number, sizeof number, value, length); }
+
+}  // namespace
+
+void tell_of_linger(int fd, const void* value) {
+  linger wanted = {};
+  std::memcpy(&wanted, value, sizeof wanted);
+  auto name = wanted.l_onoff != 0 && wanted.l_linger == 0 ? name_of(fd) : std::nullopt;
+  if (!name) return;
+  sockaddr_storage peer = {};
+  socklen_t length = sizeof peer;
+  if (name->kind == SocketName::Kind::kListener && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
+    name = decode(reinterpret_cast<const sockaddr*>(&peer), length);  // accepted: the agent's end has the name
+  if (!name || (name->kind != SocketName::Kind::kConnected && name->kind != SocketName::Kind::kRelayed)) return;
+  RunCall call;
+  RunAnswer answer;
+  call.what = RunRequest::kResetWhenClosed;
+  text_of(*name).copy(call.name.data(), call.name.size() - 1);
+  (void)ask_run_server(settings().server, settings().user, call, answer);  // ENOENT: of two programs of this host
+}
+
+namespace {
+
+int tcp_option(int fd, int option, void* value, socklen_t* length) {
+  constexpr int kSegment = 65483;  // what TCP has on the loopback interface
+  switch (option) {
+    case TCP_NODELAY: return give_int(marked(fd, Mark::kNoDelay) ? 1 : 0, value, length);
+    case TCP_MAXSEG: return give_int(kSegment, value, length);
+    case TCP_CONGESTION: return give_option("cubic\0\0\0\0\0\0\0\0\0\0", 16, value, length);
+    case TCP_INFO: {
+      tcp_info info = {};
+      info.tcpi_state = TCP_ESTABLISHED;
+      info.tcpi_snd_mss = info.tcpi_rcv_mss = info.tcpi_advmss = kSegment;
+      info.tcpi_pmtu = kSegment;
+      info.tcpi_snd_cwnd = 10;
+      return give_option(&info, sizeof info, value, length);
+    }
+    default: return give_int(0, value, length);
+  }
+}
+
+}  // namespace
+
+bool answers_option(int level, int option) {
+  if (level == IPPROTO_TCP || level == IPPROTO_IP || level == IPPROTO_IPV6) return true;
+  return level == SOL_SOCKET && (option == SO_ERROR || option == SO_DOMAIN || option == SO_PROTOCOL || option == SO_REUSEPORT);
+}
+
+int get_option(int fd, int level, int option, void* value, socklen_t* length) {
+  if (level == IPPROTO_TCP) return tcp_option(fd, option, value, length);
+  if (level == IPPROTO_IP && option == IP_OPTIONS) return give_option("", 0, value, length);  // there are none
+  if (level == SOL_SOCKET && option == SO_REUSEPORT) {
+    const auto name = name_of(fd);
+    return give_int(name && name->kind == SocketName::Kind::kListener && name->peer.port != 0 ? 1 : 0, value, length);
+  }
+  if (level != SOL_SOCKET) return give_int(0, value, length);
+  if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
+  if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
+  if (!marked(fd, Mark::kConnecting)) return real_getsockopt(fd, level, option, value, length);
+  const int code = outcome(fd);
+  if (code == EALREADY) return give_int(0, value, length);
+  set_mark(fd, Mark::kConnecting, false);
+  int ignored = 0;
+  socklen_t size = sizeof ignored;
+  if (code != 0) (void)real_getsockopt(fd, SOL_SOCKET, SO_ERROR, &ignored, &size);  // the ECONNRESET that stands for it
+  return give_int(code, value, length);
+}
+
+}  // namespace stp::run
