@@ -12,33 +12,6 @@ namespace stp::run {
 
 namespace {
 
-// The TCP connection of a conversation that came over STP: who is behind it.
-NetAddress who_is_behind(NetAddress peer) {
-  if (peer.ip != kTcpSource) return peer;
-  RunCall call;
-  RunAnswer answer;
-  call.what = RunRequest::kBehind;
-  call.port = peer.port;
-  if (ask_run_server(settings().server, settings().user, call, answer) != 0) return peer;
-  return {answer.ip, static_cast<std::uint16_t>(answer.port)};
-}
-
-}  // namespace
-
-void name_who_is_behind(sockaddr* address, socklen_t* length, socklen_t given) {
-  if (address == nullptr || length == nullptr || *length > given) return;
-  const int kept = errno;
-  const auto peer = from_sockaddr(address, *length);
-  if (peer && peer->ip == kTcpSource) {
-    const bool v6 = address->sa_family == AF_INET6;
-    *length = given;
-    to_sockaddr(who_is_behind(*peer), v6, address, length);
-  }
-  errno = kept;
-}
-
-namespace {
-
 // Only the agent may say that a conversation comes from another host.
 bool is_of_agent(int fd) {
   const uid_t user = user_of(fd);
@@ -58,32 +31,12 @@ std::optional<NetAddress> accepted_from(int fd) {
   return believed ? name->local : NetAddress{settings().own_ip, 0};
 }
 
-// The other way: what came over STP came to this host's address.
-void name_own_address(int fd, sockaddr* address, socklen_t* length, socklen_t given) {
-  const auto local = *length <= given ? from_sockaddr(address, *length) : std::nullopt;
-  if (!local || !is_loopback(local->ip)) return;
-  sockaddr_storage other = {};
-  socklen_t other_length = sizeof other;
-  const int kept = errno;
-  const bool connected = real_getpeername(fd, reinterpret_cast<sockaddr*>(&other), &other_length) == 0;
-  const auto peer = connected ? from_sockaddr(reinterpret_cast<const sockaddr*>(&other), other_length) : std::nullopt;
-  errno = kept;
-  if (!peer || peer->ip != kTcpSource) return;
-  const bool v6 = address->sa_family == AF_INET6;
-  *length = given;
-  to_sockaddr({settings().own_ip, local->port}, v6, address, length);
-}
-
 int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
   const auto name = settings().on ? name_of(listener) : std::nullopt;
-  const socklen_t given = length != nullptr ? *length : 0;
   const int fd = name ? real_accept4(listener, nullptr, nullptr, flags) : real_accept4(listener, address, length, flags);
   if (fd < 0) return fd;
   clear_marks(fd);
-  if (!name) {
-    if (settings().on) name_who_is_behind(address, length, given);
-    return fd;
-  }
+  if (!name) return fd;
   const int kept = errno;
   sockaddr_storage peer = {};
   socklen_t peer_length = sizeof peer;

@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <optional>
-#include <vector>
 
 #include "hostlib/interrupts.h"
 #include "hostlib/preload_descriptor.h"
@@ -19,22 +18,6 @@
 namespace stp::run {
 
 namespace {
-
-// The sockets of this host that share that port. Who knocks with another type of socket is told whether there is one, and nothing more.
-std::vector<SocketName> those_that_share(NetAddress port) {
-  std::vector<SocketName> there;
-  const int knocks = real_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  if (knocks < 0) return there;
-  for (std::uint16_t share = 1; share <= kMostSharers; ++share) {
-    for (const bool v6 : {false, true}) {
-      const SocketName name = SocketName::listener(port, v6, settings().storage, share);
-      const UnixName text = encode(name);
-      if (real_connect(knocks, text.get(), text.length) != 0 && errno == EPROTOTYPE) there.push_back(name);
-    }
-  }
-  (void)::close(knocks);
-  return there;
-}
 
 // To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.
 int connect_here(int fd, NetAddress peer, bool v6) {
@@ -50,22 +33,15 @@ int connect_here(int fd, NetAddress peer, bool v6) {
   int code = bound ? ECONNREFUSED : EADDRNOTAVAIL;
   if (nonblocking(fd)) (void)real_fcntl(mine, F_SETFL, O_NONBLOCK);
   copy_timeouts(fd, mine);
-  const auto try_one = [&](const SocketName& listener) {
-    const UnixName there = encode(listener);
-    const bool connected = real_connect(mine, there.get(), there.length) == 0;
-    if (!connected && errno != ECONNREFUSED) code = errno;
-    return connected;
-  };
-  bool connected = false;
-  for (const bool listener_v6 : {false, true}) connected = connected || (bound && try_one(SocketName::listener(peer, listener_v6, settings().storage)));
-  if (!connected && bound) {
-    const auto sharing = those_that_share(peer);
-    const std::size_t first = sharing.empty() ? 0 : random_number() % sharing.size();
-    for (std::size_t i = 0; i < sharing.size() && !connected; ++i) connected = try_one(sharing[(first + i) % sharing.size()]);
+  for (const bool listener_v6 : {false, true}) {
+    if (!bound) break;
+    const UnixName there = encode(SocketName::listener(peer, listener_v6, settings().storage));
+    if (real_connect(mine, there.get(), there.length) == 0) {
+      if (peer.port >= kFirstFreePort || user_of(mine) == 0) return install(mine, fd);
+      break;  // anybody can take that name; root's ports are root's
+    }
+    if (errno != ECONNREFUSED) code = errno;
   }
-  // Anybody can take such a name; root's ports are root's.
-  if (connected && (peer.port >= kFirstFreePort || user_of(mine) == 0)) return install(mine, fd);
-  if (connected) code = ECONNREFUSED;
   (void)::close(mine);
   return code;
 }

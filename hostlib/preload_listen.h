@@ -1,5 +1,5 @@
-// How an unmodified program's socket comes to listen on STP: as a Unix socket that listens under a name which says its port, or ("both") on
-// TCP, with the agent told. Any thread.
+// How an unmodified program's socket comes to listen on STP: as a Unix socket that listens under a name which says its port,
+// with the agent told. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,11 @@
 
 namespace stp::run {
 
-bool is_loopback(std::uint32_t ip);
 // Where a socket bound there listens.
 Way way_of(NetAddress address);
 // Makes `fd` an STP socket bound to the port, 0 for a free one. 0, or an errno.
 int bind_stp(int fd, std::uint16_t port);
-// Both -1 with errno, as listen(2). `name` is the socket's; `where` is its TCP address.
+// -1 with errno, as listen(2). `name` is the socket's.
 int listen_stp(int fd, const SocketName& name, int backlog);
-int listen_both(int fd, NetAddress where, int backlog);
 
 }  // namespace stp::run

@@ -32,8 +32,10 @@ int give_int(int number, void* value, socklen_t* length) { return give_option(&n
 void tell_of_linger(int fd, const void* value) {
   linger wanted = {};
   std::memcpy(&wanted, value, sizeof wanted);
-  auto name = wanted.l_onoff != 0 && wanted.l_linger == 0 ? name_of(fd) : std::nullopt;
+  const bool resets = wanted.l_onoff != 0 && wanted.l_linger == 0;
+  auto name = resets || marked(fd, Mark::kResets) ? name_of(fd) : std::nullopt;
   if (!name) return;
+  set_mark(fd, Mark::kResets, resets);
   sockaddr_storage peer = {};
   socklen_t length = sizeof peer;
   if (name->kind == SocketName::Kind::kListener && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
@@ -42,6 +44,7 @@ void tell_of_linger(int fd, const void* value) {
   RunCall call;
   RunAnswer answer;
   call.what = RunRequest::kResetWhenClosed;
+  call.flags = resets ? RunCall::kOn : 0;
   text_of(*name).copy(call.name.data(), call.name.size() - 1);
   (void)ask_run_server(settings().server, settings().user, call, answer);  // ENOENT: of two programs of this host
 }
@@ -76,11 +79,7 @@ bool answers_option(int level, int option) {
 int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (level == IPPROTO_TCP) return tcp_option(fd, option, value, length);
   if (level == IPPROTO_IP && option == IP_OPTIONS) return give_option("", 0, value, length);  // there are none
-  if (level == SOL_SOCKET && option == SO_REUSEPORT) {
-    const auto name = name_of(fd);
-    return give_int(name && name->kind == SocketName::Kind::kListener && name->peer.port != 0 ? 1 : 0, value, length);
-  }
-  if (level != SOL_SOCKET) return give_int(0, value, length);
+  if (level != SOL_SOCKET || option == SO_REUSEPORT) return give_int(0, value, length);
   if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
   if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
   if (!marked(fd, Mark::kConnecting)) return real_getsockopt(fd, level, option, value, length);

@@ -63,9 +63,7 @@ STP_ANSWER(int, listen)(int fd, int backlog) STP_THROWS_NOTHING {
   if (!is_internet_stream(fd) || real_getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return real_listen(fd, backlog);
   const auto bound = from_sockaddr(reinterpret_cast<const sockaddr*>(&address), length);
   if (!bound || bound->port == 0) return real_listen(fd, backlog);
-  const Way way = way_of(*bound);
-  if (way == Way::kBoth) return listen_both(fd, *bound, backlog);
-  if (bound->ip != INADDR_ANY || way == Way::kTcp) return real_listen(fd, backlog);
+  if (bound->ip != INADDR_ANY || way_of(*bound) == Way::kTcp) return real_listen(fd, backlog);
   if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return real_listen(fd, backlog);
   if (const int code = bind_stp(fd, bound->port); code != 0) return no(code);
   const auto name = name_of(fd);
@@ -104,12 +102,7 @@ STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
 STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getsockname(fd, address, length);
   const auto name = name_of(fd);
-  if (!name && !connecting(fd)) {
-    const socklen_t given = *length;
-    const int result = real_getsockname(fd, address, length);
-    if (result == 0) name_own_address(fd, address, length, given);
-    return result;
-  }
+  if (!name && !connecting(fd)) return real_getsockname(fd, address, length);
   // One that connects has no port yet that is known here.
   to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{settings().own_ip, 0}, is_v6(fd), address, length);
   return 0;
@@ -118,13 +111,7 @@ STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __
 STP_ANSWER(int, getpeername)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getpeername(fd, address, length);
   const auto name = name_of(fd);
-  if (!name && connecting(fd)) return no(ENOTCONN);
-  if (!name) {
-    const socklen_t given = *length;
-    const int result = real_getpeername(fd, address, length);
-    if (result == 0) name_who_is_behind(address, length, given);
-    return result;
-  }
+  if (!name) return connecting(fd) ? no(ENOTCONN) : real_getpeername(fd, address, length);
   if (name->kind == SocketName::Kind::kFailed) return no(ENOTCONN);
   const auto peer = name->kind == SocketName::Kind::kConnected ? std::optional(name->peer) : accepted_from(fd);
   if (!peer) return no(ENOTCONN);

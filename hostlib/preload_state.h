@@ -46,6 +46,7 @@ enum class Mark : std::uint8_t {
   kV6 = 2,
   kConnecting = 4,  // to STP, and the outcome was not told yet
   kNoDelay = 8,
+  kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
   kCopied = 16,     // young, and dup(2) or its like gave the socket another number, which is marked, too
 };
 bool marked(int fd, Mark mark);

@@ -74,7 +74,7 @@ std::optional<SocketName> decode(const sockaddr* address, socklen_t length) {
   at += kMarkBytes;
   SocketName name;
   name.kind = static_cast<SocketName::Kind>(*at);
-  const bool known = *at == 'L' || *at == 'C' || *at == 'R' || *at == 'E' || *at == 'B';
+  const bool known = *at == 'L' || *at == 'C' || *at == 'R' || *at == 'E';
   ++at;
   if (!known || (*at != '4' && *at != '6')) return std::nullopt;
   name.v6 = *at++ == '6';

@@ -8,13 +8,10 @@
 //        1    1      8 hex    4 hex      8 hex   4 hex     8 hex
 //
 //   KIND    L  bound, or listening: the peer is 0 and the tail says which storage system, so that a second socket can not be
-//              bound to the same port, but to that of a host of another storage system that has the same address by chance. The
-//              port of the peer is 0, or for sockets that share a port (SO_REUSEPORT) counts them from 1
+//              bound to the same port, but to that of a host of another storage system that has the same address by chance
 //           C  connected: the program's end; the tail is random
 //           R  connected: the agent's end of a conversation with another host, as its "local" address the other host's
 //           E  a connect failed: the tail is the errno
-//           B  not connected, of a program that listens there on TCP and wants what comes over STP, too: the IP of the peer says which
-//              storage system, the tail is random
 //   FAMILY  4 or 6, what the program calls its address family
 #pragma once
 
@@ -44,19 +41,18 @@ struct Network {
   // Several storage systems have a part of the range each, by chance the same one.
   std::uint32_t address_of(std::uint64_t storage, std::uint32_t slot) const;
 };
-inline constexpr std::uint16_t kMostSharers = 64;  // of a port
 inline constexpr std::uint32_t kLongestPrefix = 24;  // room for the slots of one storage system
 
 struct SocketName {
-  enum class Kind : char { kListener = 'L', kConnected = 'C', kRelayed = 'R', kFailed = 'E', kOverTcp = 'B' };
+  enum class Kind : char { kListener = 'L', kConnected = 'C', kRelayed = 'R', kFailed = 'E' };
   Kind kind = Kind::kListener;
   bool v6 = false;
   NetAddress local = {};
   NetAddress peer = {};
   std::uint32_t tail = 0;
 
-  static SocketName listener(NetAddress local, bool v6, std::uint32_t storage, std::uint16_t share = 0) {
-    return {.kind = Kind::kListener, .v6 = v6, .local = local, .peer = {0, share}, .tail = storage};
+  static SocketName listener(NetAddress local, bool v6, std::uint32_t storage) {
+    return {.kind = Kind::kListener, .v6 = v6, .local = local, .tail = storage};
   }
 };
 

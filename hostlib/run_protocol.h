@@ -8,9 +8,6 @@
 // Connected: it names the program's end (C), gives it a proper buffer, lets it go, and takes the hello but for its last byte, which stays as
 // the head (relay.h). Failed: it names the end with the errno (E) and closes the other, so that the program's becomes ready, with an error.
 //
-// A program that listens on TCP and STP alike ("both" of the rules) has a TCP socket, and beside it a name for the agent to find (B). What comes
-// over STP is brought to it over the loopback interface, from the address kTcpSource; the library asks who is behind that.
-//
 // kListen tells of a listening socket, by its name (L). The agent connects to it for each connection that comes, under a name that says
 // from where (R). The program's side sends head_of() that name ahead of everything (the head, see relay.h). The agent looks every
 // second which names are there still, and when it starts, which ones an agent before it knew.
@@ -30,17 +27,15 @@ inline constexpr std::uint32_t kRunVersion = 2;
 // What the program's end has at least as its send buffer: the agent leaves the last byte in it that it took (relay.h), and with it a
 // piece of up to 64 KiB; below four of these Linux does not call a socket writable.
 inline constexpr int kSmallestSendBuffer = 208 * 1024;
-inline constexpr std::uint32_t kTcpSource = 0x7f535450;  // 127.83.84.80: nobody else's by chance
 inline constexpr std::size_t kHelloBytes = 512;  // the last one in a message of its own
 
 enum class RunRequest : std::uint32_t {
   kInfo = 1,     // who serves, and which addresses are STP's
   kResolve = 2,  // name -> ip. ENOENT
   kReverse = 3,  // ip -> name. ENOENT
-  kListen = 4,   // port, backlog, flags, own port: the share (run_address.h); ip with kOverTcp. EADDRINUSE, EACCES
+  kListen = 4,   // port, backlog, flags. EADDRINUSE, EACCES
   kConnect = 5,  // ip, port, own port or 0. The answer brings the program's end; how it ends is seen there
-  kBehind = 6,   // port of a TCP connection that came from kTcpSource -> ip, port of who is behind it. ENOENT
-  kResetWhenClosed = 7,  // name of a conversation's end (text_of): its close is to be a reset. ENOENT
+  kResetWhenClosed = 6,  // name of a conversation's end (text_of): its close is to be a reset with kOn, else none any more. ENOENT, EPERM
 };
 
 struct RunCall {
@@ -54,21 +49,20 @@ struct RunCall {
   std::array<char, 256> name{};
 
   static constexpr std::uint32_t kV6 = 1;
-  static constexpr std::uint32_t kOverTcp = 2;  // the program listens on TCP itself, at `ip`, and has what comes over STP brought there
+  static constexpr std::uint32_t kOn = 2;
 };
 static_assert(sizeof(RunCall) == 24 + 256);
 
 struct RunAnswer {
   std::uint32_t version = kRunVersion;
   std::int32_t error = 0;  // errno
-  std::uint32_t ip = 0;    // kInfo: own; kResolve, kBehind
+  std::uint32_t ip = 0;    // kInfo: own; kResolve
   std::uint32_t network = 0, prefix = 0;
   std::uint32_t storage = 0;  // kInfo: for the names of listening sockets
-  std::uint32_t port = 0;     // kBehind
   std::array<char, 128> host{};  // kInfo: own name; kReverse: HOST.stp
   std::array<char, 36> stg{};
 };
-static_assert(sizeof(RunAnswer) == 28 + 164);
+static_assert(sizeof(RunAnswer) == 24 + 164);
 
 // The abstract name under which the agent with that socket serves the preloaded library.
 UnixName run_server_name(const char* agent_path);

@@ -69,8 +69,9 @@ std::expected<RunRule, std::string> read_rule(const Words& words) {
     rule.wildcard = !rule.loopback;
   }
   const auto way = next();
-  if (way != "stp" && way != "tcp" && way != "both") return wrong("\"stp\", \"tcp\" or \"both\"", way);
-  rule.way = way == "stp" ? Way::kStp : way == "tcp" ? Way::kTcp : Way::kBoth;
+  if (way == "both") return std::unexpected(std::string("\"both\" is not there yet: take stp here, and `stp forward -L` for TCP"));
+  if (way != "stp" && way != "tcp") return wrong("\"stp\" or \"tcp\"", way);
+  rule.way = way == "stp" ? Way::kStp : Way::kTcp;
   if (at != words.size()) return wrong("the end of the rule", words[at]);
   return rule;
 }

@@ -22,7 +22,7 @@ struct StorageFacts {
   std::string file_system;                   // "ext4", "nfs", "tmpfs", ...; empty for a device
   bool network_file_system = false;          // NFS, SMB, FUSE, cluster file systems, 9p, ...
   bool direct_io = false;                    // O_DIRECT can be opened
-  bool hardware = false;                     // what is read gets into memory by a device, not by this kernel's copying
+  bool hardware = false;                     // as far as sysfs tells: the device is none that this kernel makes up of memory or of cached pages
 };
 Result<StorageFacts> probe_storage(const std::string& path);
 

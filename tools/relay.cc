@@ -72,7 +72,7 @@ bool Relay::begin() {
     if (!relay) return;
     if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) relay->kernel_hung_up_ = true;
     if ((events & EPOLLERR) != 0 && relay->kernel_was_reset()) return relay->end(false);
-    if ((events & EPOLLHUP) != 0 && relay->reset_when_closed_) return relay->end(false);
+    if ((events & EPOLLHUP) != 0 && relay->reset_when_closed_ && !relay->from_stp_ended_) return relay->end(false);
     relay->turn();
   }) && loop_.watch(stp_readable_, EPOLLIN, look) && loop_.watch(stp_writable_, 0, look);
 }

@@ -41,8 +41,9 @@ class Relay : public std::enable_shared_from_this<Relay> {
 
   // Resets both sides.
   void abort();
-  // From now on the program's close counts as a reset (it had set SO_LINGER to 0, which a Unix socket does not tell). For Unix sockets.
-  void reset_when_closed() { reset_when_closed_ = true; }
+  // Whether from now on the program's close counts as a reset (it had set SO_LINGER to 0, which a Unix socket does not tell). Once this side
+  // has told it the end of what comes, a close can not be told from an end, and is one.
+  void reset_when_closed(bool is_reset) { reset_when_closed_ = is_reset; }
   // So far.
   const Totals& totals() const { return totals_; }
 

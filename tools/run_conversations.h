@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,11 +26,10 @@ class RunConversations {
   RunConversations(EventLoop& loop, unsigned most_of_a_user) : loop_(loop), most_of_a_user_(most_of_a_user) {}
 
   bool has_room(uid_t user) const;
-  // `name` is what the program's end goes by, `ended` is told when it is over.
-  void carry_on(UniqueFd kernel, KernelSide side, StpSocket stp_socket, std::vector<std::byte> head, uid_t user, const run::SocketName& name,
-                std::function<void()> ended = {});
-  // From now on the conversation of that name is reset when its program closes it. False: that user has none of that name.
-  bool reset_when_closed(const std::string& name, uid_t user);
+  // `name` is what the program's end goes by.
+  void carry_on(UniqueFd kernel, KernelSide side, StpSocket stp_socket, std::vector<std::byte> head, uid_t user, const run::SocketName& name);
+  // Whether from now on the conversation of that name is reset when its program closes it. 0; ENOENT; EPERM: another user's.
+  int reset_when_closed(const std::string& name, uid_t user, bool is_reset);
   void abort_all();
 
  private:

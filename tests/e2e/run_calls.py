@@ -1,5 +1,5 @@
 """The socket calls of an unmodified program, as `stp run` answers them:
-run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT | share PORT NAME | ask HOST PORT TIMES.
+run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT.
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
 """
@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 
 def read_line(connection):
@@ -40,6 +41,13 @@ def serve_one(connection, address):
         select.select([connection], [], [])
     elif words[0] == "linger":  # closed with a reset
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif words[0] == "lingering":  # reads to the end, answers and says its own; closes when that has arrived
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        while connection.recv(65536):
+            pass
+        connection.sendall(b"l" * 3_000_000)
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(1)
     elif words[0] == "wait":
         connection.sendall(b"ok")
         print("upload", len(read_all(connection)), flush=True)
@@ -264,32 +272,19 @@ def linger(host, port):
     expect("before", connection.recv(2), b"ok")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
-
-
-def share(port, name):
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind(("0.0.0.0", port))
-    expect("SO_REUSEPORT", listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 1)
-    listener.listen(64)
-    print("listening", flush=True)
-    while True:
-        connection, _ = listener.accept()
-        connection.sendall(name.encode())
-        connection.close()
-
-
-def ask(host, port, times):
-    answers = [socket.create_connection((host, port)).recv(100).decode() for _ in range(times)]
-    print(*sorted(set(answers)))
+    connection = dial(host, port, "count")
+    for on in 1, 0:  # taken back
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))
+    connection.sendall(b"a" * 3_000_000)
+    connection.shutdown(socket.SHUT_WR)
+    expect("the answer", connection.recv(100), str(3_000_000 * ord("a")).encode())
+    connection = dial(host, port, "lingering answer")
+    connection.shutdown(socket.SHUT_WR)
+    expect("an answer after both ends were told", len(connection.makefile("rb").read()), 3_000_000)
 
 
 if sys.argv[1] == "linger":
     linger(sys.argv[2], int(sys.argv[3]))
-elif sys.argv[1] == "share":
-    share(int(sys.argv[2]), sys.argv[3])
-elif sys.argv[1] == "ask":
-    ask(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
 elif sys.argv[1] == "upload":
     upload(sys.argv[2], int(sys.argv[3]))
 elif sys.argv[1] == "serve":
