@@ -3,13 +3,11 @@
 #include <cerrno>
 
 #include "hostlib/preload_descriptor.h"
-#include "hostlib/preload_listen.h"
 #include "hostlib/preload_real.h"
 #include "hostlib/preload_state.h"
 #include "hostlib/run_protocol.h"
 
 namespace stp::run {
-
 namespace {
 
 // Only the agent may say that a conversation comes from another host.

@@ -16,7 +16,6 @@
 #include "hostlib/run_protocol.h"
 
 namespace stp::run {
-
 namespace {
 
 // To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.

@@ -1,12 +1,9 @@
 #include "hostlib/preload_listen.h"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -17,11 +14,10 @@
 
 namespace stp::run {
 
-bool is_loopback(std::uint32_t ip) { return ip >> 24 == 127; }
-
 Way way_of(NetAddress address) {
+  const bool loopback = address.ip >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
   if (address.ip == settings().own_ip) return Way::kStp;
-  if (address.ip != INADDR_ANY && !is_loopback(address.ip)) return Way::kTcp;
+  if (address.ip != INADDR_ANY && !loopback) return Way::kTcp;
   return settings().rules.way_of(settings().program, address.port, address.ip != INADDR_ANY);
 }
 
@@ -41,26 +37,17 @@ int bind_stp(int fd, std::uint16_t port) {
   return code;
 }
 
-namespace {
-
-// 0, or an errno.
-int tell_of_listener(RunCall call, int backlog) {
-  call.what = RunRequest::kListen;
-  call.backlog = backlog;
-  const int code = ask_agent(call);
-  say("listening on port %u of STP: %s", call.port, std::strerror(code));
-  return code == ENOENT || code == EPROTO ? ENETDOWN : code;
-}
-
-}  // namespace
-
 int listen_stp(int fd, const SocketName& name, int backlog) {
   if (real_listen(fd, backlog) != 0) return -1;
   RunCall call;
+  call.what = RunRequest::kListen;
   call.port = name.local.port;
+  call.backlog = backlog;
   call.flags = name.v6 ? RunCall::kV6 : 0;
-  const int code = tell_of_listener(call, backlog);
-  return code == 0 ? 0 : no(code);
+  const int code = ask_agent(call);
+  say("listening on port %u of STP: %s", name.local.port, std::strerror(code));
+  if (code == 0) return 0;
+  return no(code == ENOENT || code == EPROTO ? ENETDOWN : code);
 }
 
 }  // namespace stp::run

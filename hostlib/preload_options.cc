@@ -15,7 +15,6 @@
 #include "hostlib/run_protocol.h"
 
 namespace stp::run {
-
 namespace {
 
 int give_option(const void* source, socklen_t size, void* value, socklen_t* length) {

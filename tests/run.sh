@@ -6,7 +6,7 @@
 #   tests/run.sh --quick         no sanitizer builds
 #   tests/run.sh --sanitizers    nothing but the sanitizer builds
 #   tests/run.sh --no-install    takes the machine as it is
-#   tests/run.sh --seeds N       so many seeds of the simulation (default 300; a twentieth of it under each sanitizer)
+#   tests/run.sh --seeds N       so many seeds of the simulation (default 200; a twentieth of it under each sanitizer)
 #
 # Builds in build/, build-asan/ and build-tsan/ of the checkout. The last line is `N passed, N failed, N skipped`; what was
 # skipped is listed above it with the reason. Exit status: 0 all passed, 1 something failed, 2 usage.
@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 plain=yes
 quick=no
 install=yes
-seeds=300
+seeds=200
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=yes ;;
