@@ -16,6 +16,19 @@
 #include "hostlib/run_protocol.h"
 
 namespace stp::run {
+
+int outcome(int fd) {
+  const auto name = name_of(fd);
+  if (!name) {
+    pollfd look = {.fd = fd, .events = POLLOUT, .revents = 0};
+    if (::poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0 && !name_of(fd)) return ECONNRESET;  // the agent died
+    const auto again = name_of(fd);
+    if (!again) return EALREADY;
+    return again->kind == SocketName::Kind::kFailed ? static_cast<int>(again->tail) : 0;
+  }
+  return name->kind == SocketName::Kind::kFailed ? static_cast<int>(name->tail) : 0;
+}
+
 namespace {
 
 // To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.
@@ -58,22 +71,6 @@ int begin_connect(int fd, NetAddress peer, std::uint16_t own_port) {
   if (code != 0) return code == ENOENT || code == EPROTO ? ENETUNREACH : code;
   return install(mine, fd);
 }
-
-}  // namespace
-
-int outcome(int fd) {
-  const auto name = name_of(fd);
-  if (!name) {
-    pollfd look = {.fd = fd, .events = POLLOUT, .revents = 0};
-    if (::poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0 && !name_of(fd)) return ECONNRESET;  // the agent died
-    const auto again = name_of(fd);
-    if (!again) return EALREADY;
-    return again->kind == SocketName::Kind::kFailed ? static_cast<int>(again->tail) : 0;
-  }
-  return name->kind == SocketName::Kind::kFailed ? static_cast<int>(name->tail) : 0;
-}
-
-namespace {
 
 int wait_for_outcome(int fd) {
   timeval limit = {};

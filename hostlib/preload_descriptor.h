@@ -13,8 +13,7 @@
 
 namespace stp::run {
 
-inline constexpr std::uint16_t kFirstFreePort = 1024;  // those below are root's
-inline constexpr int kTries = 64;                      // for a name that is free
+inline constexpr int kTries = 64;  // for a name that is free
 
 // As a failed call returns.
 inline int no(int code) {

@@ -26,30 +26,6 @@ int give_option(const void* source, socklen_t size, void* value, socklen_t* leng
 
 int give_int(int number, void* value, socklen_t* length) { return give_option(&number, sizeof number, value, length); }
 
-}  // namespace
-
-void tell_of_linger(int fd, const void* value) {
-  linger wanted = {};
-  std::memcpy(&wanted, value, sizeof wanted);
-  const bool resets = wanted.l_onoff != 0 && wanted.l_linger == 0;
-  auto name = resets || marked(fd, Mark::kResets) ? name_of(fd) : std::nullopt;
-  if (!name) return;
-  set_mark(fd, Mark::kResets, resets);
-  sockaddr_storage peer = {};
-  socklen_t length = sizeof peer;
-  if (name->kind == SocketName::Kind::kListener && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
-    name = decode(reinterpret_cast<const sockaddr*>(&peer), length);  // accepted: the agent's end has the name
-  if (!name || (name->kind != SocketName::Kind::kConnected && name->kind != SocketName::Kind::kRelayed)) return;
-  RunCall call;
-  RunAnswer answer;
-  call.what = RunRequest::kResetWhenClosed;
-  call.flags = resets ? RunCall::kOn : 0;
-  text_of(*name).copy(call.name.data(), call.name.size() - 1);
-  (void)ask_run_server(settings().server, settings().user, call, answer);  // ENOENT: of two programs of this host
-}
-
-namespace {
-
 int tcp_option(int fd, int option, void* value, socklen_t* length) {
   constexpr int kSegment = 65483;  // what TCP has on the loopback interface
   switch (option) {
@@ -89,6 +65,26 @@ int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   socklen_t size = sizeof ignored;
   if (code != 0) (void)real_getsockopt(fd, SOL_SOCKET, SO_ERROR, &ignored, &size);  // the ECONNRESET that stands for it
   return give_int(code, value, length);
+}
+
+void tell_of_linger(int fd, const void* value) {
+  linger wanted = {};
+  std::memcpy(&wanted, value, sizeof wanted);
+  const bool resets = wanted.l_onoff != 0 && wanted.l_linger == 0;
+  auto name = resets || marked(fd, Mark::kResets) ? name_of(fd) : std::nullopt;
+  if (!name) return;
+  set_mark(fd, Mark::kResets, resets);
+  sockaddr_storage peer = {};
+  socklen_t length = sizeof peer;
+  if (name->kind == SocketName::Kind::kListener && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
+    name = decode(reinterpret_cast<const sockaddr*>(&peer), length);  // accepted: the agent's end has the name
+  if (!name || (name->kind != SocketName::Kind::kConnected && name->kind != SocketName::Kind::kRelayed)) return;
+  RunCall call;
+  RunAnswer answer;
+  call.what = RunRequest::kResetWhenClosed;
+  call.flags = resets ? RunCall::kOn : 0;
+  text_of(*name).copy(call.name.data(), call.name.size() - 1);
+  (void)ask_run_server(settings().server, settings().user, call, answer);  // ENOENT: of two programs of this host
 }
 
 }  // namespace stp::run

@@ -46,8 +46,8 @@ enum class Mark : std::uint8_t {
   kV6 = 2,
   kConnecting = 4,  // to STP, and the outcome was not told yet
   kNoDelay = 8,
-  kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
   kCopied = 16,     // young, and dup(2) or its like gave the socket another number, which is marked, too
+  kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
 };
 bool marked(int fd, Mark mark);
 void set_mark(int fd, Mark mark, bool on);

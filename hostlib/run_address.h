@@ -24,6 +24,8 @@
 
 namespace stp::run {
 
+inline constexpr std::uint16_t kFirstFreePort = 1024;  // those below are root's
+
 // Host byte order.
 struct NetAddress {
   std::uint32_t ip = 0;

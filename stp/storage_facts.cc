@@ -30,13 +30,8 @@ std::string first_line(const std::filesystem::path& path) {
 std::uint32_t queue_number(dev_t device, const char* name) {
   for (const char* up : {"", "../"}) {
     const std::string path = fmt::format("/sys/dev/block/{}:{}/{}queue/{}", major(device), minor(device), up, name);
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) continue;
-    char text[32] = {};
-    const ssize_t length = ::read(fd, text, sizeof text - 1);
-    ::close(fd);
     unsigned number = 0;
-    if (length > 0 && std::sscanf(text, "%u", &number) == 1) return number;
+    if (std::sscanf(first_line(path).c_str(), "%u", &number) == 1) return number;
   }
   return 0;
 }

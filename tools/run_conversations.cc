@@ -14,7 +14,7 @@ void RunConversations::carry_on(UniqueFd kernel, KernelSide side, StpSocket stp_
                                 const run::SocketName& name) {
   const std::uint64_t number = next_++;
   const std::string text = run::text_of(name);
-  all_[number] = {.relay = {}, .user = user, .name = text};
+  all_[number] = {.relay = {}, .user = user};
   by_name_[text] = number;
   ++of_user_[user];
   const auto relay = Relay::start(loop_, std::move(kernel), side, stp_socket.release(), [this, number, user, text](const Relay::Totals&, bool) {

@@ -36,7 +36,6 @@ class RunConversations {
   struct One {
     std::weak_ptr<Relay> relay;
     uid_t user = 0;
-    std::string name;
   };
   EventLoop& loop_;
   const unsigned most_of_a_user_;

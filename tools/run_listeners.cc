@@ -9,6 +9,7 @@
 #include <charconv>
 #include <cstddef>
 #include <fstream>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,7 @@
 
 namespace stp {
 
+using run::kFirstFreePort;
 using run::RunCall;
 using run::SocketName;
 using namespace std::chrono_literals;
@@ -78,10 +80,10 @@ int RunListeners::listen(const RunCall& call, uid_t user) {
   const auto found = listeners_.find(call.port);
   std::shared_ptr<Listener> listener = found != listeners_.end() ? found->second : nullptr;
   if (listener != nullptr && (!listener->user_known || listener->user != user)) {
-    const bool others = listener->user_known
-                            ? std::ranges::any_of(listener->names, [&](const auto& known) { return known == *mine.begin() || held.contains(known.first); })
-                            : !held.empty();
-    if (others) return EADDRINUSE;
+    const bool same_socket = std::ranges::find(listener->names, *mine.begin()) != listener->names.end();
+    if (same_socket && !listener->user_known) return 0;  // nothing new: whose it is the first conversation tells
+    const bool others = std::ranges::any_of(listener->names, [&](const auto& known) { return held.contains(known.first); });
+    if (same_socket || others || (!listener->user_known && !held.empty())) return EADDRINUSE;
     listener->names.clear();
   }
   if (listener == nullptr)

@@ -22,6 +22,7 @@
 
 namespace stp {
 
+using run::kFirstFreePort;
 using run::NetAddress;
 using run::RunAnswer;
 using run::RunCall;

@@ -9,8 +9,7 @@
 
 namespace stp {
 
-inline constexpr std::uint16_t kFirstFreePort = 1024;     // those below are root's
-inline constexpr int kConversationBuffer = 1 << 20;       // of a conversation, each way
+inline constexpr int kConversationBuffer = 1 << 20;  // of a conversation, each way
 
 std::uint32_t random_number();
 void set_send_buffer(int fd, int bytes);

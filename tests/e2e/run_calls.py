@@ -218,7 +218,6 @@ def ends(host, port):
         ended = "a reset"
     if host == OTHER:
         expect("a process that was killed: its bytes", got in (b"", b"x" * 1000), True)
-    if host == OTHER:
         connection = dial(host, port, "linger")
         expect("closed with SO_LINGER 0", errno_of(lambda: connection.recv(10)), "ECONNRESET")
     connection = dial(host, port, "unread")
