@@ -122,7 +122,7 @@ void raise_descriptor_limit() {
 // The first socket joins the storage system, which may take a while: before anybody is let in.
 Result<void> join() {
   const StpSocket socket(STPsocket(AF_STP, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!socket) return fail(errno, fmt::format("can not use STP: {}", forward::stp_words(-1, errno)));
+  if (!socket) return fail(errno, fmt::format("can not use STP: {}", stp_words(-1, errno)));
   return {};
 }
 

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <sstream>
 
-#include "tools/unique_fd.h"
+#include "hostlib/unique_fd.h"
 
 namespace stp::tools {
 namespace {

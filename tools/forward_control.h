@@ -8,11 +8,11 @@
 #include <string>
 #include <string_view>
 
+#include "hostlib/event_loop.h"
+#include "hostlib/unique_fd.h"
 #include "stp/error.h"
-#include "tools/event_loop.h"
 #include "tools/forwarder.h"
 #include "tools/kernel_listener.h"
-#include "tools/unique_fd.h"
 
 namespace stp::forward {
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "hostlib/stp_address.h"
 #include "stp/error.h"
 
 namespace stp::forward {
@@ -20,12 +21,6 @@ struct KernelAddress {
   std::string host;  // of a listener a numeric address, or empty: all of the machine's; of a destination a name or numeric address
   std::uint16_t port = 0;
   bool operator==(const KernelAddress&) const = default;
-};
-
-struct StpAddress {
-  std::string host;  // HOST or HOST.STG; of a listener empty: this one
-  std::uint16_t port = 0;
-  bool operator==(const StpAddress&) const = default;
 };
 
 struct ForwardSpec {

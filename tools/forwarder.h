@@ -10,17 +10,17 @@
 #include <string>
 #include <vector>
 
+#include "hostlib/event_loop.h"
+#include "hostlib/stp_dial.h"
+#include "hostlib/stp_socket.h"
+#include "hostlib/unique_fd.h"
 #include "stp/error.h"
-#include "tools/event_loop.h"
 #include "tools/forward_spec.h"
 #include "tools/kernel_dial.h"
 #include "tools/kernel_listener.h"
 #include "tools/name_resolver.h"
 #include "tools/relay.h"
 #include "tools/socks5_door.h"
-#include "tools/stp_dial.h"
-#include "tools/stp_socket.h"
-#include "tools/unique_fd.h"
 
 namespace stp::forward {
 

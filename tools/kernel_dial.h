@@ -6,11 +6,11 @@
 #include <memory>
 #include <vector>
 
+#include "hostlib/event_loop.h"
+#include "hostlib/unique_fd.h"
 #include "stp/error.h"
-#include "tools/event_loop.h"
 #include "tools/forward_spec.h"
 #include "tools/name_resolver.h"
-#include "tools/unique_fd.h"
 
 namespace stp::forward {
 

@@ -5,9 +5,9 @@
 
 #include <string>
 
+#include "hostlib/unique_fd.h"
 #include "stp/error.h"
 #include "tools/forward_spec.h"
-#include "tools/unique_fd.h"
 
 namespace stp::forward {
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "hostlib/event_loop.h"
 #include "stp/error.h"
-#include "tools/event_loop.h"
 
 namespace stp::forward {
 

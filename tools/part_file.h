@@ -12,9 +12,9 @@
 #include <cstdint>
 #include <string>
 
+#include "hostlib/unique_fd.h"
 #include "tools/failure.h"
 #include "tools/rooted_files.h"
-#include "tools/unique_fd.h"
 
 namespace stp {
 

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "tools/unique_fd.h"
+#include "hostlib/unique_fd.h"
 
 namespace stp {
 

@@ -11,8 +11,8 @@
 #include <span>
 #include <vector>
 
-#include "tools/event_loop.h"
-#include "tools/unique_fd.h"
+#include "hostlib/event_loop.h"
+#include "hostlib/unique_fd.h"
 
 namespace stp {
 

@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "hostlib/unique_fd.h"
 #include "tools/failure.h"
-#include "tools/unique_fd.h"
 
 namespace stp {
 

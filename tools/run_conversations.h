@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "hostlib/event_loop.h"
 #include "hostlib/run_address.h"
-#include "tools/event_loop.h"
+#include "hostlib/stp_socket.h"
+#include "hostlib/unique_fd.h"
 #include "tools/relay.h"
-#include "tools/stp_socket.h"
-#include "tools/unique_fd.h"
 
 namespace stp {
 

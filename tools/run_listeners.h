@@ -11,11 +11,11 @@
 #include <map>
 #include <memory>
 
+#include "hostlib/event_loop.h"
 #include "hostlib/run_protocol.h"
-#include "tools/event_loop.h"
+#include "hostlib/stp_socket.h"
 #include "tools/run_conversations.h"
 #include "tools/run_hosts.h"
-#include "tools/stp_socket.h"
 
 namespace stp {
 

@@ -16,12 +16,12 @@
 
 #include "hostlib/agent.h"
 #include "hostlib/agent_door.h"
+#include "hostlib/event_loop.h"
 #include "hostlib/run_protocol.h"
-#include "tools/event_loop.h"
+#include "hostlib/unique_fd.h"
 #include "tools/run_conversations.h"
 #include "tools/run_hosts.h"
 #include "tools/run_listeners.h"
-#include "tools/unique_fd.h"
 
 namespace stp {
 

@@ -5,11 +5,11 @@
 #include <memory>
 #include <string>
 
+#include "hostlib/event_loop.h"
+#include "hostlib/unique_fd.h"
 #include "stp/error.h"
-#include "tools/event_loop.h"
 #include "tools/forward_spec.h"
 #include "tools/socks5.h"
-#include "tools/unique_fd.h"
 
 namespace stp::forward {
 

@@ -8,8 +8,8 @@
 #include <future>
 #include <thread>
 
+#include "hostlib/unique_fd.h"
 #include "tests/tools/scratch_dir.h"
-#include "tools/unique_fd.h"
 
 namespace stp {
 

@@ -1,4 +1,4 @@
-#include "tools/event_loop.h"
+#include "hostlib/event_loop.h"
 
 #include <sys/eventfd.h>
 

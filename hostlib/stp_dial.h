@@ -5,12 +5,12 @@
 #include <memory>
 #include <string>
 
+#include "hostlib/event_loop.h"
+#include "hostlib/stp_address.h"
+#include "hostlib/stp_socket.h"
 #include "stp/error.h"
-#include "tools/event_loop.h"
-#include "tools/forward_spec.h"
-#include "tools/stp_socket.h"
 
-namespace stp::forward {
+namespace stp {
 
 // The last failure of an STP call of this thread in the library's words, or the errno's.
 std::string stp_words(int socket, int error);
@@ -42,4 +42,4 @@ class StpDial : public std::enable_shared_from_this<StpDial> {
   int watched_ = -1;
 };
 
-}  // namespace stp::forward
+}  // namespace stp

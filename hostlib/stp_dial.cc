@@ -1,4 +1,4 @@
-#include "tools/stp_dial.h"
+#include "hostlib/stp_dial.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-namespace stp::forward {
+namespace stp {
 namespace {
 
 using namespace std::chrono_literals;
@@ -102,4 +102,4 @@ void StpDial::end(Result<StpSocket> result) {
   if (done) done(std::move(result));
 }
 
-}  // namespace stp::forward
+}  // namespace stp

@@ -16,8 +16,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "hostlib/unique_fd.h"
 #include "stp/error.h"
-#include "tools/unique_fd.h"
 
 namespace stp {
 
