@@ -29,7 +29,7 @@ programs=()
 if command -v apt-get >/dev/null; then
   manager=apt-get
   packages=(meson ninja-build g++ pkg-config libfmt-dev libssl-dev liburing-dev libisal-dev libxxhash-dev libgtest-dev libcli11-dev
-            nlohmann-json3-dev libedit-dev libblkid-dev libtomlplusplus-dev prometheus-cpp-dev libspdlog-dev)
+            nlohmann-json3-dev libedit-dev libblkid-dev libtomlplusplus-dev prometheus-cpp-dev libspdlog-dev libfuse3-dev fuse3)
   extras=(clang-19 libclang-rt-19-dev)
   programs=(curl netcat-openbsd socat iperf3 redis-server redis-tools nginx-light wrk rsync openssh-server openssh-client postgresql)
   installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -38,7 +38,7 @@ if command -v apt-get >/dev/null; then
 elif command -v dnf >/dev/null; then
   manager=dnf
   packages=(meson ninja-build gcc-c++ pkgconf-pkg-config fmt-devel openssl-devel liburing-devel isa-l-devel xxhash-devel gtest-devel cli11-devel
-            json-devel libedit-devel libblkid-devel tomlplusplus-devel prometheus-cpp-devel spdlog-devel)
+            json-devel libedit-devel libblkid-devel tomlplusplus-devel prometheus-cpp-devel spdlog-devel fuse3-devel fuse3)
   extras=(clang compiler-rt libasan libubsan libtsan)
   installed() { rpm -q --quiet "$1"; }
   refresh() { :; }
@@ -46,14 +46,14 @@ elif command -v dnf >/dev/null; then
 elif command -v zypper >/dev/null; then
   manager=zypper
   packages=(meson ninja gcc-c++ pkg-config fmt-devel libopenssl-devel liburing-devel isa-l-devel xxhash-devel gtest cli11-devel
-            nlohmann_json-devel libedit-devel libblkid-devel tomlplusplus-devel prometheus-cpp-devel spdlog-devel)
+            nlohmann_json-devel libedit-devel libblkid-devel tomlplusplus-devel prometheus-cpp-devel spdlog-devel fuse3-devel fuse3)
   extras=(clang)
   installed() { rpm -q --quiet "$1"; }
   refresh() { :; }
   install() { as_root zypper -q -n install "$@"; }
 elif command -v pacman >/dev/null; then
   manager=pacman
-  packages=(meson ninja gcc pkgconf fmt openssl liburing isa-l xxhash gtest cli11 nlohmann-json libedit util-linux-libs tomlplusplus prometheus-cpp spdlog)
+  packages=(meson ninja gcc pkgconf fmt openssl liburing isa-l xxhash gtest cli11 nlohmann-json libedit util-linux-libs tomlplusplus prometheus-cpp spdlog fuse3)
   extras=(clang compiler-rt)
   installed() { pacman -Q "$1" >/dev/null 2>&1; }
   refresh() { :; }
@@ -61,7 +61,7 @@ elif command -v pacman >/dev/null; then
 else
   say 'no package manager that this script knows (apt-get, dnf, zypper, pacman); needed are, by their names in Debian:'
   say '  meson (1.0.1 or later) ninja-build g++ (12 or later) pkg-config libfmt-dev libssl-dev liburing-dev libisal-dev libxxhash-dev'
-  say '  libgtest-dev libcli11-dev nlohmann-json3-dev libedit-dev libblkid-dev libtomlplusplus-dev prometheus-cpp-dev libspdlog-dev'
+  say '  libgtest-dev libcli11-dev nlohmann-json3-dev libedit-dev libblkid-dev libtomlplusplus-dev prometheus-cpp-dev libspdlog-dev libfuse3-dev fuse3'
   say 'going on as if they were there'
   exit 0
 fi
