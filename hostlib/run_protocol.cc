@@ -31,8 +31,8 @@ int exchange(int fd, const RunCall& call, RunAnswer& answer, int* descriptor) {
   message.msg_controllen = sizeof control;
   do n = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
   while (n < 0 && errno == EINTR);
+  if (n == 0 || (n < 0 && errno == ECONNRESET)) return ENOENT;  // it ended
   if (n < 0) return errno == EAGAIN ? ETIMEDOUT : errno;
-  if (n == 0) return ENOENT;  // it ended
   const cmsghdr* const head = CMSG_FIRSTHDR(&message);
   int got = -1;
   if (head != nullptr && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof got))

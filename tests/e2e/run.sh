@@ -229,9 +229,9 @@ END
   on beta curl -sSf -o got http://alpha.stp:8081/large 2>curl.log || fail 'curl from nginx as a proxy'
   same got file
   mkdir -p requests
-  on beta curl -sSf -Z --parallel-max 20 -o 'requests/#1' 'http://alpha.stp:8080/small?[1-2000]' 2>curl.log || fail '2,000 requests of curl'
+  on beta curl -sSf -Z --parallel-max 20 -o 'requests/#1' 'http://alpha.stp:8080/small?[1-10000]' 2>curl.log || fail '10,000 requests of curl'
   find requests -type f | xargs sha256sum | cut -c -64 | sort | uniq -c >sums
-  [ "$(cat sums)" = "$(printf '%7d %s' 2000 "$(sha256sum <www/small | cut -c -64)")" ] || fail "2,000 requests of curl: $(head -n 5 sums)"
+  [ "$(cat sums)" = "$(printf '%7d %s' 10000 "$(sha256sum <www/small | cut -c -64)")" ] || fail "10,000 requests of curl: $(head -n 5 sums)"
   for _ in $(seq 52); do cat file; done >www/giant
   on beta curl -sSf http://alpha.stp:8080/giant 2>curl.log | cmp - www/giant || fail '1 GiB from nginx'
   [ "${PIPESTATUS[*]}" = '0 0' ] || fail '1 GiB from nginx'
@@ -305,14 +305,17 @@ else
 fi
 
 section 'an agent is killed in the middle of an upload: both ends are reset, and neither takes it for an end'
-on beta $python "$here/run_calls.py" upload alpha.stp 7000 >upload.log 2>&1 &
+STP_DEBUG=1 on beta $python "$here/run_calls.py" upload alpha.stp 7000 >upload.log 2>&1 &
 upload=$!
 until_true 20 grep -q uploading upload.log || fail 'the upload did not begin'
 kill -KILL "$beta"
 wait "$upload" || fail 'the uploading side'
 until_true 30 grep -q 'upload ended' calls.log || fail 'the other side heard of nothing'
 grep -q 'upload ended with <reset>' calls.log || fail "the other side: $(grep 'upload ended' calls.log)"
+grep -q 'no agent answers' upload.log || fail 'STP_DEBUG=1 does not say that the agent is gone'
 expect 3 on beta true
+down() { [ "$(on alpha $python "$here/run_calls.py" errno beta.stp 7000)" = EHOSTUNREACH ]; }
+until_true 20 down || fail "a host that is down: $(on alpha $python "$here/run_calls.py" errno beta.stp 7000)"
 
 section 'what can not be preloaded, and rules that make no sense'
 cat >static.c <<'END'
@@ -325,6 +328,9 @@ fi
 expect 127 on alpha ./not-there
 map=$'listen 80 stp\nlisten eighty stp' expect 2 on alpha true
 grep -q 'line 2' err.log || fail 'the rule that is wrong is not named'
+printf '# all of it\n\nlisten 80 on moon stp\n' >rules
+map=rules expect 2 on alpha true
+grep -q 'rules: line 3: .*moon' err.log || fail 'the line of the rules file that is wrong is not named'
 expect 42 on alpha sh -c 'exit 42'
 
 [ ${#left_out[@]} = 0 ] || echo "not installed, and left out: ${left_out[*]}"

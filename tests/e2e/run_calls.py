@@ -1,5 +1,5 @@
 """The socket calls of an unmodified program, as `stp run` answers them:
-run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT.
+run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT | errno HOST PORT.
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
 """
@@ -261,9 +261,11 @@ def upload(host, port):
     connection = dial(host, port, "wait")
     expect("before", connection.recv(2), b"ok")
     connection.sendall(b"u" * 5000)
+    peer = connection.getpeername()
     print("uploading", flush=True)
     expect("the agent was killed", errno_of(lambda: [connection.recv(1), connection.sendall(b"z"), connection.recv(1)]) in ("ECONNRESET", "EPIPE"), True)
     print("reset", flush=True)
+    expect("a connect without an agent", errno_of(lambda: socket.create_connection(peer)), "ENETUNREACH")
 
 
 def linger(host, port):
@@ -284,6 +286,8 @@ def linger(host, port):
 
 if sys.argv[1] == "linger":
     linger(sys.argv[2], int(sys.argv[3]))
+elif sys.argv[1] == "errno":
+    print(errno_of(lambda: socket.create_connection((sys.argv[2], int(sys.argv[3])), 5)))
 elif sys.argv[1] == "upload":
     upload(sys.argv[2], int(sys.argv[3]))
 elif sys.argv[1] == "serve":
