@@ -90,7 +90,7 @@ pid_t agent_pid(const std::string& host) { return agents()[host].pid; }
 
 void kill_agent(const std::string& host) {
   RunningAgent& agent = agents()[host];
-  if (agent.pid < 0) return;
+  if (agent.pid <= 0) return;
   (void)::kill(agent.pid, SIGKILL);
   (void)::waitpid(agent.pid, nullptr, 0);
   (void)::unlink(agent.socket.c_str());  // so that the next one can be waited for
@@ -99,6 +99,7 @@ void kill_agent(const std::string& host) {
 
 void stop_agents() {
   for (auto& [host, agent] : agents()) {
+    if (agent.pid <= 0) continue;  // never -1, which is everybody
     (void)::kill(agent.pid, SIGTERM);
     (void)::waitpid(agent.pid, nullptr, 0);
   }

@@ -1,0 +1,46 @@
+// All conversations of a mount, and the thread that carries them on.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "fuse/conversation.h"
+#include "hostlib/event_loop.h"
+#include "stp/error.h"
+
+namespace stp::view {
+
+class Conversations : public std::enable_shared_from_this<Conversations> {
+ public:
+  static constexpr std::size_t kMost = 16384;
+
+  // After the last fork of the program: threads do not outlive one.
+  static Result<std::shared_ptr<Conversations>> start();
+  // Ends them all, and answers what waits.
+  ~Conversations();
+  Conversations(const Conversations&) = delete;
+  Conversations& operator=(const Conversations&) = delete;
+
+  // A new one. Nothing when there are kMost.
+  Held make(Owner owner);
+  // Nothing when there is none of that number. Numbers are not used again for long.
+  std::shared_ptr<Conversation> find(std::uint32_t number) const;
+  std::vector<std::shared_ptr<Conversation>> list() const;
+
+  // By a conversation whose last file was closed.
+  void remove(std::uint32_t number);
+
+ private:
+  Conversations() = default;
+  std::shared_ptr<EventLoop> loop_;
+  std::thread thread_;
+  mutable std::mutex mutex_;
+  std::uint32_t next_ = 0;
+  std::map<std::uint32_t, std::shared_ptr<Conversation>> all_;
+};
+
+}  // namespace stp::view
