@@ -300,11 +300,8 @@ bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, b
 }
 
 void Driving::step(Nanos now, bool keep) {
-  const bool spins = spin() > 0;
-  engine_.set_precise_waits(spins && driver_ != Driver::kFallback);  // which sleeps
   next_step_ = engine_.step(now);
-  // Who spins hears of a completion sooner than who is woken from a system call.
-  if (!keep || spins) medium_.let_go();
+  if (!keep) medium_.let_go();
   stepped_at_ = now;
   if (board_changed_.exchange(false, std::memory_order_acq_rel)) signal_board_waiters();
   credit_bytes_ = 0;

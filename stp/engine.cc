@@ -385,7 +385,6 @@ SocketResult<SocketId> Engine::open_to_show(Nanos now) {
   return impl_->sockets.open_to_show();
 }
 void Engine::show(SocketId socket, const LocalConversation& conversation) { impl_->sockets.show(socket, conversation); }
-void Engine::set_precise_waits(bool precise) { impl_->core.config.precise_waits = precise; }
 EngineCounters Engine::counters() const { return impl_->counters(); }
 
 }  // namespace stp

@@ -31,7 +31,6 @@ struct EngineConfig {
   std::uint32_t inline_max_bytes = 16 * 1024;     // up to this much travels in packets, more in extents
   Nanos poll_max = 12 * kMillisecond;             // slowest look at the gates
   bool evict_received = false;                    // buffers of extents that were taken leave the processor's caches
-  bool precise_waits = true;                      // a wait of some microseconds takes no longer: whoever steps the engine spins
   Nanos connect_timeout = 0;                      // 0: twice the detection bound
   std::uint64_t wall_clock_ms = 0;                // milliseconds since 1970 at boottime 0 (display only)
 };
@@ -88,7 +87,6 @@ class Engine final : public SocketCalls {
   void set_receive_window(SocketId socket, std::uint32_t bytes) override;
   void set_inline_max(std::uint32_t bytes) override;
   void set_poll_max(Nanos period) override;
-  void set_precise_waits(bool precise);
   // A socket that is to do nothing but to be shown; refused when not many are left.
   SocketResult<SocketId> open_to_show(Nanos now);
   // Shows a socket that the engine knows as unconnected in the socket table on the disk as one end of such a conversation (its

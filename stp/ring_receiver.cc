@@ -16,7 +16,6 @@ void RingReceiver::start(const Identity& self, const Identity& peer) {
   taken_ = 0;
   announced_ = 0;
   span_ = kLeastSpan;
-  turn_ = kLeastTurn;
   out_of_step_ = false;
   missing_since_ = 0;
 }
@@ -26,7 +25,7 @@ void RingReceiver::expect_answer(Nanos at) {
   mine_landed_ = at;
   looks_since_ = 0;
   // Never for long: writes that land one after the other must not keep input waiting.
-  next_look_ = std::max(next_look_, std::min(at + (core_.config.precise_waits ? turn_ : kLeastTurn), last_looked_ + kTurnEndsAfter));
+  next_look_ = std::max(next_look_, std::min(at + kTurn, last_looked_ + kTurnEndsAfter));
 }
 
 void RingReceiver::on_doorbell(std::uint64_t head) {
@@ -56,7 +55,7 @@ Nanos RingReceiver::next_deadline() const {
   if (!open_ || !hot_) return kNever;
   switch (looking()) {
     case 0: return next_look_;
-    case 1: return !core_.config.precise_waits && busy_pause_ == 0 && out_of_step_ && eager() ? last_looked_ + kApart : kNever;
+    case 1: return busy_pause_ == 0 && out_of_step_ && eager() ? last_looked_ + kApart : kNever;
     default: return kNever;
   }
 }
@@ -83,10 +82,9 @@ void RingReceiver::look(PacketHandler& handler, Look& look) {
 
 // Called when a packet was found: was it there at the first look after mine had landed? One that the peer's program took its time
 // over says nothing about the next.
-void RingReceiver::learn_turn() {
+void RingReceiver::learn_step() {
   if (mine_landed_ <= active_at_) return;  // not an answer
-  out_of_step_ = looks_since_ > 1 && core_.now - mine_landed_ <= 2 * kLongestTurn;
-  turn_ = out_of_step_ ? std::min(turn_ + kTurnMissed, kLongestTurn) : std::max(turn_ - kTurnFound, kLeastTurn);
+  out_of_step_ = looks_since_ > 1 && core_.now - mine_landed_ <= kSlowTurn;
 }
 
 void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
@@ -101,7 +99,7 @@ void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
   const bool overtaken = look.first <= before;
   if (look.began >= mine_landed_) ++looks_since_;
   if (taken_ > before) {
-    learn_turn();
+    learn_step();
     active_at_ = core_.now;
     missing_since_ = 0;
     last_look_ = false;

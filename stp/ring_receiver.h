@@ -7,10 +7,8 @@
 // what I sent shall find me hot. Otherwise two hosts whose looks at the gates fall together would wait a period for each packet, for ever.
 //
 // A look is a read of a place or two. Request and reply are fastest when the two hosts keep step: the one's packet is written, and
-// the other's look lies in the device's queue right behind it. So the first look after a packet of my own waits for the peer's turn,
-// whose length is learned: a little longer after an answer that the first look missed, a little shorter after one that it found. Who
-// sleeps while it waits would come back too late for that. It looks soon, and when that was too early last time, has a second look
-// follow the first before that is back. (Who spins has not: beside another, a look costs a shared device more than it finds.)
+// the other's look lies in the device's queue right behind it. So the first look follows soon after a packet of my own has landed, and
+// when that was too early last time, a second one follows the first before that is back.
 #pragma once
 
 #include <array>
@@ -64,10 +62,8 @@ class RingReceiver {
   static constexpr Nanos kSlowLook = 10 * kMicrosecond;
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
   static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
-  static constexpr Nanos kLeastTurn = 5 * kMicrosecond;     // from a packet's being there to the answer's being submitted, at best
-  static constexpr Nanos kLongestTurn = 150 * kMicrosecond;
-  static constexpr Nanos kTurnMissed = 2 * kMicrosecond;    // longer then
-  static constexpr Nanos kTurnFound = kMicrosecond;         // shorter then
+  static constexpr Nanos kTurn = 5 * kMicrosecond;          // from a packet's being there to the answer's being submitted, at best
+  static constexpr Nanos kSlowTurn = 300 * kMicrosecond;    // an answer that took longer says nothing about the next
   static constexpr Nanos kApart = 10 * kMicrosecond;        // the second look from the first
   static constexpr Nanos kTurnEndsAfter = 200 * kMicrosecond;  // since the last look
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
@@ -84,7 +80,7 @@ class RingReceiver {
   bool eager() const { return core_.now - active_at_ < kEager; }
   void look(PacketHandler& handler, Look& look);
   void on_read(PacketHandler& handler, Look& look, int error);
-  void learn_turn();
+  void learn_step();
   bool take(PacketHandler& handler, ConstBytes block);
   void schedule(bool found, bool more);
 
@@ -98,7 +94,6 @@ class RingReceiver {
   Nanos mine_landed_ = 0;
   std::uint32_t looks_since_ = 0;  // begun after that, and back
   bool out_of_step_ = false;       // the first look was too early last time
-  Nanos turn_ = kLeastTurn;        // from my packet's landing to the first look for its answer
   std::uint64_t life_ = 0;  // counts start(): a read of an earlier pair is ignored
   std::uint64_t taken_ = 0;
   std::uint64_t announced_ = 0;

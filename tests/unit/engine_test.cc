@@ -216,6 +216,53 @@ TEST_F(EngineTest, FullRingsBothWaysDoNotDeadlock) {
       60 * kSecond));
 }
 
+// What waits in memory between the program and the device falls out of the processor's caches when each of many has as much as one alone.
+TEST_F(EngineTest, StreamsThatMoveTogetherShareOneSendersMemory) {
+  struct Pair {
+    SocketId from, to;
+  };
+  connect_pair();
+  std::vector<Pair> pairs{{client, server}};
+  while (pairs.size() < 8) {
+    connect_again();
+    pairs.push_back({client, beta().accept(listener, net.now).value()});
+  }
+  const std::vector<std::byte> chunk(256 * 1024);
+  const auto send_all_it_takes = [&](SocketId from) {
+    std::size_t taken = 0;
+    while (const auto n = alpha().send(from, chunk, net.now)) taken += *n;
+    return taken;
+  };
+  const auto receive_all = [&](SocketId to, std::size_t size) {
+    std::vector<std::byte> into(1 << 20);
+    return net.run_until([&] {
+      while (size > 0) {
+        const auto n = beta().receive(to, into, false, net.now);
+        if (!n) return false;
+        size -= *n;
+      }
+      return true;
+    });
+  };
+  const auto settle = [&] { net.run(20 * kMillisecond); };
+  EXPECT_EQ(send_all_it_takes(pairs[0].from), 8u << 20);
+  ASSERT_TRUE(receive_all(pairs[0].to, 8u << 20));
+  for (int round = 0; round < 2; ++round) {
+    for (const Pair& pair : pairs) ASSERT_EQ(*alpha().send(pair.from, chunk, net.now), chunk.size());
+    for (const Pair& pair : pairs) ASSERT_TRUE(receive_all(pair.to, chunk.size()));
+  }
+  settle();
+  for (const Pair& pair : pairs) EXPECT_EQ(send_all_it_takes(pair.from), 1u << 20);
+  for (const Pair& pair : pairs) ASSERT_TRUE(receive_all(pair.to, 1u << 20));
+  // The others rest: one has it all again, whether they are there or not.
+  for (int round = 0; round < 16; ++round) {
+    ASSERT_EQ(*alpha().send(pairs[0].from, chunk, net.now), chunk.size());
+    ASSERT_TRUE(receive_all(pairs[0].to, chunk.size()));
+  }
+  settle();
+  EXPECT_EQ(send_all_it_takes(pairs[0].from), 8u << 20);
+}
+
 TEST_F(EngineTest, ARefusedHostTalksToTheSamePeerInItsNextLife) {
   connect_pair();
   net.post(net.beta, MemberState::kMember, PeerState::kDead);  // beta's verdict on alpha reaches alpha by the gate
