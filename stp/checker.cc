@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "stp/gate.h"
+#include "stp/medium.h"
 #include "stp/packet.h"
 #include "stp/port_block.h"
 #include "stp/scb.h"
@@ -38,7 +39,7 @@ bool all_zero(ConstBytes block) { return std::ranges::all_of(block, [](std::byte
 
 class Checker {
  public:
-  Checker(Storage& storage, const CheckRequest& request) : storage_(storage), request_(request), s_(storage.superblock()), g_(s_.geometry) {}
+  Checker(BlockSource& storage, const CheckRequest& request) : storage_(storage), request_(request), s_(storage.superblock()), g_(s_.geometry) {}
   Result<CheckSummary> run();
 
  private:
@@ -61,13 +62,14 @@ class Checker {
     if (request_.report) request_.report(finding);
   }
   const HostReport& host(Slot slot) const { return hosts_[slot]; }
+  bool concerns(Slot slot) const { return !request_.descriptions_only || host(slot).held(); }
   bool alive(Slot slot) const { return host(slot).state == HostState::kAlive; }
   std::string fix_table(Slot slot) const {
     return alive(slot) ? fmt::format("restart the programs of {}: they write it anew", host(slot).title())
                        : std::string("it is written anew when a host joins in this slot");
   }
 
-  Storage& storage_;
+  BlockSource& storage_;
   const CheckRequest& request_;
   const Superblock& s_;
   const Geometry& g_;
@@ -147,6 +149,7 @@ void Checker::check_names() {
 Result<void> Checker::check_gates() {
   for (Slot receiver = 0; receiver < g_.hosts; ++receiver)
     for (Slot sender = 0; sender < g_.hosts; ++sender) {
+      if (!concerns(receiver) || !concerns(sender)) continue;
       const Region gate{.name = "gate", .first = g_.gate(receiver, sender), .count = 1, .slot = sender,
                         .judge =
                             [&, receiver, sender](ConstBytes block, std::uint64_t) {
@@ -199,6 +202,7 @@ Result<void> Checker::check_area(Slot slot) {
                      .judge = [&, slot](ConstBytes b, std::uint64_t i) { return judge_ports(slot, b, i); }, .advice = advice};
   if (auto ok = check_region(ports); !ok) return ok;
   check_tables(slot);
+  if (request_.descriptions_only) return {};
   for (Slot receiver = 0; receiver < g_.hosts; ++receiver) {
     const Region ring{.name = "ring", .first = g_.ring(slot, receiver), .count = g_.ring_blocks, .slot = slot,
                       .judge = [&, slot, receiver](ConstBytes b, std::uint64_t i) { return judge_packet(slot, receiver, b, i); },
@@ -320,7 +324,7 @@ Result<CheckSummary> Checker::run() {
   check_names();
   if (auto ok = check_gates(); !ok) return std::unexpected(ok.error());
   for (Slot slot = 0; slot < g_.hosts; ++slot)
-    if (auto ok = check_area(slot); !ok) return std::unexpected(ok.error());
+    if (auto ok = concerns(slot) ? check_area(slot) : Result<void>{}; !ok) return std::unexpected(ok.error());
   return sum_;
 }
 
@@ -328,6 +332,6 @@ Result<CheckSummary> Checker::run() {
 
 std::string_view to_string(Finding::Severity severity) { return severity == Finding::Severity::kFault ? "fault" : "warning"; }
 
-Result<CheckSummary> check_storage(Storage& storage, const CheckRequest& request) { return Checker(storage, request).run(); }
+Result<CheckSummary> check_storage(BlockSource& storage, const CheckRequest& request) { return Checker(storage, request).run(); }
 
 }  // namespace stp

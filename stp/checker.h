@@ -26,6 +26,8 @@ struct Finding {
 std::string_view to_string(Finding::Severity severity);
 
 struct CheckRequest {
+  // What is described alone, in slots that somebody holds: no rings, nothing that an earlier host left in a slot that is free now.
+  bool descriptions_only = false;
   WatchClock clock = WatchClock::real();
   std::function<void(const Finding&)> report;
   std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;
@@ -40,6 +42,6 @@ struct CheckSummary {
 };
 
 // Fails only when the storage can not be read.
-Result<CheckSummary> check_storage(Storage& storage, const CheckRequest& request);
+Result<CheckSummary> check_storage(BlockSource& storage, const CheckRequest& request);
 
 }  // namespace stp

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "stp/lease_watch.h"
+#include "stp/storage.h"
 #include "stp/random.h"
 
 namespace stp {

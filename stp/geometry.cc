@@ -55,6 +55,14 @@ Result<Geometry> derive_geometry(Geometry g) {
   return g;
 }
 
+bool Geometry::describes(std::uint64_t first, std::uint64_t blocks) const {
+  if (blocks == 0 || first >= total_blocks || blocks > total_blocks - first) return false;
+  if (first == superblock_copy()) return true;
+  if (first < area_first) return first + blocks <= gate_first + std::uint64_t{hosts} * hosts;
+  const std::uint64_t in_area = (first - area_first) % area_blocks;
+  return first < area_first + hosts * area_blocks && in_area + blocks <= rings_at;
+}
+
 std::uint64_t bytes_needed(Geometry g) {
   place_regions(g);
   return blocks_needed(g) * g.block_size;

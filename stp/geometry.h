@@ -63,6 +63,9 @@ struct Geometry {
     return area(slot) + cache_at + static_cast<std::uint64_t>(index) * extent_blocks;
   }
   std::uint64_t superblock_copy() const { return total_blocks - 1; }
+  // Whether all of these blocks describe: superblocks, leases, gates, SCB tables, port files. Not so rings and cache regions, which
+  // hold what is said in conversations.
+  bool describes(std::uint64_t first, std::uint64_t blocks) const;
 
   std::uint32_t scbs_a_block() const { return (block_size - 128) / 128; }
   std::uint32_t ports_a_block() const { return (block_size - 128) / 8; }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "stp/medium.h"
 #include "stp/names.h"
 
 namespace stp {
@@ -16,7 +17,7 @@ bool wanted(const HostReport& host, const ListFilter& filter) {
 
 // Calls take(block bytes, index) for `count` blocks from `first`, read in large pieces.
 template <class Take>
-Result<void> read_region(Storage& storage, std::uint64_t first, std::uint32_t count, const Take& take) {
+Result<void> read_region(BlockSource& storage, std::uint64_t first, std::uint32_t count, const Take& take) {
   const std::size_t size = storage.superblock().geometry.block_size;
   const std::uint32_t piece = static_cast<std::uint32_t>(kMaxRequestBytes / size);
   const AlignedBuffer buffer(kMaxRequestBytes);
@@ -29,7 +30,7 @@ Result<void> read_region(Storage& storage, std::uint64_t first, std::uint32_t co
 }
 
 // A host that is alive may be writing the block just now: a second look. Fills `block`.
-bool reread(Storage& storage, std::uint64_t place, Bytes block) { return storage.read(place, block).has_value(); }
+bool reread(BlockSource& storage, std::uint64_t place, Bytes block) { return storage.read(place, block).has_value(); }
 
 void warn_of_faults(std::vector<std::string>& warnings, const HostReport& host, const char* what, unsigned faults) {
   if (faults > 0)
@@ -47,7 +48,7 @@ std::string_view to_string(PortState state) {
   return "?";
 }
 
-Result<Listing<SocketRow>> list_sockets(Storage& storage, const std::vector<HostReport>& hosts, const ListFilter& filter) {
+Result<Listing<SocketRow>> list_sockets(BlockSource& storage, const std::vector<HostReport>& hosts, const ListFilter& filter) {
   const Superblock& s = storage.superblock();
   const Geometry& g = s.geometry;
   Listing<SocketRow> list;
@@ -72,7 +73,7 @@ Result<Listing<SocketRow>> list_sockets(Storage& storage, const std::vector<Host
   return list;
 }
 
-Result<Listing<PortRow>> list_ports(Storage& storage, const std::vector<HostReport>& hosts, const ListFilter& filter) {
+Result<Listing<PortRow>> list_ports(BlockSource& storage, const std::vector<HostReport>& hosts, const ListFilter& filter) {
   const Superblock& s = storage.superblock();
   const Geometry& g = s.geometry;
   Listing<PortRow> list;

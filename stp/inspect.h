@@ -40,7 +40,7 @@ struct Listing {
 
 std::string_view to_string(PortState state);
 
-Result<Listing<SocketRow>> list_sockets(Storage& storage, const std::vector<HostReport>& hosts, const ListFilter& filter);
-Result<Listing<PortRow>> list_ports(Storage& storage, const std::vector<HostReport>& hosts, const ListFilter& filter);
+Result<Listing<SocketRow>> list_sockets(BlockSource& storage, const std::vector<HostReport>& hosts, const ListFilter& filter);
+Result<Listing<PortRow>> list_ports(BlockSource& storage, const std::vector<HostReport>& hosts, const ListFilter& filter);
 
 }  // namespace stp

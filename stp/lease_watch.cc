@@ -6,6 +6,7 @@
 #include <chrono>
 #include <thread>
 
+#include "stp/medium.h"
 #include "stp/system.h"
 
 namespace stp {
@@ -18,20 +19,19 @@ bool is_held(const DecodedLease& l) { return l.fault == BlockFault::kNone && l.l
 
 bool same_beat(const Lease& a, const Lease& b) { return a.beat == b.beat && a.owner == b.owner && a.randomness == b.randomness; }
 
-HostState first_state(Storage& storage, const DecodedLease& l, Slot slot) {
+HostState first_state(BlockSource& storage, const DecodedLease& l, Slot slot) {
   if (l.fault != BlockFault::kNone) return HostState::kUnreadable;
   if (l.lease.state == LeaseState::kFree) return l.lease.name.empty() ? HostState::kFree : HostState::kLeft;
   if (l.lease.state == LeaseState::kClaim) return HostState::kJoining;
-  if (!locks_tell(storage, l.lease)) return HostState::kSilent;
-  switch (storage.locks().probe(slot)) {
-    case SlotLocks::State::kHeld: return HostState::kAlive;
-    case SlotLocks::State::kFree: return HostState::kDead;
-    case SlotLocks::State::kUnknown: break;
+  switch (storage.holder(slot, l.lease)) {
+    case BlockSource::Holder::kThere: return HostState::kAlive;
+    case BlockSource::Holder::kGone: return HostState::kDead;
+    case BlockSource::Holder::kUnknown: break;
   }
   return HostState::kSilent;
 }
 
-std::vector<HostReport> first_reports(Storage& storage, const std::vector<DecodedLease>& leases) {
+std::vector<HostReport> first_reports(BlockSource& storage, const std::vector<DecodedLease>& leases) {
   std::vector<HostReport> reports;
   for (Slot slot = 0; slot < leases.size(); ++slot) {
     HostReport r;
@@ -45,7 +45,7 @@ std::vector<HostReport> first_reports(Storage& storage, const std::vector<Decode
 }
 
 // Takes another reading of the leases into the reports.
-void take_reading(Storage& storage, std::vector<HostReport>& reports, const std::vector<DecodedLease>& leases, Nanos passed) {
+void take_reading(BlockSource& storage, std::vector<HostReport>& reports, const std::vector<DecodedLease>& leases, Nanos passed) {
   for (HostReport& r : reports) {
     const DecodedLease& now = leases[r.slot];
     const bool was_held = r.fault == BlockFault::kNone && r.lease.state != LeaseState::kFree;
@@ -81,6 +81,53 @@ void judge_sight(std::vector<HostReport>& reports) {
   }
 }
 
+// `known`: slots whose leases are not read again when they do not check, for they did not before.
+Result<std::vector<DecodedLease>> read_leases_but(BlockSource& storage, const WatchClock& clock, const std::vector<bool>& known) {
+  const Superblock& s = storage.superblock();
+  const Geometry& g = s.geometry;
+  const AlignedBuffer buffer(static_cast<std::size_t>(g.hosts) * g.block_size);
+  std::vector<DecodedLease> leases;
+  for (int reading = 0; reading < kReadings; ++reading) {
+    if (reading > 0) clock.sleep(kBetweenReadings);
+    if (auto ok = storage.read(g.lease_first, buffer.span().first(static_cast<std::size_t>(g.hosts) * g.block_size)); !ok)
+      return std::unexpected(ok.error());
+    leases.clear();
+    bool all_well = true;
+    for (Slot slot = 0; slot < g.hosts; ++slot) {
+      leases.push_back(decode_lease(buffer.span().subspan(static_cast<std::size_t>(slot) * g.block_size, g.block_size), s.uuid, g, slot));
+      all_well &= leases.back().fault == BlockFault::kNone || (slot < known.size() && known[slot]);
+    }
+    if (all_well) break;
+  }
+  return leases;
+}
+
+// So long after its last beat at most a living host is seen to beat again.
+Nanos sure_after(const BlockSource& storage) {
+  const Timing& t = storage.superblock().timing;
+  return (2 * static_cast<Nanos>(t.beat_ms) + t.beat_io_ms + t.observe_ms) * kMillisecond;
+}
+
+Result<std::vector<HostReport>> watch_beats(BlockSource& storage, const WatchClock& clock, bool watch) {
+  auto leases = read_leases(storage, clock);
+  if (!leases) return std::unexpected(leases.error());
+  std::vector<HostReport> reports = first_reports(storage, *leases);
+  const Nanos begin = clock.now();
+  const Nanos end = begin + sure_after(storage);
+  const Nanos step = std::max<Nanos>(storage.superblock().timing.observe_ms * kMillisecond / 4, 20 * kMillisecond);
+  const auto undecided = [](const HostReport& r) { return r.state == HostState::kSilent; };
+  Nanos last = begin;
+  while (watch && last < end && std::ranges::any_of(reports, undecided)) {
+    clock.sleep(step);
+    leases = read_leases(storage, clock);
+    if (!leases) return std::unexpected(leases.error());
+    const Nanos now = clock.now();
+    take_reading(storage, reports, *leases, now - last);
+    last = now;
+  }
+  return reports;
+}
+
 }  // namespace
 
 WatchClock WatchClock::real() {
@@ -102,48 +149,38 @@ std::string_view to_string(HostState state) {
 
 std::string HostReport::title() const { return lease.name.empty() ? fmt::format("slot {}", slot) : lease.name; }
 
-bool locks_tell(Storage& storage, const Lease& lease) {
-  const StorageIdentity here = storage.identity();
-  return storage.locks().usable() && lease.boot_id == here.boot_id && lease.device == here.device && lease.inode == here.inode;
-}
+Result<std::vector<DecodedLease>> read_leases(BlockSource& storage, const WatchClock& clock) { return read_leases_but(storage, clock, {}); }
 
-Result<std::vector<DecodedLease>> read_leases(Storage& storage, const WatchClock& clock) {
-  const Superblock& s = storage.superblock();
-  const Geometry& g = s.geometry;
-  const AlignedBuffer buffer(static_cast<std::size_t>(g.hosts) * g.block_size);
-  std::vector<DecodedLease> leases;
-  for (int reading = 0; reading < kReadings; ++reading) {
-    if (reading > 0) clock.sleep(kBetweenReadings);
-    if (auto ok = storage.read(g.lease_first, buffer.span().first(static_cast<std::size_t>(g.hosts) * g.block_size)); !ok)
-      return std::unexpected(ok.error());
-    leases.clear();
-    for (Slot slot = 0; slot < g.hosts; ++slot)
-      leases.push_back(decode_lease(buffer.span().subspan(static_cast<std::size_t>(slot) * g.block_size, g.block_size), s.uuid, g, slot));
-    if (std::ranges::all_of(leases, [](const DecodedLease& l) { return l.fault == BlockFault::kNone; })) break;
-  }
-  return leases;
-}
-
-Result<std::vector<HostReport>> observe_hosts(Storage& storage, const WatchClock& clock, bool watch) {
-  auto leases = read_leases(storage, clock);
-  if (!leases) return std::unexpected(leases.error());
-  std::vector<HostReport> reports = first_reports(storage, *leases);
-  const Timing& t = storage.superblock().timing;
-  const Nanos begin = clock.now();
-  const Nanos end = begin + (2 * static_cast<Nanos>(t.beat_ms) + t.beat_io_ms + t.observe_ms) * kMillisecond;
-  const Nanos step = std::max<Nanos>(t.observe_ms * kMillisecond / 4, 20 * kMillisecond);
-  const auto undecided = [](const HostReport& r) { return r.state == HostState::kSilent; };
-  Nanos last = begin;
-  while (watch && last < end && std::ranges::any_of(reports, undecided)) {
-    clock.sleep(step);
-    leases = read_leases(storage, clock);
-    if (!leases) return std::unexpected(leases.error());
-    const Nanos now = clock.now();
-    take_reading(storage, reports, *leases, now - last);
-    last = now;
-  }
-  judge_sight(reports);
+Result<std::vector<HostReport>> observe_hosts(BlockSource& storage, const WatchClock& clock, bool watch) {
+  auto reports = watch_beats(storage, clock, watch);
+  if (reports) judge_sight(*reports);
   return reports;
+}
+
+Result<std::vector<HostReport>> HostWatch::look(BlockSource& storage) {
+  const Nanos now = clock_.now();
+  if (reports_.empty() || reports_.size() != storage.superblock().geometry.hosts || now - last_ > sure_after(storage)) {
+    reports_.clear();
+    auto reports = watch_beats(storage, clock_, true);
+    if (!reports) return reports;
+    reports_ = std::move(*reports);
+  } else {
+    std::vector<bool> bad;
+    for (const HostReport& r : reports_) bad.push_back(r.fault != BlockFault::kNone);
+    const auto leases = read_leases_but(storage, clock_, bad);
+    if (!leases) return std::unexpected(leases.error());
+    take_reading(storage, reports_, *leases, now - last_);
+    for (HostReport& r : reports_) {
+      if (r.state != HostState::kAlive && r.state != HostState::kSilent && r.state != HostState::kDead) continue;
+      const HostState told = first_state(storage, (*leases)[r.slot], r.slot);
+      const bool beats = r.beat_seen && r.beat_age <= sure_after(storage);
+      r.state = told != HostState::kSilent ? told : beats ? HostState::kAlive : HostState::kSilent;
+    }
+  }
+  last_ = clock_.now();
+  std::vector<HostReport> judged = reports_;
+  judge_sight(judged);
+  return judged;
 }
 
 }  // namespace stp

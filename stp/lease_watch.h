@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "stp/lease.h"
-#include "stp/storage.h"
+#include "stp/block_source.h"
+#include "stp/timing.h"
 
 namespace stp {
 
@@ -45,13 +46,23 @@ struct HostReport {
 };
 
 // Reads the whole array once. A lease that does not check is read again a few times: it may be in the middle of being written.
-Result<std::vector<DecodedLease>> read_leases(Storage& storage, const WatchClock& clock);
+Result<std::vector<DecodedLease>> read_leases(BlockSource& storage, const WatchClock& clock);
 
 // Watches the leases until everyone is judged, for at most two beats and the time of one. One report a slot. Not watching at
 // all gives kSilent for those whom the locks of this kernel do not tell.
-Result<std::vector<HostReport>> observe_hosts(Storage& storage, const WatchClock& clock, bool watch = true);
+Result<std::vector<HostReport>> observe_hosts(BlockSource& storage, const WatchClock& clock, bool watch = true);
 
-// Whether locks can tell about the holder of this lease: same kernel, same file or device node.
-bool locks_tell(Storage& storage, const Lease& lease);
+// The same for somebody who looks again and again: what was seen before counts, so that only the first look waits, and one after a
+// pause in which a host might have died unseen. One thread at a time.
+class HostWatch {
+ public:
+  explicit HostWatch(WatchClock clock = WatchClock::real()) : clock_(std::move(clock)) {}
+  Result<std::vector<HostReport>> look(BlockSource& storage);
+
+ private:
+  WatchClock clock_;
+  std::vector<HostReport> reports_;  // nobody's sight judged yet
+  Nanos last_ = 0;
+};
 
 }  // namespace stp

@@ -14,6 +14,7 @@
 
 #include "stp/content.h"
 #include "stp/file_locks.h"
+#include "stp/lease.h"
 #include "stp/mapped_medium.h"
 #include "stp/mapping.h"
 #include "stp/storage_facts.h"
@@ -253,6 +254,21 @@ Result<void> OpenStorage::write(std::uint64_t block, ConstBytes from) {
 }
 
 }  // namespace
+
+bool locks_tell(Storage& storage, const Lease& lease) {
+  const StorageIdentity here = storage.identity();
+  return storage.locks().usable() && lease.boot_id == here.boot_id && lease.device == here.device && lease.inode == here.inode;
+}
+
+BlockSource::Holder Storage::holder(Slot slot, const Lease& lease) {
+  if (!locks_tell(*this, lease)) return Holder::kUnknown;
+  switch (locks().probe(slot)) {
+    case SlotLocks::State::kHeld: return Holder::kThere;
+    case SlotLocks::State::kFree: return Holder::kGone;
+    case SlotLocks::State::kUnknown: break;
+  }
+  return Holder::kUnknown;
+}
 
 Result<std::shared_ptr<Storage>> Storage::open(const std::string& path, Access access) {
   const bool writable = access == Access::kReadWrite;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "stp/block_source.h"
 #include "stp/error.h"
 #include "stp/medium.h"
 #include "stp/slot_locks.h"
@@ -26,7 +27,7 @@ struct StorageFacts {
 };
 Result<StorageFacts> probe_storage(const std::string& path);
 
-class Storage {
+class Storage : public BlockSource {
  public:
   enum class Access { kReadOnly, kReadWrite };
 
@@ -34,10 +35,8 @@ class Storage {
   // (names what it holds instead, where that is known), a storage smaller than its geometry, a mapped storage on a block device
   // or network file system, a direct one whose block size does not fit the device.
   static Result<std::shared_ptr<Storage>> open(const std::string& path, Access access);
-  virtual ~Storage() = default;
+  ~Storage() override = default;
 
-  virtual const std::string& path() const = 0;
-  virtual const Superblock& superblock() const = 0;
   virtual bool superblock_is_copy() const = 0;  // the first one was damaged
   virtual const StorageFacts& facts() const = 0;
   virtual StorageIdentity identity() const = 0;
@@ -46,12 +45,16 @@ class Storage {
   virtual Result<std::unique_ptr<Medium>> make_medium() = 0;
   virtual std::string medium_name() const = 0;  // "direct (io_uring)", "direct (threads)", "mapped"
 
-  // Blocking, for tools: whole blocks, any number.
-  virtual Result<void> read(std::uint64_t block, Bytes into) = 0;
+  // What the locks of this kernel tell.
+  Holder holder(Slot slot, const Lease& lease) override;
+  // As read().
   virtual Result<void> write(std::uint64_t block, ConstBytes from) = 0;
 
   // In the child of a fork: lets go of the descriptor, so that the child does not hold the parent's lock. Async-signal-safe.
   virtual void abandon_after_fork() = 0;
 };
+
+// Whether locks can tell about the holder of this lease: same kernel, same file or device node.
+bool locks_tell(Storage& storage, const Lease& lease);
 
 }  // namespace stp

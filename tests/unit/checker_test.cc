@@ -17,10 +17,13 @@ struct Check : ::testing::Test {
   const Geometry& g = storage.geometry();
   const Uuid uuid = golden::uuid();
 
+  bool descriptions_only = false;
+
   CheckSummary check() {
     findings.clear();
     CheckRequest request;
     request.clock = clock.clock();
+    request.descriptions_only = descriptions_only;
     request.report = [&](const Finding& f) { findings.push_back(f); };
     const auto sum = check_storage(storage, request);
     EXPECT_TRUE(sum);
@@ -72,6 +75,19 @@ TEST_F(Check, AStorageInUseIsClean) {
   const CheckSummary sum = check();
   EXPECT_EQ(sum.faults + sum.warnings, 0u);
   EXPECT_EQ(sum.stale, 0u);
+}
+
+TEST_F(Check, DescriptionsAloneLeaveOutRingsAndFreeSlots) {
+  join(0, "alpha", true);
+  join(1, "beta", true);
+  storage.block(g.packet(0, 1, 3))[5] = std::byte{77};
+  storage.block(g.gate(3, 0))[5] = std::byte{77};
+  storage.block(g.scb_block(2, 0))[5] = std::byte{77};
+  storage.block(g.scb_block(1, 1))[5] = std::byte{77};
+  descriptions_only = true;
+  const CheckSummary sum = check();
+  expect_one(Severity::kFault, g.scb_block(1, 1), "socket table", "");
+  EXPECT_EQ(sum.blocks, 2 + g.hosts + 4 + 2 * (g.scb_blocks + g.port_blocks));
 }
 
 TEST_F(Check, BlocksOfAnEarlierLifeAreStaleAndFine) {

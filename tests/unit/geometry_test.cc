@@ -47,6 +47,27 @@ TEST(Geometry, AsksForExactlyTheBytesThatItTakes) {
   EXPECT_NE(made.error().text.find(std::to_string(bytes_needed(g))), std::string::npos) << made.error().text;
 }
 
+TEST(Geometry, KnowsWhatDescribesFromWhatIsSaid) {
+  Geometry wish = wanted(4096, 4, 62, 16, 4);
+  wish.total_blocks = 2305;
+  const Geometry g = derive_geometry(wish).value();
+  EXPECT_TRUE(g.describes(0, 5 + 16));
+  EXPECT_FALSE(g.describes(0, 5 + 17)) << "what lies between";
+  EXPECT_TRUE(g.describes(g.scb_block(1, 0), 2 + 133));
+  EXPECT_FALSE(g.describes(g.scb_block(1, 0), 2 + 134)) << "the first packet of a ring";
+  EXPECT_FALSE(g.describes(g.ring(1, 0), 1));
+  EXPECT_FALSE(g.describes(g.extent(3, 3) + 63, 1));
+  EXPECT_FALSE(g.describes(g.area(3) + g.area_blocks - 1, 2)) << "into the copy of the superblock";
+  EXPECT_TRUE(g.describes(g.superblock_copy(), 1));
+  EXPECT_FALSE(g.describes(g.superblock_copy(), 2));
+  EXPECT_FALSE(g.describes(g.total_blocks, 1));
+  EXPECT_FALSE(g.describes(1, UINT64_MAX));
+  EXPECT_FALSE(g.describes(1, 0));
+  std::uint64_t described = 0;
+  for (std::uint64_t block = 0; block < g.total_blocks; ++block) described += g.describes(block, 1);
+  EXPECT_EQ(described, 1 + 4 + 16 + 4 * (2 + 133) + 1u);
+}
+
 TEST(Geometry, RefusesNumbersOutOfBounds) {
   for (const Geometry& g : {wanted(2048, 4, 64, 16, 4), wanted(4097, 4, 64, 16, 4), wanted(131072, 4, 64, 16, 4), wanted(0, 4, 64, 16, 4),
                             wanted(4096, 1, 64, 16, 4), wanted(4096, 129, 64, 16, 4), wanted(4096, 4, 15, 16, 4), wanted(4096, 4, kMaxSockets + 1, 16, 4),

@@ -127,5 +127,79 @@ TEST_F(LeaseWatch, AStorageThatFailsIsAnError) {
   EXPECT_FALSE(observe_hosts(storage, clock.clock()));
 }
 
+struct Watching : LeaseWatch {
+  HostWatch watch{clock.clock()};
+  HostState state_of(Slot slot) {
+    const auto hosts = watch.look(storage);
+    EXPECT_TRUE(hosts);
+    return hosts ? (*hosts)[slot].state : HostState::kFree;
+  }
+  // A second in which the host beats, and one in which it does not.
+  void pass(bool beats) {
+    clock.now += kSecond;
+    if (beats) beat(1);
+  }
+};
+
+TEST_F(Watching, OnlyTheFirstLookWaits) {
+  storage.put_lease(storage.host(1, "alpha"));
+  storage.put_lease(storage.host(2, "beta"));
+  clock.on_sleep = [&] { beat(1); };
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+  EXPECT_GT(clock.slept, 0);
+  clock.slept = 0;
+  for (int i = 0; i < 5; ++i) {
+    pass(true);
+    EXPECT_EQ(state_of(1), HostState::kAlive);
+    EXPECT_EQ(state_of(2), HostState::kSilent);
+  }
+  EXPECT_EQ(clock.slept, 0);
+}
+
+TEST_F(Watching, AHostThatStopsBeatingFallsSilentAndComesBack) {
+  storage.put_lease(storage.host(1, "alpha"));
+  clock.on_sleep = [&] { beat(1); };
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+  for (int i = 0; i < 3; ++i) {
+    pass(false);
+    (void)state_of(1);
+  }
+  EXPECT_EQ(state_of(1), HostState::kSilent);
+  EXPECT_GE((*watch.look(storage))[1].beat_age, 3 * kSecond);
+  pass(true);
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+}
+
+TEST_F(Watching, WhatBeatDuringALongPauseIsNotTakenForAliveNow) {
+  storage.put_lease(storage.host(1, "alpha"));
+  clock.on_sleep = [&] { beat(1); };
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+  clock.on_sleep = nullptr;
+  beat(1);
+  clock.now += 3600 * kSecond;
+  EXPECT_EQ(state_of(1), HostState::kSilent);
+}
+
+TEST_F(Watching, TheLocksOfThisKernelAreAskedEachTime) {
+  storage.put_lease(storage.host(1, "alpha", 3, true));
+  storage.fake_locks.held = {1};
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+  storage.fake_locks.held.clear();
+  EXPECT_EQ(state_of(1), HostState::kDead);
+  EXPECT_EQ(clock.slept, 0);
+}
+
+TEST_F(Watching, ALeaseThatStaysDamagedCostsNoMoreWaiting) {
+  storage.block(storage.geometry().lease(1))[200] ^= std::byte{1};
+  EXPECT_EQ(state_of(1), HostState::kUnreadable);
+  clock.slept = 0;
+  clock.now += 100 * kMillisecond;
+  EXPECT_EQ(state_of(1), HostState::kUnreadable);
+  EXPECT_EQ(clock.slept, 0);
+  storage.put_lease(storage.host(1, "alpha", 3, true));
+  storage.fake_locks.held = {1};
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+}
+
 }  // namespace
 }  // namespace stp

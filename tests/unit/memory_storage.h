@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "stp/lease_watch.h"
+#include "stp/storage.h"
 #include "tests/unit/golden.h"
 
 namespace stp::testing {
