@@ -21,6 +21,7 @@ namespace {
 
 constexpr Nanos kLongestSleep = 250 * kMillisecond;
 constexpr Nanos kLeaveLinger = 5 * kSecond;
+constexpr Nanos kReadLinger = 2 * kSecond;
 constexpr Nanos kLookPeriod = kSecond;
 constexpr std::size_t kMostHolders = 1024;     // of one socket
 constexpr std::size_t kHoldsForASocket = 16;   // of one user, for each socket that it may have
@@ -58,6 +59,13 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentSettings& settings) {
   epoll_event event = {.events = EPOLLIN, .data = {.u64 = 0}};  // of no program
   (void)::epoll_ctl(agent->epoll_, EPOLL_CTL_ADD, agent->stop_bell_, &event);
   Agent* const self = agent.get();
+  agent->reader_ = std::make_unique<AgentReader>(agent->host_->blocks(), [self](AgentReader::Done done) {
+    {
+      std::lock_guard ear(self->ear_mutex_);
+      self->read_.push_back(std::move(done));
+    }
+    self->poke();
+  });
   agent->worker_ = std::thread([self] { self->run(); });
   agent->ear_ = std::thread([self] { self->hear(); });
   return agent;
@@ -75,7 +83,7 @@ bool Agent::leave() {
   if (worker_.joinable()) worker_.join();
   for (auto& [fd, hello] : arriving_) (void)::close(fd);
   arriving_.clear();
-  bool good = true;
+  bool good = reader_ == nullptr || reader_->stop(kReadLinger);
   if (host_) {
     std::unique_lock lock(mutex_);
     // Conversations of programs that closed them already go to their end; the others are reset.
@@ -83,7 +91,7 @@ bool Agent::leave() {
     for (const auto& [number, given] : std::exchange(given_, {})) end_held(*sockets_.at(number), true);
     host_->leave(lock, kLeaveLinger);
     const MemberState state = host_->view().self.state;
-    good = state == MemberState::kLeft || state == MemberState::kStopped;
+    good &= state == MemberState::kLeft || state == MemberState::kStopped;
   }
   close_fd(epoll_);
   close_fd(stop_bell_);
@@ -140,6 +148,7 @@ void Agent::run() {
   std::set<std::uint32_t> heard, hung_up;
   while (!stopping_.load()) {
     take_in_new_programs();
+    hand_out_reads();
     {
       std::lock_guard ear(ear_mutex_);
       heard.swap(heard_);
@@ -169,7 +178,7 @@ void Agent::run() {
     bool idle = dirty_.empty();
     if (idle) {
       std::lock_guard ear(ear_mutex_);
-      idle = heard_.empty() && arriving_.empty();
+      idle = heard_.empty() && arriving_.empty() && read_.empty();
     }
     if (idle) {
       (void)host_->driving().wait(lock, nullptr, Driving::kOneStep, after(boottime_now(), kLongestSleep));

@@ -23,6 +23,7 @@
 
 #include "hostlib/agent_program.h"
 #include "hostlib/agent_protocol.h"
+#include "hostlib/agent_reader.h"
 #include "hostlib/agent_socket.h"
 #include "hostlib/agent_stats.h"
 #include "hostlib/embedded_host.h"
@@ -89,8 +90,10 @@ class Agent final : public EngineEvents {
   void hear();
   void poke();
   void take_in_new_programs();
+  void hand_out_reads();
   void serve_requests(AgentProgram& program);
   void answer(AgentProgram& program, const AgentCall& call);
+  void send(AgentProgram& program, AgentAnswer& answer, std::span<const int> fds, ConstBytes tail);
   int greet(AgentProgram& program, const AgentCall& hello);
   void drop(AgentProgram& program);
   void take_news(AgentProgram& program);
@@ -160,6 +163,8 @@ class Agent final : public EngineEvents {
   std::vector<std::pair<int, AgentCall>> arriving_;
   std::set<std::uint32_t> heard_;
   std::set<std::uint32_t> hung_up_;
+  std::vector<AgentReader::Done> read_;  // blocks for programs
+  std::unique_ptr<AgentReader> reader_;
 
   int epoll_ = -1;
   int stop_bell_ = -1;

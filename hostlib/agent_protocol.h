@@ -44,6 +44,7 @@ enum class AgentRequest : std::uint32_t {
   kSockets = 18, // what sockets there are
   kFork = 19,    // a child is about to be forked: a token for its hello, good once
   kNudge = 20,   // tell all programs that have the socket
+  kRead = 21,    // blocks of what describes the storage, as they lie there: no rings, no cache regions
 };
 
 // A request. Which fields mean something depends on `what`.
@@ -51,10 +52,10 @@ struct AgentCall {
   AgentRequest what = AgentRequest::kHello;
   std::uint32_t version = 0;    // kHello
   std::uint32_t socket = 0;     // kTake: the giver's descriptor number
-  std::uint32_t number = 0;     // port, backlog, bytes; kSockets: to begin with; kHello: the parent's serial number; kGive, kTake: the taker's, the giver's; kBegin: pid
+  std::uint32_t number = 0;     // port, backlog, bytes; kSockets: to begin with; kHello: the parent's serial number; kGive, kTake: the taker's, the giver's; kBegin: pid; kRead: how many blocks
   std::uint32_t flags = 0;
   std::uint32_t descriptor = 0; // kGive: the giver's number of it
-  std::uint64_t token = 0;      // kHello: the parent's token; kGive, kTake: of which life of the agent the serial number is
+  std::uint64_t token = 0;      // kHello: the parent's token; kGive, kTake: of which life of the agent the serial number is; kRead: the first block
   std::uint64_t device = 0, inode = 0;  // kHello: of the storage as the program knows it; 0 when it does not
   std::array<char, 96> host{};  // kHello: wanted name; kConnect: the peer's
   std::array<char, 256> path{}; // kHello: of the storage
@@ -82,7 +83,7 @@ struct AgentAnswer {
   std::uint64_t life = 0;       // kHello: the agent's, different each time it is started
   std::array<char, 96> host{};  // kHello: own instance name; kAccept: the peer's
   std::array<char, 256> words{};  // of an error, where there are any
-  std::uint32_t tail_bytes = 0; // kHello: superblock block; kView: a list of hosts (encode_hosts); kStats: AgentStats; kSockets: AgentSocketRows
+  std::uint32_t tail_bytes = 0; // kHello: superblock block; kView: a list of hosts (encode_hosts); kStats: AgentStats; kSockets: AgentSocketRows; kRead: the blocks
   std::uint32_t local = 0;      // kAccept, kConnect, kTake: 1 when the other side is a program of the same agent; kLetGo: 1 when others share it
   std::uint32_t kind = 0;       // kTake, kInfo: kPlain and so on
   std::uint32_t backlog = 0;    // kTake, kInfo: of a listener

@@ -26,6 +26,7 @@ bool concerns_a_socket(AgentRequest what) {
     case AgentRequest::kLook:
     case AgentRequest::kStats:
     case AgentRequest::kSockets:
+    case AgentRequest::kRead:
     case AgentRequest::kTake:
     case AgentRequest::kFork:
     case AgentRequest::kBegin: return false;
@@ -126,6 +127,12 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
         break;
       }
       case AgentRequest::kLook: host_->look_at_leases_now(); break;
+      case AgentRequest::kRead: {
+        const int code = reader_->ask({.program = program.serial(), .trusted = program.user() == 0, .first = call.token, .blocks = call.number});
+        if (code == 0) return;  // answered by hand_out_reads()
+        done = no(code);
+        break;
+      }
       case AgentRequest::kHello: done = no(EPROTO); break;
       default: done = no(EOPNOTSUPP, Reason::kNotYet); break;
     }
@@ -135,6 +142,26 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
     answer.reason = static_cast<std::uint32_t>(done.error().reason);
     ++counters_.refused_requests;
   }
+  send(program, answer, fds, tail);
+}
+
+void Agent::hand_out_reads() {
+  std::vector<AgentReader::Done> read;
+  {
+    std::lock_guard ear(ear_mutex_);
+    read.swap(read_);
+  }
+  for (const AgentReader::Done& done : read) {
+    const auto program = programs_.find(done.program);
+    if (program == programs_.end()) continue;
+    AgentAnswer answer;
+    answer.error = done.error;
+    if (done.error != 0) ++counters_.refused_requests;
+    send(*program->second, answer, {}, done.bytes);
+  }
+}
+
+void Agent::send(AgentProgram& program, AgentAnswer& answer, std::span<const int> fds, ConstBytes tail) {
   answer.tail_bytes = static_cast<std::uint32_t>(tail.size());
   // One request, one answer: a program that does not take its answers has no room for more, and loses its connection.
   if (send_answer(program.fd(), answer, fds, tail, MSG_DONTWAIT) != 0) {

@@ -51,6 +51,7 @@ class EmbeddedHost final : public Host {
   Driving& driving() { return *driving_; }
   MembershipBoard& board() { return board_; }
   const std::string& path() const { return storage_->path(); }
+  std::shared_ptr<BlockSource> blocks() const { return storage_; }
 
  private:
   EmbeddedHost() = default;

@@ -46,8 +46,8 @@ Result<std::unique_ptr<BenchAgent>> BenchAgent::start(const std::string& stg, co
       agent->pid_ = -1;
       break;
     }
-    if (auto client = AgentClient::connect(agent->path_, stg)) {
-      agent->client_ = std::make_unique<AgentClient>(std::move(*client));
+    if (auto client = host::AgentClient::connect(agent->path_, stg)) {
+      agent->client_ = std::make_unique<host::AgentClient>(std::move(*client));
       return agent;
     }
     ::usleep(kLookMs * 1000);

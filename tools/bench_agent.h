@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "hostlib/agent_client.h"
 #include "stp/error.h"
-#include "tools/agent_client.h"
 
 namespace stp::tools {
 
@@ -27,7 +27,7 @@ class BenchAgent {
   BenchAgent() = default;
   std::string folder_, path_;
   pid_t pid_ = -1;
-  std::unique_ptr<AgentClient> client_;
+  std::unique_ptr<host::AgentClient> client_;
 };
 
 double cpu_seconds_of(pid_t pid);   // 0 when it is gone

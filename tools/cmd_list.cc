@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "hostlib/agent_client.h"
 #include "stp/inspect.h"
 #include "stp/names.h"
 #include "stp/system.h"
-#include "tools/agent_client.h"
 #include "tools/agent_socket_table.h"
 #include "tools/commands.h"
 #include "tools/open_storage.h"
@@ -149,7 +149,7 @@ ordered_json socket_json(const SocketRow& row, double age_s) {
 
 // What only the agent knows.
 int run_agent_sockets(const CLI::App& command, const Context& context, const ListOptions& o) {
-  auto client = AgentClient::connect(o.agent, context.stg);
+  auto client = host::AgentClient::connect(o.agent, context.stg);
   if (!client) return complain(command, client.error());
   auto rows = client->sockets();
   SocketRates rates;

@@ -5,7 +5,7 @@
 #include <iostream>
 #include <memory>
 
-#include "tools/agent_client.h"
+#include "hostlib/agent_client.h"
 #include "tools/agent_metrics.h"
 #include "tools/commands.h"
 
@@ -13,7 +13,7 @@ namespace stp::tools {
 namespace {
 
 int run(const CLI::App& command, const std::string& agent, const std::string& stg) {
-  auto client = AgentClient::connect(agent, stg);
+  auto client = host::AgentClient::connect(agent, stg);
   if (!client) return complain(command, client.error());
   const auto stats = client->stats();
   if (!stats) return complain(command, stats.error());

@@ -10,7 +10,7 @@
 #include <memory>
 #include <thread>
 
-#include "tools/agent_client.h"
+#include "hostlib/agent_client.h"
 #include "tools/agent_socket_table.h"
 #include "tools/commands.h"
 
@@ -32,7 +32,7 @@ struct Look {
   std::vector<AgentSocketRow> sockets;
 };
 
-Result<Look> look(AgentClient& client) {
+Result<Look> look(host::AgentClient& client) {
   auto stats = client.stats();
   if (!stats) return std::unexpected(stats.error());
   auto sockets = client.sockets();
@@ -45,7 +45,7 @@ std::size_t rows_of_terminal() {
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 4 ? size.ws_row : 24;
 }
 
-void show(const AgentClient& client, const Look& before, Look now, bool terminal) {
+void show(const host::AgentClient& client, const Look& before, Look now, bool terminal) {
   const double seconds = std::chrono::duration<double>(now.at - before.at).count();
   const auto rate = [&](std::uint64_t was, std::uint64_t is) { return is >= was ? static_cast<double>(is - was) / seconds : 0; };
   const EngineCounters &old = before.stats.engine, &e = now.stats.engine;
@@ -78,7 +78,7 @@ void show(const AgentClient& client, const Look& before, Look now, bool terminal
 }
 
 int run(const CLI::App& command, const Context& context, const TopOptions& o) {
-  auto client = AgentClient::connect(o.agent, context.stg);
+  auto client = host::AgentClient::connect(o.agent, context.stg);
   if (!client) return complain(command, client.error());
   auto before = look(*client);
   const bool terminal = ::isatty(STDOUT_FILENO) != 0;

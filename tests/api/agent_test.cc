@@ -19,6 +19,7 @@
 #include <sstream>
 #include <thread>
 
+#include "hostlib/agent_client.h"
 #include "hostlib/agent_protocol.h"
 #include "hostlib/news_board.h"
 #include "hostlib/shadow.h"
@@ -47,6 +48,20 @@ std::size_t mappings_of(pid_t pid) {
   for (std::string line; std::getline(maps, line);) count += line.find("stp-shadow") != std::string::npos;
   return count;
 }
+
+// The storage as an agent shows it.
+class AgentBlocks final : public BlockSource {
+ public:
+  explicit AgentBlocks(host::AgentClient& client) : client_(client) {}
+  const std::string& path() const override { return path_; }
+  const Superblock& superblock() const override { return client_.superblock(); }
+  Result<void> read(std::uint64_t block, Bytes into) override { return client_.read(block, into); }
+  Holder holder(Slot, const Lease&) override { return Holder::kUnknown; }
+
+ private:
+  host::AgentClient& client_;
+  std::string path_ = "the agent";
+};
 
 // As a program that does not use the library would do it.
 class RawProgram {
@@ -467,6 +482,72 @@ TEST_F(Agent, ServesOnlyItsStorageAndItsName) {
   call = other_version.hello();
   call.version = 999;
   EXPECT_EQ(other_version.ask(call), EPROTONOSUPPORT);
+}
+
+// Blocks that describe are read for anybody, those that hold what others say for nobody; of other users' sockets no process is told.
+TEST_F(Agent, ReadsWhatDescribesTheStorageForWhoeverLooks) {
+  const Owned listener = listening_socket();
+  const std::uint16_t port = port_of(listener);
+  const std::string path = agent_of(kMyHost);
+  const auto look = [&](host::AgentClient& client) {
+    AgentBlocks blocks(client);
+    const auto hosts = observe_hosts(blocks, WatchClock::real(), false);
+    EXPECT_TRUE(hosts) << hosts.error().text;
+    std::vector<HostReport> mine;
+    for (const HostReport& host : *hosts)
+      if (host.lease.name == kMyHost) mine.push_back(host);
+    const auto list = list_sockets(blocks, mine, {.host = {}, .dead_too = true});
+    EXPECT_TRUE(list) << list.error().text;
+    for (const SocketRow& row : list->rows)
+      if (row.scb.local_port == port && row.scb.state == ScbState::kListening) return row.scb.pid == 0 ? 1 : 2;
+    return 0;
+  };
+  auto client = host::AgentClient::connect(path, "");
+  ASSERT_TRUE(client) << client.error().text;
+  EXPECT_TRUE(within(5s, [&] { return look(*client) == 2; }));
+  const Geometry& g = client->superblock().geometry;
+  std::vector<std::byte> block(g.block_size);
+  for (const std::uint64_t forbidden : {g.ring(0, 1), g.extent(0, 0), g.total_blocks, g.area_first - 1}) {
+    const auto read = client->read(forbidden, block);
+    ASSERT_FALSE(read) << forbidden;
+    EXPECT_EQ(read.error().code, EINVAL);
+  }
+  EXPECT_TRUE(client->read(0, block));
+  if (::getuid() != 0) return;
+  (void)::chmod(path.c_str(), 0666);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setuid(65534) != 0) ::_exit(200);
+    auto other = host::AgentClient::connect(path, "");
+    ::_exit(other ? look(*other) : 201);
+  }
+  int status = 0;
+  (void)::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+}
+
+TEST_F(Agent, OneReadAtATimeOfAProgramAndTheNextOnesAreServedToo) {
+  RawProgram program(agent_of(kMyHost));
+  ASSERT_EQ(program.ask(program.hello()), 0);
+  AgentCall call;
+  call.what = AgentRequest::kRead;
+  call.number = 1;
+  for (int i = 0; i < 50; ++i) ASSERT_EQ(host::send_call(program.fd(), call, 0), 0);
+  int well = 0, busy = 0;
+  for (int i = 0; i < 50; ++i) {
+    AgentAnswer answer;
+    host::Descriptors none;
+    std::vector<std::byte> tail;
+    ASSERT_EQ(host::receive_answer(program.fd(), answer, none, tail, 0), 0);
+    (answer.error == 0 ? well : busy)++;
+    EXPECT_TRUE(answer.error == 0 || answer.error == EBUSY);
+  }
+  EXPECT_GE(well, 1);
+  EXPECT_EQ(program.ask(call), 0);
+  call.number = 0;
+  EXPECT_EQ(program.ask(call), EINVAL);
+  call.number = 0xffffffff;
+  EXPECT_EQ(program.ask(call), EINVAL);
 }
 
 TEST_F(Agent, ProgramsNeedNoAccessToTheStorage) {
