@@ -17,6 +17,7 @@
 
 #include "fuse/request.h"
 #include "stp/error.h"
+#include "stp/timing.h"
 
 namespace stp::view {
 
@@ -33,6 +34,8 @@ struct Attributes {
   std::optional<mode_t> mode;  // permissions alone
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
+  // How long the kernel may go on believing that the name is there, and these attributes. Not for texts: their length is of now.
+  Nanos valid = 0;
 };
 
 class Node : public std::enable_shared_from_this<Node> {

@@ -72,6 +72,8 @@ class FuseSession final : public Session {
 
 Handle* handle_of(const fuse_file_info* info) { return reinterpret_cast<Handle*>(static_cast<std::uintptr_t>(info->fh)); }
 
+double validity(Node& node) { return node.kind() == Node::Kind::kText ? 0 : static_cast<double>(node.attributes().valid) / static_cast<double>(kSecond); }
+
 timespec time_of(std::uint64_t ms) { return {.tv_sec = static_cast<time_t>(ms / 1000), .tv_nsec = static_cast<long>(ms % 1000 * 1'000'000)}; }
 
 template <class Work>
@@ -143,6 +145,7 @@ void FuseSession::lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     auto stat = stat_of(**found, entry.ino, patience);
     if (!stat) return stat.error().code;
     entry.attr = *stat;
+    entry.attr_timeout = entry.entry_timeout = validity(**found);
     request->answer([&](fuse_req_t to) {
       table_.enter(entry.ino, *found);
       const int code = fuse_reply_entry(to, &entry);
@@ -159,7 +162,7 @@ void FuseSession::getattr(fuse_req_t raw, fuse_ino_t ino) {
   ask(raw, [this, node, ino](const RequestPtr& request, Patience patience) {
     const auto stat = stat_of(*node, ino, patience);
     if (!stat) return stat.error().code;
-    request->answer([&](fuse_req_t to) { return fuse_reply_attr(to, &*stat, 0); });
+    request->answer([&](fuse_req_t to) { return fuse_reply_attr(to, &*stat, validity(*node)); });
     return 0;
   });
 }
@@ -199,6 +202,7 @@ bool FuseSession::add_entry(fuse_req_t request, std::span<char> room, std::size_
   } else {
     param.attr = stat_without_size(*entry.node, number);
     if (entry.node->kind() != Node::Kind::kText) param.ino = number;
+    param.attr_timeout = param.entry_timeout = validity(*entry.node);
   }
   char* const at = room.data() + used;
   const std::size_t left = room.size() - used;

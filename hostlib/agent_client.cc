@@ -1,6 +1,7 @@
 #include "hostlib/agent_client.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -57,6 +58,12 @@ Result<MembershipBoard::View> AgentClient::hosts() {
   auto reply = ask(call);
   if (!reply) return std::unexpected(reply.error());
   return decode_hosts(reply->tail);
+}
+
+bool AgentClient::dead() {
+  pollfd connection = {.fd = link_->fd(), .events = POLLRDHUP, .revents = 0};
+  if (!link_->dead() && ::poll(&connection, 1, 0) > 0) link_->die();
+  return link_->dead();
 }
 
 Result<void> AgentClient::read(std::uint64_t block, Bytes into) {

@@ -25,8 +25,8 @@ class AgentClient {
   const std::string& host() const { return link_->own_name(); }
   const std::string& stg() const { return superblock().stg; }
   const Superblock& superblock() const { return link_->superblock(); }
-  // The agent is gone: a new one has to be connected to.
-  bool dead() const { return link_->dead(); }
+  // The agent is gone: a new one has to be connected to. Looks whether it has hung up meanwhile.
+  bool dead();
 
  private:
   AgentClient(std::string agent, std::shared_ptr<AgentLink> link) : agent_(std::move(agent)), link_(std::move(link)) {}

@@ -1,0 +1,121 @@
+// What the tree shows, as looked at not long ago. Nothing is read before somebody asks, and what was read serves everybody for a moment:
+// the tables on the disk are up to a second old anyway. Any thread.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "fuse/node.h"
+#include "fuse/source.h"
+#include "stp/checker.h"
+#include "stp/gate.h"
+#include "stp/inspect.h"
+#include "stp/system.h"
+
+namespace stp::view {
+
+// One look, kept for a while. An error is nobody's but whose look it was.
+template <class T>
+class Kept {
+ public:
+  using Ptr = std::shared_ptr<const T>;
+  template <class Look>
+  Result<Ptr> get(Patience patience, Nanos for_long, const Look& look) {
+    if (Ptr kept = fresh(for_long)) return kept;
+    if (patience == Patience::kAtOnce) return not_at_once();
+    std::lock_guard one_looks(look_mutex_);
+    if (Ptr kept = fresh(for_long)) return kept;
+    Result<T> seen = look();
+    std::lock_guard lock(mutex_);
+    if (!seen) {
+      kept_ = nullptr;
+      return std::unexpected(std::move(seen.error()));
+    }
+    kept_ = std::make_shared<const T>(std::move(*seen));
+    at_ = boottime_now();
+    return kept_;
+  }
+  void forget() {
+    std::lock_guard lock(mutex_);
+    kept_ = nullptr;
+  }
+
+ private:
+  Ptr fresh(Nanos for_long) {
+    std::lock_guard lock(mutex_);
+    return kept_ != nullptr && boottime_now() - at_ <= for_long ? kept_ : nullptr;
+  }
+  std::mutex look_mutex_, mutex_;
+  Ptr kept_;
+  Nanos at_ = 0;
+};
+
+struct Group {
+  std::shared_ptr<BlockSource> blocks;
+  std::vector<HostReport> hosts;   // by slot
+  std::vector<std::string> names;  // by slot: of its directory; empty: it has none
+  std::optional<Source::AgentFacts> agent;
+
+  const Superblock& superblock() const { return blocks->superblock(); }
+  const HostReport* find(std::string_view name) const;  // by the directory's name
+};
+
+struct Conduit {
+  std::string name;  // FROM-TO
+  Slot from = kNoSlot, to = kNoSlot;
+  DecodedGate gate;  // what `from` writes for `to`
+  DecodedGate back;  // what `to` writes for `from`: its acknowledgements
+};
+
+struct Faults {
+  std::vector<Finding> findings;
+  CheckSummary sum;
+};
+
+class View {
+ public:
+  struct Settings {
+    Nanos fresh = 150 * kMillisecond;  // how long a look serves
+    Nanos faults_fresh = 2 * kSecond;  // a check reads much more
+    WatchClock clock = WatchClock::real();
+  };
+  View(std::unique_ptr<Source> source, Settings settings);
+
+  const Source& source() const { return *source_; }
+  using GroupPtr = std::shared_ptr<const Group>;
+  Result<GroupPtr> group(Patience patience);
+  // Of one host, by the name of its directory. ENOENT: no such host (any more).
+  Result<std::shared_ptr<const Listing<SocketRow>>> sockets(std::string_view host, Patience patience);
+  Result<std::shared_ptr<const Listing<PortRow>>> ports(std::string_view host, Patience patience);
+  Result<std::shared_ptr<const std::vector<Conduit>>> conduits(Patience patience);
+  Result<std::shared_ptr<const Faults>> faults(Patience patience);
+  // The next who asks looks anew.
+  void forget();
+
+ private:
+  struct Tables {
+    Kept<Listing<SocketRow>> sockets;
+    Kept<Listing<PortRow>> ports;
+  };
+  Result<Group> look_at_group();
+  std::shared_ptr<Tables> tables_of(Slot slot);
+  template <class Row, class List>
+  Result<std::shared_ptr<const Listing<Row>>> table(Kept<Listing<Row>> Tables::*kept, std::string_view host, Patience patience, const List& list);
+
+  const std::unique_ptr<Source> source_;
+  const Settings settings_;
+  Kept<Group> group_;
+  std::unique_ptr<HostWatch> watch_;  // under the look at the group
+  Uuid watched_{};
+  Kept<std::vector<Conduit>> conduits_;
+  Kept<Faults> faults_;
+  std::mutex mutex_;
+  std::map<Slot, std::shared_ptr<Tables>> tables_;
+};
+
+}  // namespace stp::view
