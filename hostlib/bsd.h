@@ -3,7 +3,7 @@
  *
  * The calls that begin a socket, name it or ask about it are redirected to libstp, by their symbols: no macros, so that a member or
  * variable called `connect` or `bind` stays what it is. The socket is one of the kernel's, so read, write, send, recv, readv, writev,
- * close, poll, select, epoll_wait, fcntl, ioctl and fork are left as they are and work on it. (A copy that fcntl makes of a socket which is not
+ * poll, select, epoll_wait, fcntl, ioctl and fork are left as they are and work on it. (A copy that fcntl makes of a socket which is not
  * connected yet stays unconnected; dup's does not.)
  *
  * The agent is the one of STP_AGENT, else of /run/stp/agent.sock; where none serves at the first call, all sockets are the kernel's
@@ -39,6 +39,7 @@ extern int __REDIRECT_NTH(getpeername, (int, __SOCKADDR_ARG, socklen_t *__restri
 extern int __REDIRECT_NTH(getsockopt, (int, int, int, void *__restrict, socklen_t *__restrict), STPbsd_getsockopt);
 extern int __REDIRECT_NTH(setsockopt, (int, int, int, const void *, socklen_t), STPbsd_setsockopt);
 extern int __REDIRECT_NTH(epoll_ctl, (int, int, int, struct epoll_event *), STPbsd_epoll_ctl);
+extern int __REDIRECT(close, (int), STPbsd_close);
 extern int __REDIRECT_NTH(dup, (int), STPbsd_dup);
 extern int __REDIRECT_NTH(dup2, (int, int), STPbsd_dup2);
 extern int __REDIRECT_NTH(dup3, (int, int, int), STPbsd_dup3);

@@ -1,5 +1,7 @@
 #include "hostlib/preload_accept.h"
 
+#include <netinet/in.h>
+
 #include <cerrno>
 
 #include "hostlib/preload_descriptor.h"
@@ -16,7 +18,57 @@ bool is_of_agent(int fd) {
   return user == 0 || user == settings().user;
 }
 
+// Who is behind a TCP connection that comes from kTcpSource, where anybody may come from: whom the agent does not know is never said to have a
+// loopback address.
+NetAddress who_is_behind(int fd, std::uint16_t port) {
+  constexpr int kPatienceS = 2;
+  RunCall call;
+  RunAnswer answer;
+  call.what = RunRequest::kBehind;
+  call.port = port;
+  socklen_t length = sizeof call.cookie;
+  const bool good = real_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &call.cookie, &length) == 0 &&
+                    ask_run_server(settings().server, settings().user, call, answer, nullptr, kPatienceS) == 0;
+  return good ? NetAddress{answer.ip, static_cast<std::uint16_t>(answer.port)} : NetAddress{settings().own_ip, port};
+}
+
+// `given` bytes of room were there for what the kernel said.
+void correct_peer(int fd, sockaddr* address, socklen_t* length, socklen_t given) {
+  const auto peer = *length <= given ? from_sockaddr(address, *length) : std::nullopt;
+  if (!peer || peer->ip != kTcpSource) return;
+  const bool v6 = address->sa_family == AF_INET6;
+  const int kept = errno;
+  *length = given;
+  to_sockaddr(who_is_behind(fd, peer->port), v6, address, length);
+  errno = kept;
+}
+
 }  // namespace
+
+int peer_of_tcp(int fd, sockaddr* address, socklen_t* length) {
+  const socklen_t given = *length;
+  const int result = real_getpeername(fd, address, length);
+  if (result == 0) correct_peer(fd, address, length, given);
+  return result;
+}
+
+int name_of_tcp(int fd, sockaddr* address, socklen_t* length) {
+  const socklen_t given = *length;
+  if (real_getsockname(fd, address, length) != 0) return -1;
+  const auto local = *length <= given ? from_sockaddr(address, *length) : std::nullopt;
+  if (!local || local->ip >> IN_CLASSA_NSHIFT != IN_LOOPBACKNET) return 0;
+  sockaddr_storage other = {};
+  socklen_t other_length = sizeof other;
+  auto* const any = reinterpret_cast<sockaddr*>(&other);
+  const int kept = errno;
+  const auto peer = real_getpeername(fd, any, &other_length) == 0 ? from_sockaddr(any, other_length) : std::nullopt;
+  errno = kept;
+  if (!peer || peer->ip != kTcpSource) return 0;
+  const bool v6 = address->sa_family == AF_INET6;
+  *length = given;
+  to_sockaddr({settings().own_ip, local->port}, v6, address, length);
+  return 0;
+}
 
 std::optional<NetAddress> accepted_from(int fd) {
   sockaddr_storage address = {};
@@ -31,10 +83,14 @@ std::optional<NetAddress> accepted_from(int fd) {
 
 int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
   const auto name = settings().on ? name_of(listener) : std::nullopt;
+  const socklen_t given = length != nullptr ? *length : 0;
   const int fd = name ? real_accept4(listener, nullptr, nullptr, flags) : real_accept4(listener, address, length, flags);
   if (fd < 0) return fd;
   clear_marks(fd);
-  if (!name) return fd;
+  if (!name) {
+    if (settings().on && address != nullptr && length != nullptr) correct_peer(fd, address, length, given);
+    return fd;
+  }
   const int kept = errno;
   sockaddr_storage peer = {};
   socklen_t peer_length = sizeof peer;

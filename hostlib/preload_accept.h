@@ -16,4 +16,9 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags);
 // Of a socket that was accepted.
 std::optional<NetAddress> accepted_from(int fd);
 
+// As getpeername(2) and getsockname(2) of a socket that is no Unix socket of ours; of a TCP connection over which the agent brings a conversation
+// (run_protocol.h), who is behind it and this STP host.
+int peer_of_tcp(int fd, sockaddr* address, socklen_t* length);
+int name_of_tcp(int fd, sockaddr* address, socklen_t* length);
+
 }  // namespace stp::run

@@ -98,7 +98,7 @@ int connect_stp(int fd, NetAddress peer) {
     set_mark(fd, Mark::kConnecting, false);
     return code;
   }
-  const bool bound = before && before->kind == SocketName::Kind::kListener && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0;
+  const bool bound = before && before->is_listener() && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0;
   sockaddr_storage other = {};
   socklen_t length = sizeof other;
   if (before && real_getpeername(fd, reinterpret_cast<sockaddr*>(&other), &length) == 0 && before->kind != SocketName::Kind::kFailed) {

@@ -11,6 +11,7 @@
 
 #include <vector>
 
+#include "hostlib/preload_hold.h"
 #include "hostlib/preload_real.h"
 #include "hostlib/preload_state.h"
 
@@ -89,6 +90,7 @@ std::vector<int> copies_of(int fd) {
 
 bool take_number(int from, int to, bool v6, bool no_delay) {
   const int flags = real_fcntl(to, F_GETFD);
+  let_go(to);
   if (flags < 0 || real_dup3(from, to, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0) < 0) return false;
   clear_marks(to);
   set_mark(to, Mark::kV6, v6);

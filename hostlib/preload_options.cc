@@ -54,7 +54,11 @@ bool answers_option(int level, int option) {
 int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (level == IPPROTO_TCP) return tcp_option(fd, option, value, length);
   if (level == IPPROTO_IP && option == IP_OPTIONS) return give_option("", 0, value, length);  // there are none
-  if (level != SOL_SOCKET || option == SO_REUSEPORT) return give_int(0, value, length);
+  if (level == SOL_SOCKET && option == SO_REUSEPORT) {
+    const auto name = name_of(fd);
+    return give_int(name && name->kind == SocketName::Kind::kShared ? 1 : 0, value, length);
+  }
+  if (level != SOL_SOCKET) return give_int(0, value, length);
   if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
   if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
   if (!marked(fd, Mark::kConnecting)) return real_getsockopt(fd, level, option, value, length);
@@ -76,7 +80,7 @@ void tell_of_linger(int fd, const void* value) {
   set_mark(fd, Mark::kResets, resets);
   sockaddr_storage peer = {};
   socklen_t length = sizeof peer;
-  if (name->kind == SocketName::Kind::kListener && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
+  if (name->is_listener() && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
     name = decode(reinterpret_cast<const sockaddr*>(&peer), length);  // accepted: the agent's end has the name
   if (!name || (name->kind != SocketName::Kind::kConnected && name->kind != SocketName::Kind::kRelayed)) return;
   RunCall call;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -47,6 +48,8 @@ STP_REAL(dup)
 STP_REAL(dup2)
 STP_REAL(dup3)
 STP_REAL(fcntl)
+STP_REAL(close)
+STP_REAL(ioctl)
 STP_REAL(getaddrinfo)
 STP_REAL(getnameinfo)
 STP_REAL(gethostbyname)

@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "hostlib/preload_accept.h"
 #include "hostlib/preload_connect.h"
 #include "hostlib/preload_descriptor.h"
+#include "hostlib/preload_hold.h"
 #include "hostlib/preload_listen.h"
 #include "hostlib/preload_options.h"
 #include "hostlib/preload_real.h"
@@ -48,7 +50,9 @@ STP_ANSWER(int, bind)(int fd, const sockaddr* address, socklen_t length) STP_THR
   if (!wanted || !is_internet_stream(fd)) return real_bind(fd, address, length);
   if (wanted->ip != settings().own_ip && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
   // With port 0 it may be a client's: TCP, until it listens.
-  const bool decided = way_of(*wanted) == Way::kStp && (wanted->port != 0 || wanted->ip == settings().own_ip);
+  const Way way = way_of(*wanted);
+  const bool decided = way == Way::kStp && (wanted->port != 0 || wanted->ip == settings().own_ip);
+  if (way == Way::kBoth && wanted->port != 0) return bind_both(fd, *wanted, address, length);
   if (!decided) return real_bind(fd, address, length);
   const int code = bind_stp(fd, wanted->port);
   if (code != 0) say("bind to port %u of STP: %s", wanted->port, std::strerror(code));
@@ -57,14 +61,15 @@ STP_ANSWER(int, bind)(int fd, const sockaddr* address, socklen_t length) STP_THR
 
 STP_ANSWER(int, listen)(int fd, int backlog) STP_THROWS_NOTHING {
   if (!settings().on) return real_listen(fd, backlog);
-  if (const auto name = name_of(fd); name && name->kind == SocketName::Kind::kListener) return listen_stp(fd, *name, backlog);
+  if (const auto name = name_of(fd); name && name->is_listener()) return listen_stp(fd, *name, backlog);
   sockaddr_storage address = {};
   socklen_t length = sizeof address;
   if (!is_internet_stream(fd) || real_getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return real_listen(fd, backlog);
   const auto bound = from_sockaddr(reinterpret_cast<const sockaddr*>(&address), length);
-  if (!bound || bound->port == 0) return real_listen(fd, backlog);
-  if (bound->ip != INADDR_ANY || way_of(*bound) == Way::kTcp) return real_listen(fd, backlog);
-  if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return real_listen(fd, backlog);
+  if (!bound || bound->port == 0 || int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return real_listen(fd, backlog);
+  const Way way = way_of(*bound);
+  if (way == Way::kBoth) return listen_both(fd, *bound, backlog);
+  if (bound->ip != INADDR_ANY || way == Way::kTcp) return real_listen(fd, backlog);
   if (const int code = bind_stp(fd, bound->port); code != 0) return no(code);
   const auto name = name_of(fd);
   return name ? listen_stp(fd, *name, backlog) : no(EINVAL);
@@ -102,7 +107,7 @@ STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
 STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getsockname(fd, address, length);
   const auto name = name_of(fd);
-  if (!name && !connecting(fd)) return real_getsockname(fd, address, length);
+  if (!name && !connecting(fd)) return name_of_tcp(fd, address, length);
   // One that connects has no port yet that is known here.
   to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{settings().own_ip, 0}, is_v6(fd), address, length);
   return 0;
@@ -111,7 +116,7 @@ STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __
 STP_ANSWER(int, getpeername)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
   if (!settings().on || address == nullptr || length == nullptr) return real_getpeername(fd, address, length);
   const auto name = name_of(fd);
-  if (!name) return connecting(fd) ? no(ENOTCONN) : real_getpeername(fd, address, length);
+  if (!name) return connecting(fd) ? no(ENOTCONN) : peer_of_tcp(fd, address, length);
   if (name->kind == SocketName::Kind::kFailed) return no(ENOTCONN);
   const auto peer = name->kind == SocketName::Kind::kConnected ? std::optional(name->peer) : accepted_from(fd);
   if (!peer) return no(ENOTCONN);
@@ -148,21 +153,31 @@ STP_ANSWER(int, epoll_ctl)(int epoll, int operation, int fd, epoll_event* event)
   return result;
 }
 
+STP_ANSWER(int, close)(int fd) {
+  let_go(fd);
+  return real_close(fd);
+}
+
 STP_ANSWER(int, dup)(int fd) STP_THROWS_NOTHING {
   const int copy = real_dup(fd);
   note_copy(fd, copy);
+  follow_close_on_exec(copy);
   return copy;
 }
 
 STP_ANSWER(int, dup2)(int fd, int number) STP_THROWS_NOTHING {
+  if (fd != number) let_go(number);
   const int copy = real_dup2(fd, number);
   note_copy(fd, copy);
+  follow_close_on_exec(copy);
   return copy;
 }
 
 STP_ANSWER(int, dup3)(int fd, int number, int flags) STP_THROWS_NOTHING {
+  if (fd != number) let_go(number);
   const int copy = real_dup3(fd, number, flags);
   note_copy(fd, copy);
+  follow_close_on_exec(copy);
   return copy;
 }
 
@@ -178,6 +193,7 @@ int answer_fcntl(int fd, int command, ...) {
   va_end(list);
   const int result = real_fcntl(fd, command, word);
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) note_copy(fd, result);
+  if (command == F_SETFD || command == F_DUPFD || command == F_DUPFD_CLOEXEC) follow_close_on_exec(command == F_SETFD ? fd : result);
   return result;
 }
 
@@ -187,6 +203,16 @@ int answer_fcntl64(int fd, int command, ...) {
   void* const word = va_arg(list, void*);
   va_end(list);
   return answer_fcntl(fd, command, word);
+}
+
+__attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, ...) STP_THROWS_NOTHING {
+  va_list list;
+  va_start(list, request);
+  void* const word = va_arg(list, void*);
+  va_end(list);
+  const int result = real_ioctl(fd, request, word);
+  if (request == FIOCLEX || request == FIONCLEX) follow_close_on_exec(fd);
+  return result;
 }
 #endif
 

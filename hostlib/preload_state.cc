@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "hostlib/preload_hold.h"
 #include "hostlib/preload_real.h"
 
 namespace stp::run {
@@ -90,7 +91,10 @@ const RunSettings& settings() {
 }
 
 #ifndef STP_BSD_NAMES
-__attribute__((constructor)) static void start() { (void)settings(); }
+__attribute__((constructor)) static void start() {
+  (void)real_close(-1);  // found now: a child of fork may close when nothing can be looked up
+  take_up_held();
+}
 #endif
 
 // A thread that holds the lock at a fork is not there in the child.
@@ -140,7 +144,9 @@ std::vector<int> all_marked(Mark mark) {
 }
 
 void note_copy(int fd, int copy) {
-  if (copy < 0 || copy == fd || !marked(fd, Mark::kYoung)) return;
+  if (copy < 0 || copy == fd) return;
+  if (marked(fd, Mark::kHolds)) set_mark(copy, Mark::kHolds, true);
+  if (!marked(fd, Mark::kYoung)) return;
   set_mark(fd, Mark::kCopied, true);
   for (const Mark mark : {Mark::kYoung, Mark::kV6, Mark::kNoDelay, Mark::kCopied}) set_mark(copy, mark, marked(fd, mark));
 }

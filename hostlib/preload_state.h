@@ -47,6 +47,7 @@ enum class Mark : std::uint8_t {
   kConnecting = 4,  // to STP, and the outcome was not told yet
   kNoDelay = 8,
   kCopied = 16,     // young, and dup(2) or its like gave the socket another number, which is marked, too
+  kHolds = 64,      // one of the sockets for which the process holds a port (preload_hold.h)
   kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
 };
 bool marked(int fd, Mark mark);

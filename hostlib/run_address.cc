@@ -9,8 +9,7 @@
 namespace stp::run {
 namespace {
 
-constexpr char kMark[] = "stp:";
-constexpr std::size_t kMarkBytes = 4;
+constexpr std::size_t kMarkBytes = sizeof kNameMark - 1;
 constexpr std::size_t kNameBytes = kMarkBytes + 2 + 8 + 4 + 8 + 4 + 8;
 constexpr std::size_t kHead = offsetof(sockaddr_un, sun_path) + 1;  // an abstract name begins with a NUL byte
 constexpr std::uint32_t kHostsOfAPart = 256;
@@ -49,7 +48,7 @@ UnixName encode(const SocketName& name) {
   UnixName out;
   out.address.sun_family = AF_UNIX;
   char* at = out.address.sun_path + 1;
-  std::memcpy(at, kMark, kMarkBytes);
+  std::memcpy(at, kNameMark, kMarkBytes);
   at += kMarkBytes;
   *at++ = static_cast<char>(name.kind);
   *at++ = name.v6 ? '6' : '4';
@@ -69,13 +68,17 @@ std::string text_of(const SocketName& name) {
 
 std::optional<SocketName> decode(const sockaddr* address, socklen_t length) {
   if (length != kHead + kNameBytes || address->sa_family != AF_UNIX) return std::nullopt;
-  const char* at = reinterpret_cast<const sockaddr_un*>(address)->sun_path;
-  if (*at++ != 0 || std::memcmp(at, kMark, kMarkBytes) != 0) return std::nullopt;
-  at += kMarkBytes;
+  const char* const path = reinterpret_cast<const sockaddr_un*>(address)->sun_path;
+  return *path == 0 ? decode_text({path + 1, kNameBytes}) : std::nullopt;
+}
+
+std::optional<SocketName> decode_text(std::string_view text) {
+  constexpr std::string_view kKinds = "LSBCRE";
+  if (text.size() != kNameBytes || !text.starts_with(kNameMark)) return std::nullopt;
+  const char* at = text.data() + kMarkBytes;
   SocketName name;
-  name.kind = static_cast<SocketName::Kind>(*at);
-  const bool known = *at == 'L' || *at == 'C' || *at == 'R' || *at == 'E';
-  ++at;
+  const bool known = kKinds.contains(*at);
+  name.kind = static_cast<SocketName::Kind>(*at++);
   if (!known || (*at != '4' && *at != '6')) return std::nullopt;
   name.v6 = *at++ == '6';
   if (!get_address(at, name.local) || !get_address(at, name.peer) || !get_hex(at, name.tail, 8)) return std::nullopt;

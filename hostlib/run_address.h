@@ -9,10 +9,16 @@
 //
 //   KIND    L  bound, or listening: the peer is 0 and the tail says which storage system, so that a second socket can not be
 //              bound to the same port, but to that of a host of another storage system that has the same address by chance
+//           S  listening, one of several sockets that share the port (SO_REUSEPORT): the peer's port and the tail are as those of B
+//           B  not connected: says that the TCP socket whose inode is the peer's IP listens there ("local": the address where it is bound) and is to have
+//              what comes over STP, too. The peer's port is random; the tail says which storage system
 //           C  connected: the program's end; the tail is random
 //           R  connected: the agent's end of a conversation with another host, as its "local" address the other host's
 //           E  a connect failed: the tail is the errno
 //   FAMILY  4 or 6, what the program calls its address family
+//
+// A port with S or B is held: by one process, which has both L of it (IPv4's and IPv6's) on sockets that never listen. Whose these are,
+// the port is.
 #pragma once
 
 #include <sys/socket.h>
@@ -21,6 +27,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace stp::run {
 
@@ -46,13 +53,15 @@ struct Network {
 inline constexpr std::uint32_t kLongestPrefix = 24;  // room for the slots of one storage system
 
 struct SocketName {
-  enum class Kind : char { kListener = 'L', kConnected = 'C', kRelayed = 'R', kFailed = 'E' };
+  enum class Kind : char { kListener = 'L', kShared = 'S', kOverTcp = 'B', kConnected = 'C', kRelayed = 'R', kFailed = 'E' };
   Kind kind = Kind::kListener;
   bool v6 = false;
   NetAddress local = {};
   NetAddress peer = {};
   std::uint32_t tail = 0;
+  bool operator==(const SocketName&) const = default;
 
+  bool is_listener() const { return kind == Kind::kListener || kind == Kind::kShared; }
   static SocketName listener(NetAddress local, bool v6, std::uint32_t storage) {
     return {.kind = Kind::kListener, .v6 = v6, .local = local, .tail = storage};
   }
@@ -65,8 +74,10 @@ struct UnixName {
 };
 UnixName encode(const SocketName& name);
 std::string text_of(const SocketName& name);  // without the NUL byte
+inline constexpr char kNameMark[] = "stp:";     // how they all begin
 // Nothing when it is no name of ours.
 std::optional<SocketName> decode(const sockaddr* address, socklen_t length);
+std::optional<SocketName> decode_text(std::string_view text);  // without the NUL byte
 
 // An IPv4 address, also one inside of an IPv6 address (::ffff:a.b.c.d); :: is 0.0.0.0 and ::1 is 127.0.0.1.
 std::optional<NetAddress> from_sockaddr(const sockaddr* address, socklen_t length);

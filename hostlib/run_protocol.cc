@@ -61,10 +61,10 @@ UnixName run_server_name(const char* agent_path) {
   return out;
 }
 
-int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, RunAnswer& answer, int* descriptor) {
+int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, RunAnswer& answer, int* descriptor, int patience_s) {
   const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
-  const timeval patience = {.tv_sec = 20, .tv_usec = 0};
+  const timeval patience = {.tv_sec = patience_s, .tv_usec = 0};
   (void)::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   (void)::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   ucred who = {};

@@ -8,6 +8,10 @@
 // Connected: it names the program's end (C), gives it a proper buffer, lets it go, and takes the hello but for its last byte, which stays as
 // the head (relay.h). Failed: it names the end with the errno (E) and closes the other, so that the program's becomes ready, with an error.
 //
+// A program that listens on TCP and STP alike ("both" of the rules) has a TCP socket, which is what it polls, accepts from and hands on; beside it the
+// process holds the port's names (run_address.h). The agent brings to that socket what comes over STP, by TCP connections of its own
+// from kTcpSource; the library asks it who is behind one (kBehind) when the program asks for the peer's address.
+//
 // kListen tells of a listening socket, by its name (L). The agent connects to it for each connection that comes, under a name that says
 // from where (R). The program's side sends head_of() that name ahead of everything (the head, see relay.h). The agent looks every
 // second which names are there still, and when it starts, which ones an agent before it knew.
@@ -23,19 +27,21 @@
 
 namespace stp::run {
 
-inline constexpr std::uint32_t kRunVersion = 2;
+inline constexpr std::uint32_t kRunVersion = 3;
 // What the program's end has at least as its send buffer: the agent leaves the last byte in it that it took (relay.h), and with it a
 // piece of up to 64 KiB; below four of these Linux does not call a socket writable.
 inline constexpr int kSmallestSendBuffer = 208 * 1024;
+inline constexpr std::uint32_t kTcpSource = 0x7f535450;  // 127.83.84.80
 inline constexpr std::size_t kHelloBytes = 512;  // the last one in a message of its own
 
 enum class RunRequest : std::uint32_t {
   kInfo = 1,     // who serves, and which addresses are STP's
   kResolve = 2,  // name -> ip. ENOENT
   kReverse = 3,  // ip -> name. ENOENT
-  kListen = 4,   // port, backlog, flags. EADDRINUSE, EACCES
+  kListen = 4,   // port, backlog, flags. EADDRINUSE, EACCES; EOPNOTSUPP with kHeld: this kernel does not say whose a socket is
   kConnect = 5,  // ip, port, own port or 0. The answer brings the program's end; how it ends is seen there
   kResetWhenClosed = 6,  // name of a conversation's end (text_of): its close is to be a reset with kOn, else none any more. ENOENT, EPERM
+  kBehind = 7,  // cookie (SO_COOKIE) of a TCP socket that was accepted, port that it came from at kTcpSource -> ip, port. ENOENT
 };
 
 struct RunCall {
@@ -46,23 +52,26 @@ struct RunCall {
   std::uint16_t own_port = 0;
   std::int32_t backlog = 0;
   std::uint32_t flags = 0;
+  std::uint64_t cookie = 0;
   std::array<char, 256> name{};
 
   static constexpr std::uint32_t kV6 = 1;
   static constexpr std::uint32_t kOn = 2;
+  static constexpr std::uint32_t kHeld = 4;  // the port's names are held, and sockets share it or listen on TCP
 };
-static_assert(sizeof(RunCall) == 24 + 256);
+static_assert(sizeof(RunCall) == 32 + 256);
 
 struct RunAnswer {
   std::uint32_t version = kRunVersion;
   std::int32_t error = 0;  // errno
-  std::uint32_t ip = 0;    // kInfo: own; kResolve
+  std::uint32_t ip = 0;    // kInfo: own; kResolve, kBehind
   std::uint32_t network = 0, prefix = 0;
   std::uint32_t storage = 0;  // kInfo: for the names of listening sockets
+  std::uint32_t port = 0;     // kBehind
   std::array<char, 128> host{};  // kInfo: own name; kReverse: HOST.stp
   std::array<char, 36> stg{};
 };
-static_assert(sizeof(RunAnswer) == 24 + 164);
+static_assert(sizeof(RunAnswer) == 28 + 164);
 
 // The abstract name under which the agent with that socket serves the preloaded library.
 UnixName run_server_name(const char* agent_path);
@@ -75,7 +84,8 @@ int find_run_server(const std::string& agent_path, std::string& told);
 
 // One request. 0, or an errno: ENOENT nobody serves, EPROTO (also: not that user's). `server` must run as `user`, or as root. What comes with
 // the answer is the caller's.
-int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, RunAnswer& answer, int* descriptor = nullptr);
+inline constexpr int kRunPatienceS = 20;
+int ask_run_server(const UnixName& server, uid_t user, const RunCall& call, RunAnswer& answer, int* descriptor = nullptr, int patience_s = kRunPatienceS);
 
 // What goes ahead in a conversation under that name (R): nothing that a program would begin with by chance.
 using Head = std::array<std::byte, 12>;

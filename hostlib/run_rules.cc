@@ -69,9 +69,8 @@ std::expected<RunRule, std::string> read_rule(const Words& words) {
     rule.wildcard = !rule.loopback;
   }
   const auto way = next();
-  if (way == "both") return std::unexpected(std::string("\"both\" is not there yet: take stp here, and `stp forward -L` for TCP"));
-  if (way != "stp" && way != "tcp") return wrong("\"stp\" or \"tcp\"", way);
-  rule.way = way == "stp" ? Way::kStp : Way::kTcp;
+  if (way != "stp" && way != "tcp" && way != "both") return wrong("\"stp\", \"tcp\" or \"both\"", way);
+  rule.way = way == "stp" ? Way::kStp : way == "tcp" ? Way::kTcp : Way::kBoth;
   if (at != words.size()) return wrong("the end of the rule", words[at]);
   return rule;
 }
@@ -106,6 +105,10 @@ Way RunRules::way_of(std::string_view program, std::uint16_t port, bool loopback
     if (rule.ports.empty() || std::ranges::any_of(rule.ports, holds)) return rule.way;
   }
   return loopback ? Way::kTcp : Way::kStp;
+}
+
+bool RunRules::some_are(Way way) const {
+  return std::ranges::any_of(rules_, [way](const RunRule& rule) { return rule.way == way; });
 }
 
 }  // namespace stp::run

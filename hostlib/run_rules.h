@@ -1,8 +1,8 @@
-// Where the listening sockets of an unmodified program go that it binds to 0.0.0.0, :: or a loopback address: to STP or to TCP.
+// Where the listening sockets of an unmodified program go that it binds to 0.0.0.0, :: or a loopback address: to STP, to TCP, or to both.
 //
 // Rules, one a line (or separated by ";"), the first that fits holds; "#" begins a comment:
 //
-//   [program NAME] listen PORTS [on wildcard | on loopback] stp | tcp
+//   [program NAME] listen PORTS [on wildcard | on loopback] stp | tcp | both
 //
 // NAME is the program's file name without its folder; PORTS is * or a list as 80,443,8000-8999. Behind the last rule stand
 // "listen * on wildcard stp" and "listen * on loopback tcp".
@@ -17,7 +17,7 @@
 
 namespace stp::run {
 
-enum class Way : std::uint8_t { kStp, kTcp };
+enum class Way : std::uint8_t { kStp, kTcp, kBoth };
 
 struct RunRule {
   std::string program;  // empty: all
@@ -31,6 +31,7 @@ class RunRules {
   // The error says the line and what is wrong with it.
   static std::expected<RunRules, std::string> parse(std::string_view text);
   Way way_of(std::string_view program, std::uint16_t port, bool loopback) const;
+  bool some_are(Way way) const;
 
  private:
   std::vector<RunRule> rules_;

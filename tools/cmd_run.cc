@@ -124,7 +124,8 @@ void add_run_command(CLI::App& app, Context& context) {
   command->footer(
       "Every STP host has the name HOST.stp (HOST.STG.stp) and an IPv4 address for the program. What it connects to there, and what it listens on at\n"
       "0.0.0.0 or ::, goes through STP; everything else stays as it is. Rules, the first that fits holds:\n"
-      "  [program NAME] listen PORTS [on wildcard | on loopback] stp | tcp      as: \"listen 22,8000-8999 tcp; listen * stp\"\n"
+      "  [program NAME] listen PORTS [on wildcard | on loopback] stp | tcp | both      as: \"listen 22,8000-8999 tcp; listen * stp\"\n"
+      "(both: the program listens on TCP as ever, and what comes over STP is brought to it.)\n"
       "The program's exit status is returned. 2 wrong use or a rule that makes no sense; 3 no agent serves; 126 the program can not be\n"
       "preloaded (static, setuid) or started; 127 it is not there. STP_DEBUG=1 says on stderr what becomes of its sockets.");
   command->callback([map, &context] {

@@ -11,16 +11,17 @@ bool RunConversations::has_room(uid_t user) const {
 }
 
 void RunConversations::carry_on(UniqueFd kernel, KernelSide side, StpSocket stp_socket, std::vector<std::byte> head, uid_t user,
-                                const run::SocketName& name) {
+                                const run::SocketName& name, std::function<void()> ended) {
   const std::uint64_t number = next_++;
   const std::string text = run::text_of(name);
   all_[number] = {.relay = {}, .user = user};
   by_name_[text] = number;
   ++of_user_[user];
-  const auto relay = Relay::start(loop_, std::move(kernel), side, stp_socket.release(), [this, number, user, text](const Relay::Totals&, bool) {
+  const auto relay = Relay::start(loop_, std::move(kernel), side, stp_socket.release(), [this, number, user, text, ended = std::move(ended)](const Relay::Totals&, bool) {
     all_.erase(number);
     by_name_.erase(text);
     if (--of_user_[user] == 0) of_user_.erase(user);
+    if (ended) ended();
   }, std::move(head));
   if (const auto it = all_.find(number); it != all_.end()) it->second.relay = relay;  // it may have ended at once
 }

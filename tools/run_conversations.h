@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -26,8 +27,9 @@ class RunConversations {
   RunConversations(EventLoop& loop, unsigned most_of_a_user) : loop_(loop), most_of_a_user_(most_of_a_user) {}
 
   bool has_room(uid_t user) const;
-  // `name` is what the program's end goes by.
-  void carry_on(UniqueFd kernel, KernelSide side, StpSocket stp_socket, std::vector<std::byte> head, uid_t user, const run::SocketName& name);
+  // `name` is what the program's end goes by. `ended` is called when it is over, perhaps at once.
+  void carry_on(UniqueFd kernel, KernelSide side, StpSocket stp_socket, std::vector<std::byte> head, uid_t user, const run::SocketName& name,
+                std::function<void()> ended = nullptr);
   // Whether from now on the conversation of that name is reset when its program closes it. 0; ENOENT; EPERM: another user's.
   int reset_when_closed(const std::string& name, uid_t user, bool is_reset);
   void abort_all();

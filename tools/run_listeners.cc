@@ -6,12 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstddef>
-#include <fstream>
+#include <iterator>
 #include <set>
-#include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -33,6 +30,14 @@ constexpr auto kRest = 100ms;        // when there is no room for one more descr
 constexpr int kLooks = 2;            // at the kernel's list, which is read in pieces and changes meanwhile
 constexpr int kAdoptedBacklog = 128;
 constexpr int kMostBacklog = 4096;
+constexpr unsigned kMostBrought = 64;  // to one port of TCP at once
+
+std::map<bool, std::uint64_t> listening(const RunPort& port) {
+  std::map<bool, std::uint64_t> out;
+  for (const bool v6 : {false, true})
+    if (const auto& name = port.names[v6 ? 1 : 0]; name && name->listens) out[v6] = name->inode;
+  return out;
+}
 
 }  // namespace
 
@@ -45,6 +50,12 @@ struct RunListeners::Listener {
   bool user_known = true;              // false: adopted, from an agent before this one
   Names names;
   std::set<bool> missed;               // that were not found at the last look
+  bool held = false;                   // the names are held (run_ports.h): who has it listens by these instead
+  std::vector<SocketName> entrances;
+  bool held_missed = false;
+  std::size_t turn = 0;
+  unsigned brought = 0;                // to TCP, and not there yet
+  bool is_dead() const { return held ? entrances.empty() : names.empty(); }
   bool full = false;                   // one waits for room in the program's queue: the others wait behind it
 };
 
@@ -59,25 +70,37 @@ struct RunListeners::Arriving {
 RunListeners::~RunListeners() { close_all(); }
 
 void RunListeners::close_all() {
+  tcp_.close_all();
   while (!listeners_.empty()) close(listeners_.begin()->first);
 }
 
 // -- What there is -------------------------------------------------------------------------------------------------
 
-// Nobody is believed to have a name: the kernel's list says which socket has it. A listener that is another user's stays that user's as long as
-// one of the sockets it is known by is there.
 int RunListeners::listen(const RunCall& call, uid_t user) {
   if (call.port == 0) return EINVAL;
+  return (call.flags & RunCall::kHeld) != 0 ? listen_held(call) : listen_alone(call, user);
+}
+
+// Nobody is believed to have a name: the kernel's list says which socket has it. A listener that is another user's stays that user's as long as
+// one of the sockets it is known by is there.
+int RunListeners::listen_alone(const RunCall& call, uid_t user) {
   if (call.port < kFirstFreePort && user != 0) return EACCES;
   const bool v6 = (call.flags & RunCall::kV6) != 0;
   Names mine, held;
+  bool callers = true;  // as far as the kernel says
   for (int look = 0; look < kLooks; ++look) {
-    std::map<std::uint16_t, Names> names;
-    if (!read_names(names)) return EIO;
-    for (const auto& [family, inode] : names[call.port]) (family == v6 ? mine : held)[family] = inode;
+    std::map<std::uint16_t, RunPort> ports;
+    if (!read_run_ports(hosts_, ports)) return EIO;
+    const RunPort& port = ports[call.port];
+    for (const auto& [family, inode] : listening(port)) (family == v6 ? mine : held)[family] = inode;
+    if (const auto& name = port.names[v6 ? 1 : 0]; name && name->user && *name->user != user) callers = false;
   }
   if (mine.empty()) return EINVAL;  // the caller does not listen under that name
-  const auto found = listeners_.find(call.port);
+  auto found = listeners_.find(call.port);
+  if (found != listeners_.end() && found->second->held) {  // no more: the name listens
+    close(call.port);
+    found = listeners_.end();
+  }
   std::shared_ptr<Listener> listener = found != listeners_.end() ? found->second : nullptr;
   if (listener != nullptr && (!listener->user_known || listener->user != user)) {
     const bool same_socket = std::ranges::find(listener->names, *mine.begin()) != listener->names.end();
@@ -89,10 +112,42 @@ int RunListeners::listen(const RunCall& call, uid_t user) {
   if (listener == nullptr)
     if (const int code = open(call.port, call.backlog, listener); code != 0) return code;
   listener->user = user;
-  listener->user_known = true;
+  listener->user_known = callers;  // else somebody tells of a socket that another user made: whose it is the first conversation tells
   listener->names[v6] = mine.begin()->second;
   listener->missed.erase(v6);
   return 0;
+}
+
+// Whoever asks: whose the port is the kernel says. Who listened there by one of the names does not any more.
+int RunListeners::listen_held(const RunCall& call) {
+  int code = EINVAL;
+  for (int look = 0; look < kLooks; ++look) {
+    std::map<std::uint16_t, RunPort> ports;
+    if (!read_run_ports(hosts_, ports)) return EIO;
+    const RunPort& port = ports[call.port];
+    const auto user = port.holder();
+    if (!user) {
+      code = port.names[0] && !port.names[0]->user ? EOPNOTSUPP : EINVAL;
+      continue;
+    }
+    if (call.port < kFirstFreePort && *user != 0) return EACCES;
+    const std::vector<SocketName> entrances = port.entrances_of(*user);
+    if (entrances.empty()) continue;
+    const auto found = listeners_.find(call.port);
+    std::shared_ptr<Listener> listener = found != listeners_.end() ? found->second : nullptr;
+    if (listener != nullptr && (!listener->held || listener->user != *user)) {
+      close(call.port);
+      listener = nullptr;
+    }
+    if (listener == nullptr)
+      if (code = open(call.port, call.backlog, listener); code != 0) return code;
+    listener->user = *user;
+    listener->held = true;
+    listener->held_missed = false;
+    listener->entrances = entrances;
+    return 0;
+  }
+  return code;
 }
 
 int RunListeners::open(std::uint16_t port, int backlog, std::shared_ptr<Listener>& opened) {
@@ -129,50 +184,53 @@ void RunListeners::look_again_later() {
   });
 }
 
-bool RunListeners::read_names(std::map<std::uint16_t, Names>& names) const {
-  constexpr std::string_view kListening = " 00010000 ";  // flags: an accepted socket has the name, too
-  std::ifstream list("/proc/net/unix");
-  for (std::string line; std::getline(list, line);) {
-    const std::size_t at = line.find(" @stp:L");
-    if (at == std::string::npos || line.find(kListening) >= at) continue;
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    const std::string_view text = std::string_view(line).substr(at + 2, sizeof address.sun_path - 1);
-    text.copy(address.sun_path + 1, text.size());
-    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
-    const auto name = run::decode(reinterpret_cast<const sockaddr*>(&address), length);
-    std::uint64_t inode = 0;  // the column ahead of the name
-    const std::size_t column = line.rfind(' ', at - 1) + 1;
-    const bool good = name && std::from_chars(line.data() + column, line.data() + at, inode).ec == std::errc();
-    if (good && name->local.ip == hosts_.own_address() && name->tail == hosts_.storage_tag()) names[name->local.port][name->v6] = inode;
-  }
-  return list.eof();
-}
-
 // What is gone is given up at the second look in a row: the list is read in pieces, and changes meanwhile.
 void RunListeners::look() {
-  std::map<std::uint16_t, Names> names;
-  if (!read_names(names)) return;
+  std::map<std::uint16_t, RunPort> ports;
+  if (!read_run_ports(hosts_, ports)) return;
   std::vector<std::uint16_t> dead;
   for (const auto& [port, listener] : listeners_) {
-    const Names& there = names[port];
-    std::erase_if(listener->names, [&, l = listener.get()](const auto& known) { return !there.contains(known.first) && !l->missed.insert(known.first).second; });
-    for (const auto& [v6, inode] : there) listener->missed.erase(v6);
-    if (listener->names.empty()) dead.push_back(port);
+    look_at(*listener, ports[port]);
+    if (listener->is_dead()) dead.push_back(port);
   }
   for (const std::uint16_t port : dead) close(port);
-  for (const auto& [port, there] : names) {
-    std::shared_ptr<Listener> listener;
-    if (there.empty() || listeners_.contains(port) || open(port, kAdoptedBacklog, listener) != 0) continue;
-    listener->user_known = false;
-    listener->names = there;
+  for (const auto& [port, there] : ports)
+    if (!listeners_.contains(port)) adopt(port, there);
+}
+
+void RunListeners::look_at(Listener& listener, const RunPort& port) {
+  if (listener.held) {
+    std::vector<SocketName> entrances;
+    if (port.holder() == listener.user) entrances = port.entrances_of(listener.user);
+    if (!entrances.empty() || std::exchange(listener.held_missed, true)) listener.entrances = std::move(entrances);
+    if (!listener.entrances.empty() && port.holder() == listener.user) listener.held_missed = false;
+    return;
   }
+  const Names there = listening(port);
+  std::erase_if(listener.names, [&](const auto& known) { return !there.contains(known.first) && !listener.missed.insert(known.first).second; });
+  for (const auto& [v6, inode] : there) listener.missed.erase(v6);
+}
+
+void RunListeners::adopt(std::uint16_t port, const RunPort& there) {
+  std::shared_ptr<Listener> listener;
+  if (const auto user = there.holder()) {
+    const std::vector<SocketName> entrances = port >= kFirstFreePort || *user == 0 ? there.entrances_of(*user) : std::vector<SocketName>();
+    if (entrances.empty() || open(port, kAdoptedBacklog, listener) != 0) return;
+    listener->held = true;
+    listener->user = *user;
+    listener->entrances = entrances;
+    return;
+  }
+  const Names names = listening(there);
+  if (names.empty() || open(port, kAdoptedBacklog, listener) != 0) return;
+  listener->user_known = false;
+  listener->names = names;
 }
 
 // -- What comes ----------------------------------------------------------------------------------------------------
 
 void RunListeners::accept(const std::shared_ptr<Listener>& listener) {
-  while (!listener->full && listener->socket) {
+  while (!listener->full && listener->brought < kMostBrought && listener->socket) {
     sockaddr_stp peer = {};
     socklen_t length = sizeof peer;
     StpSocket socket(STPaccept4(listener->socket.get(), reinterpret_cast<sockaddr*>(&peer), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
@@ -180,7 +238,7 @@ void RunListeners::accept(const std::shared_ptr<Listener>& listener) {
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS) {
         loop_.change(listener->readable, 0);
         loop_.after(kRest, [this, listener] {
-          if (listener->socket) loop_.change(listener->readable, EPOLLIN);
+          if (listener->socket && listener->brought < kMostBrought) loop_.change(listener->readable, EPOLLIN);
         });
       }
       return;
@@ -204,7 +262,7 @@ void RunListeners::deliver(const std::shared_ptr<Arriving>& arriving) {
   if (!listener->socket) return;
   const bool was_full = std::exchange(listener->full, false);
   const Delivery delivery = try_to_deliver(arriving);
-  if (listener->names.empty()) return close(listener->port);
+  if (listener->is_dead()) return close(listener->port);
   if (delivery == Delivery::kDone && was_full) accept(listener);
   if (delivery != Delivery::kFull || EventLoop::Clock::now() >= arriving->until) return;
   listener->full = true;
@@ -217,27 +275,60 @@ void RunListeners::deliver(const std::shared_ptr<Arriving>& arriving) {
 
 RunListeners::Delivery RunListeners::try_to_deliver(const std::shared_ptr<Arriving>& arriving) {
   Listener& listener = *arriving->listener;
+  if (listener.held) return deliver_by_turns(arriving);
   for (auto known = listener.names.begin(); known != listener.names.end();) {
-    UniqueFd mine(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    SocketName name = arriving->name;
-    name.v6 = known->first;
-    const run::UnixName there = run::encode(SocketName::listener(name.peer, name.v6, hosts_.storage_tag()));
-    if (!mine || !bind_to(mine.get(), name)) return Delivery::kFull;
-    refuse_descriptors(mine.get());
-    set_send_buffer(mine.get(), kConversationBuffer);
-    if (::connect(mine.get(), there.get(), there.length) == 0) {
-      if (!is_rightful(listener, mine.get())) {
-        ++known;
-        continue;
-      }
-      const run::Head head = run::head_of(name);
-      conversations_.carry_on(std::move(mine), KernelSide::kUnixHeadMayCome, std::move(arriving->socket), {head.begin(), head.end()}, listener.user, name);
-      return Delivery::kDone;
-    }
-    if (errno != ECONNREFUSED) return Delivery::kFull;
-    known = listener.names.erase(known);  // it is gone
+    const Delivery delivery = connect_to(arriving, SocketName::listener(arriving->name.peer, known->first, hosts_.storage_tag()));
+    if (delivery == Delivery::kDone || delivery == Delivery::kFull) return delivery;
+    known = delivery == Delivery::kNobody ? listener.names.erase(known) : std::next(known);
   }
   return Delivery::kNobody;
+}
+
+// kNobody: it is gone. kOthers: it is not who should listen there.
+RunListeners::Delivery RunListeners::connect_to(const std::shared_ptr<Arriving>& arriving, const SocketName& there) {
+  Listener& listener = *arriving->listener;
+  UniqueFd mine(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  SocketName name = arriving->name;
+  name.v6 = there.v6;
+  const run::UnixName text = run::encode(there);
+  if (!mine || !bind_to(mine.get(), name)) return Delivery::kFull;
+  refuse_descriptors(mine.get());
+  set_send_buffer(mine.get(), kConversationBuffer);
+  if (::connect(mine.get(), text.get(), text.length) != 0) return errno == ECONNREFUSED ? Delivery::kNobody : Delivery::kFull;
+  if (!is_rightful(listener, mine.get()) && !is_holders(listener, there)) return Delivery::kOthers;
+  const run::Head head = run::head_of(name);
+  conversations_.carry_on(std::move(mine), KernelSide::kUnixHeadMayCome, std::move(arriving->socket), {head.begin(), head.end()}, listener.user, name);
+  return Delivery::kDone;
+}
+
+// TCP's sockets have turns that the kernel gives. Of the others those of IPv4 come first, as everywhere.
+RunListeners::Delivery RunListeners::deliver_by_turns(const std::shared_ptr<Arriving>& arriving) {
+  Listener& listener = *arriving->listener;
+  const auto tcp = std::ranges::find(listener.entrances, SocketName::Kind::kOverTcp, &SocketName::kind);
+  if (tcp != listener.entrances.end()) {
+    deliver_to_tcp(arriving, *tcp);
+    return Delivery::kDone;
+  }
+  std::vector<SocketName> turns = listener.entrances;
+  if (!turns.empty()) std::ranges::rotate(turns, turns.begin() + static_cast<std::ptrdiff_t>(listener.turn++ % turns.size()));
+  Delivery otherwise = Delivery::kNobody;
+  for (const bool v6 : {false, true})
+    for (const SocketName& there : turns) {
+      if (there.v6 != v6) continue;
+      const Delivery delivery = connect_to(arriving, there);
+      if (delivery == Delivery::kDone) return delivery;
+      if (delivery == Delivery::kFull) otherwise = delivery;
+      if (delivery == Delivery::kNobody) std::erase(listener.entrances, there);
+    }
+  return otherwise;
+}
+
+void RunListeners::deliver_to_tcp(const std::shared_ptr<Arriving>& arriving, const SocketName& entrance) {
+  const std::shared_ptr<Listener> listener = arriving->listener;
+  if (++listener->brought == kMostBrought) loop_.change(listener->readable, 0);
+  tcp_.bring(SocketName(entrance), listener->user, std::move(arriving->socket), arriving->name, [this, listener] {
+    if (listener->brought-- == kMostBrought && listener->socket) loop_.change(listener->readable, EPOLLIN);
+  });
 }
 
 // Who listens under the name now may be another user's program that found it free.
@@ -250,6 +341,13 @@ bool RunListeners::is_rightful(Listener& listener, int connected) {
     listener.user_known = true;
   }
   return listener.user_known && who.uid == listener.user;
+}
+
+// One that listens as another user than made it (SO_PEERCRED says the former): the kernel says whose the name is, which it was before, too.
+bool RunListeners::is_holders(const Listener& listener, const SocketName& there) const {
+  std::map<std::uint16_t, RunPort> ports;
+  if (!listener.held || !read_run_ports(hosts_, ports)) return false;
+  return std::ranges::any_of(ports[listener.port].shared, [&](const auto& entrance) { return entrance.name == there && entrance.user == listener.user; });
 }
 
 }  // namespace stp

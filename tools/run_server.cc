@@ -230,6 +230,13 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& program, RunAns
     }
     case RunRequest::kListen: return listeners_.listen(call, user);
     case RunRequest::kConnect: return connect(call, user, program);
+    case RunRequest::kBehind: {
+      const auto peer = listeners_.peer_behind(call.port, call.cookie);
+      if (!peer) return ENOENT;
+      answer.ip = peer->ip;
+      answer.port = peer->port;
+      return 0;
+    }
     case RunRequest::kResetWhenClosed: return conversations_.reset_when_closed(call.name.data(), user, (call.flags & RunCall::kOn) != 0);
   }
   return EPROTO;

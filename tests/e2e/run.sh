@@ -10,6 +10,7 @@ python=/usr/bin/python3
 storage=$STP_STG
 unset STP_STG
 left_out=()
+both=$((20000 + $$ % 1000 * 10)) # and up to 9 more: ports of the machine's TCP, of which another such test that runs beside this one has others
 
 end_all() {
   kill_descendants
@@ -50,6 +51,35 @@ on beta $python "$here/run_calls.py" linger alpha.stp 7000 >linger.log 2>&1 || f
 until_true 20 grep -q 'ended with <reset>' calls.log || fail "a client's close with SO_LINGER 0 is no reset: $(grep 'ended with' calls.log)"
 : >calls.log
 
+section 'a server that listens on TCP and STP alike'
+map="listen $both both" STP_DEBUG=1 on alpha $python "$here/run_calls.py" serve "$both" >both.log 2>&1 &
+until_true 20 listens "$both" both.log || fail 'it does not listen'
+on beta timeout 60 $python "$here/run_calls.py" call alpha.stp "$both" beta.stp >other.log 2>&1 || fail 'over STP, from another host'
+on alpha timeout 60 $python "$here/run_calls.py" call alpha.stp "$both" alpha.stp >same.log 2>&1 || fail 'over STP, on one host'
+over_tcp() { # what a TCP client of the machine is seen as, from an address of the machine and a port
+  $python -c 'import socket, sys
+s = socket.socket()
+s.bind((sys.argv[2], int(sys.argv[3])))
+s.connect(("127.0.0.1", int(sys.argv[1])))
+s.sendall(b"who\n")
+print(eval(s.recv(1000).decode())[0] == s.getsockname())' "$both" "$@" 2>both.err.log
+}
+[ "$(over_tcp 127.0.0.1 0)" = True ] || fail 'over TCP'
+map="listen $both both" expect 1 on alpha $python -c 'import socket, sys; socket.create_server(("0.0.0.0", int(sys.argv[1])))' "$both"
+expect 1 on alpha $python -c 'import socket, sys; socket.create_server(("0.0.0.0", int(sys.argv[1])))' "$both"
+
+section 'two sockets that share a port'
+on alpha $python "$here/run_calls.py" share 7002 one two >share.log 2>&1 &
+shared() { [ "$(grep -c listening share.log)" = 2 ]; }
+until_true 20 shared || fail 'two do not share a port'
+for host in alpha beta; do
+  [ "$(on $host $python "$here/run_calls.py" ask alpha.stp 7002 10 2>ask.log)" = 'one two' ] || fail "from $host not both answer"
+done
+kill -KILL "$(awk '/listening one/ {print $3}' share.log)"
+for host in alpha beta; do
+  [ "$(on $host $python "$here/run_calls.py" ask alpha.stp 7002 10 2>ask.log)" = two ] || fail "from $host not the one that is left answers"
+done
+
 [ "$(on beta $python -c 'import socket; print(len({socket.gethostbyname(h) for h in ("alpha.stp", "ALPHA.STP", "alpha.stg.stp")}))')" = 1 ] ||
   fail 'HOST.STG.stp is another host than HOST.stp'
 expect 1 on beta $python -c 'import socket; socket.gethostbyname("alpha.other.stp")'
@@ -61,6 +91,9 @@ start_agent alpha
 alpha=$!
 found() { on beta $python -c 'import socket; s = socket.create_connection(("alpha.stp", 7000), 5); s.sendall(b"count\nA"); s.shutdown(1); exit(s.recv(10) != b"65")' 2>/dev/null; }
 until_true 20 found || fail 'the program is not found again'
+[ "$(on beta $python "$here/run_calls.py" ask alpha.stp 7002 10 2>ask.log)" = two ] || fail 'the one that shares a port is not found again'
+counts() { [ "$(on "$1" $python -c 'import socket, sys; s = socket.create_connection(("alpha.stp", int(sys.argv[1])), 5); s.sendall(b"count\nA"); s.shutdown(1); print(s.recv(10))' "$2" 2>count.log)" = "b'65'" ]; }
+until_true 20 counts beta "$both" || fail 'the one that listens on TCP as well is not found again'
 if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
   chmod 755 "$work"
   # The same port, of the other address family: another user is not to get the conversations.
@@ -71,16 +104,83 @@ if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
   door=$($python -c 'import os, sys
 mine = {os.readlink(f"/proc/{sys.argv[1]}/fd/{n}") for n in os.listdir(f"/proc/{sys.argv[1]}/fd")}
 print(*[line.split("@")[1].strip() for line in open("/proc/net/unix") if "@stp-run:" in line and f"socket:[{line.split()[6]}]" in mine])' "$alpha")
-  for claim in '7000 98' '7999 22'; do # EADDRINUSE, EINVAL
-    [ "$(runuser -u nobody -- $python -c 'import socket, struct, sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-s.connect("\0" + sys.argv[1])
-s.send(struct.pack("=IIIHHiI256s", 2, 4, 0, int(sys.argv[2]), 0, 1, 0, b""))
-print(struct.unpack_from("=i", s.recv(1000), 4)[0])' "$door" "${claim% *}")" = "${claim#* }" ] || fail "nobody claims port ${claim% *}"
-  done
+  thief() { runuser -u nobody -- $python "$work/run_thief.py" "$@"; }
+  cp "$here/run_thief.py" "$work" && chmod 644 "$work/run_thief.py"
+  [ "$(thief claim "$door" 7000)" = EADDRINUSE ] && [ "$(thief claim "$door" 7999)" = EINVAL ] || fail 'nobody claims a port'
   found || fail 'the program is not found after that'
   on alpha runuser -u nobody -- $python -c 'import socket; socket.socket().bind(("0.0.0.0", 80))' 2>low.log && fail 'a port of root for nobody'
+
+  section 'another user after a port of TCP and STP, and after one that is shared'
+  for port in "$both" 7002; do
+    for address in 0.0.0.0 ::; do
+      on alpha runuser -u nobody -- $python -c 'import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+s.bind((sys.argv[1], int(sys.argv[2])))' $address "$port" 2>thief.log && fail "nobody has port $port at $address, too"
+      grep -q 'Address already in use' thief.log || fail 'what the other user was told'
+    done
+    [ "$(thief claim "$door" "$port")" = EINVAL ] || fail "nobody claims port $port"
+  done
+  # Somebody's TCP server, which is not to be reached over STP.
+  $python -c 'import os, socket, sys
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(os.fstat(s.fileno()).st_ino, flush=True)
+s.accept()' $((both + 1)) >inode &
+  until_true 20 test -s inode || fail 'no TCP server'
+  [ "$(thief hold "$door" $((both + 1)) "$(cat inode)")" = EINVAL ] || fail "nobody has another user's TCP server reached over STP"
+  kill $!
+  [ "$(thief behind "$door" 12345)" = ENOENT ] || fail 'who is behind no socket'
+  # A name of a port that is not taken yet: the program is told.
+  mkfifo rest
+  thief squat "$door" $((both + 2)) <rest >squat.log &
+  exec 3>rest
+  until_true 20 grep -q there squat.log || fail 'the thief has no name'
+  map='listen * both' expect 1 on alpha $python -c 'import socket, sys; socket.socket().bind(("0.0.0.0", int(sys.argv[1])))' $((both + 2))
+  grep -q 'Address already in use' err.log || fail 'a program whose name is taken is not told'
+  exec 3>&-
+  wait $!
+  # From where another host's conversation came, and from nowhere.
+  thief pass "$both" >pass.log 2>&1 &
+  on beta $python -c 'import socket, sys
+s = socket.create_connection(("alpha.stp", int(sys.argv[1])))
+s.sendall(b"unread\n")
+while "seen" not in open("pass.log").read():
+    pass
+s.recv(2)
+s.sendall(b"y")
+while s.recv(10):
+    pass' "$both" 2>/dev/null
+  wait $! || fail 'the thief does not come that far'
+  address=$(on beta $python -c 'import socket; print(socket.gethostbyname("alpha.stp"))')
+  grep -q "taken for ('$address'" pass.log || fail "who connects as the agent does: $(cat pass.log)"
+  [ "$(over_tcp 127.83.84.80 0)" = False ] || fail 'the source address of the agent is believed to be of this machine'
+  counts beta "$both" || fail 'the program is not reached any more'
+  # The port of TCP, once the program is gone.
+  thief take "$both" 3 >take.log 2>&1 &
+  kill -KILL "$(awk '/^listening/ {print $2}' both.log)"
+  until_true 20 grep -q there take.log || fail 'the thief does not get the TCP port'
+  gone() { ! counts beta "$both" && grep -q refused count.log; }
+  until_true 20 gone || fail "after its program's end the port is there still: $(cat count.log)"
+  wait $!
+  grep -q 'connections: 0' take.log || fail "another user gets what comes to a port: $(cat take.log)"
 fi
+
+section 'a server on TCP and STP is started again by exec'
+map="listen $((both + 3)) both" STP_DEBUG=1 on alpha $python "$here/run_calls.py" exec $((both + 3)) >exec.log 2>&1 &
+until_true 20 grep -q 'started again' exec.log || fail 'it is not started again'
+counts alpha $((both + 3)) && counts beta $((both + 3)) || fail 'after exec it is not reached'
+on beta $python -c 'import socket, sys, time
+s = socket.create_connection(("alpha.stp", int(sys.argv[1])), 5)
+s.sendall(b"wait\n")
+s.recv(2)
+print("waits", flush=True)
+time.sleep(100)' $((both + 3)) >wait.log 2>&1 &
+until_true 20 grep -q waits wait.log || fail 'no conversation'
+kill -KILL "$(awk '/started again/ {print $3}' exec.log)"
+# Its child, with the conversation, is there still.
+map="listen $((both + 3)) both" STP_DEBUG=1 on alpha $python "$here/run_calls.py" serve $((both + 3)) >again.log 2>&1 &
+until_true 20 listens $((both + 3)) again.log || fail 'it can not be started again'
+until_true 20 counts beta $((both + 3)) || fail 'started again it is not reached'
 
 if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
   on beta runuser -u nobody -- "$(command -v stp)" run -- true 2>mode.log || fail 'nobody may not, where everybody may'
@@ -218,20 +318,28 @@ http {
   client_body_temp_path $work/nginx/body; proxy_temp_path $work/nginx/proxy; fastcgi_temp_path $work/nginx/f; uwsgi_temp_path $work/nginx/u; scgi_temp_path $work/nginx/s;
   sendfile on;
   server { listen 8080; root $work/www; }
+  server { listen 8082 reuseport; root $work/www; }
+  server { listen $((both + 4)); root $work/www; }
   server { listen 8081; location / { proxy_pass http://beta.stp:8000; } }
 }
 END
   chmod 755 "$work" # nginx's workers are another user's
-  on alpha nginx -p "$work/nginx" -c "$work/nginx/nginx.conf" 2>nginx.err.log &
+  map="listen $((both + 4)) both; listen * stp" on alpha nginx -p "$work/nginx" -c "$work/nginx/nginx.conf" 2>nginx.err.log &
   until_true 20 answers alpha.stp 8080 || fail 'nginx does not answer'
   on beta curl -sSf -o got http://alpha.stp:8080/large 2>curl.log || fail 'curl from nginx'
   same got file
   on beta curl -sSf -o got http://alpha.stp:8081/large 2>curl.log || fail 'curl from nginx as a proxy'
   same got file
   mkdir -p requests
-  on beta curl -sSf -Z --parallel-max 20 -o 'requests/#1' 'http://alpha.stp:8080/small?[1-10000]' 2>curl.log || fail '10,000 requests of curl'
-  find requests -type f | xargs sha256sum | cut -c -64 | sort | uniq -c >sums
-  [ "$(cat sums)" = "$(printf '%7d %s' 10000 "$(sha256sum <www/small | cut -c -64)")" ] || fail "10,000 requests of curl: $(head -n 5 sums)"
+  for port in 8080 8082 $((both + 4)); do
+    rm -f requests/*
+    count=$((port == 8080 ? 10000 : 1000))
+    on beta curl -sSf -Z --parallel-max 20 -o 'requests/#1' "http://alpha.stp:$port/small?[1-$count]" 2>curl.log || fail "$count requests of curl to port $port"
+    find requests -type f | xargs sha256sum | cut -c -64 | sort | uniq -c >sums
+    [ "$(cat sums)" = "$(printf '%7d %s' $count "$(sha256sum <www/small | cut -c -64)")" ] || fail "$count requests of curl to port $port: $(head -n 5 sums)"
+  done
+  curl -sSf -o got "http://127.0.0.1:$((both + 4))/large" 2>curl.log || fail 'curl from nginx over TCP'
+  same got file
   for _ in $(seq 52); do cat file; done >www/giant
   on beta curl -sSf http://alpha.stp:8080/giant 2>curl.log | cmp - www/giant || fail '1 GiB from nginx'
   [ "${PIPESTATUS[*]}" = '0 0' ] || fail '1 GiB from nginx'

@@ -1,10 +1,12 @@
 """The socket calls of an unmodified program, as `stp run` answers them:
-run_calls.py serve PORT | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT | errno HOST PORT.
+run_calls.py serve PORT | exec PORT | share PORT NAME... | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT |
+errno HOST PORT | ask HOST PORT TIMES.
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
 """
 import errno
 import os
+import re
 import select
 import signal
 import socket
@@ -71,7 +73,11 @@ def serve(port):
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("0.0.0.0", port))
     listener.listen(64)
-    print("listening", flush=True)
+    print("listening", os.getpid(), flush=True)
+    serve_from(listener)
+
+
+def serve_from(listener):
     while True:
         connection, address = listener.accept()
         if os.fork() == 0:  # the child has the conversation, as inetd's programs
@@ -284,7 +290,65 @@ def linger(host, port):
     expect("an answer after both ends were told", len(connection.makefile("rb").read()), 3_000_000)
 
 
-if sys.argv[1] == "linger":
+def share(port, names):
+    """A process of each name, which listens with a socket of its own that all share the port, made by their parent."""
+    listeners = []
+    for name in names:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("0.0.0.0", port))
+        expect("SO_REUSEPORT", listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), 1)
+        listener.listen(64)
+        listeners.append(listener)
+    alone = socket.socket()
+    expect("one more that does not share", errno_of(lambda: alone.bind(("0.0.0.0", port))), "EADDRINUSE")
+    for number, name in enumerate(names):
+        if os.fork() == 0:
+            for other in listeners[:number] + listeners[number + 1:]:
+                other.close()
+            os.write(1, f"listening {name} {os.getpid()}\n".encode())
+            while True:
+                connection, _ = listeners[number].accept()
+                if connection.recv(4) == b"end\n":
+                    connection.sendall(name.encode())
+                    os._exit(0)
+                connection.sendall(name.encode())
+                connection.close()
+    for listener in listeners:
+        listener.close()
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def held_names(port):
+    return sorted("-".join(line.split()[6:8]) for line in open("/proc/net/unix") if re.search(f"@stp:[LB].{{9}}{port:04x}", line))
+
+
+def ask(host, port, times):
+    answers = []
+    for _ in range(times):
+        connection = dial(host, port, "ask")
+        answers.append(connection.recv(100).decode())
+    print(*sorted(set(answers)))
+
+
+if sys.argv[1] == "share":
+    share(int(sys.argv[2]), sys.argv[3:])
+elif sys.argv[1] == "ask":
+    ask(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+elif sys.argv[1] == "exec":
+    listener = socket.create_server(("0.0.0.0", int(sys.argv[2])))
+    listener.set_inheritable(True)
+    os.execv(sys.executable, [sys.executable, __file__, "serve-started", str(listener.fileno()), *held_names(int(sys.argv[2]))])
+elif sys.argv[1] == "serve-started":
+    listener = socket.socket(fileno=int(sys.argv[2]))
+    expect("the names after exec, and whether there are three", [held_names(listener.getsockname()[1]), len(sys.argv)], [sys.argv[3:], 6])
+    print("started again", os.getpid(), flush=True)
+    serve_from(listener)
+elif sys.argv[1] == "linger":
     linger(sys.argv[2], int(sys.argv[3]))
 elif sys.argv[1] == "errno":
     print(errno_of(lambda: socket.create_connection((sys.argv[2], int(sys.argv[3])), 5)))

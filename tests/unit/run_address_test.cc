@@ -19,7 +19,7 @@ constexpr std::size_t kHead = offsetof(sockaddr_un, sun_path);
 
 std::string text_of(const UnixName& name) { return {name.address.sun_path, name.length - kHead}; }
 
-std::optional<SocketName> decode_text(const std::string& text) {
+std::optional<SocketName> decode_bytes(const std::string& text) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, text.data(), text.size());
@@ -33,7 +33,7 @@ TEST(RunAddress, NamesHaveTheseBytes) {
 }
 
 TEST(RunAddress, NamesComeBackAsTheyWere) {
-  for (const auto kind : {SocketName::Kind::kListener, SocketName::Kind::kConnected, SocketName::Kind::kRelayed, SocketName::Kind::kFailed}) {
+  for (const auto kind : {SocketName::Kind::kListener, SocketName::Kind::kShared, SocketName::Kind::kOverTcp, SocketName::Kind::kConnected, SocketName::Kind::kRelayed, SocketName::Kind::kFailed}) {
     const SocketName name{.kind = kind, .v6 = false, .local = {1, 2}, .peer = {3, 4}, .tail = 111};
     const UnixName text = encode(name);
     const auto back = decode(text.get(), text.length);
@@ -48,18 +48,18 @@ TEST(RunAddress, NamesComeBackAsTheyWere) {
 
 TEST(RunAddress, OtherNamesAreNoneOfOurs) {
   const std::string good = text_of(encode(SocketName::listener({1, 2}, false, 3)));
-  ASSERT_TRUE(decode_text(good));
-  EXPECT_FALSE(decode_text(good.substr(0, good.size() - 1)));
-  EXPECT_FALSE(decode_text(good + "0"));
-  EXPECT_FALSE(decode_text(""));
+  ASSERT_TRUE(decode_bytes(good));
+  EXPECT_FALSE(decode_bytes(good.substr(0, good.size() - 1)));
+  EXPECT_FALSE(decode_bytes(good + "0"));
+  EXPECT_FALSE(decode_bytes(""));
   for (std::size_t i = 0; i < good.size(); ++i) {
     std::string bad = good;
     bad[i] = '?';
-    EXPECT_FALSE(decode_text(bad)) << i;
+    EXPECT_FALSE(decode_bytes(bad)) << i;
   }
   std::string upper = good;
   upper[8] = 'A';  // one text for each name, or two sockets could have the same port
-  EXPECT_FALSE(decode_text(upper));
+  EXPECT_FALSE(decode_bytes(upper));
 }
 
 TEST(RunAddress, TheKernelKeepsANameAndKeepsItAlone) {

@@ -1,0 +1,280 @@
+#include "hostlib/preload_hold.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "hostlib/preload_descriptor.h"
+#include "hostlib/preload_listen.h"
+#include "hostlib/preload_real.h"
+#include "hostlib/preload_state.h"
+
+namespace stp::run {
+namespace {
+
+// A socket of ours. Its number may be another's meanwhile: a program may close what it does not know.
+struct Own {
+  int fd = -1;
+  SocketName name;
+  bool is_there() const { return fd >= 0 && name_of(fd) == name; }
+  void close() {
+    if (is_there()) (void)real_close(fd);
+    fd = -1;
+  }
+};
+
+struct Held {
+  std::uint16_t port = 0;
+  std::array<Own, 2> names;
+  struct Member {
+    ino_t inode = 0;  // of the program's socket
+    Own marker;       // for one of TCP
+  };
+  std::vector<Member> members;
+  bool is_there() const { return std::ranges::all_of(names, &Own::is_there); }
+};
+
+bool closes_on_exec(int fd) { return (real_fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0; }
+
+struct State {
+  std::mutex mutex;
+  std::vector<Held> ports;
+  pid_t process = ::getpid();
+};
+
+State& state();
+
+void after_fork() {
+  state().process = ::getpid();
+  state().mutex.unlock();
+}
+
+// Never destroyed: threads may call while the process ends.
+State& state() {
+  static State& all = *[] {
+    auto* const made = new State;
+    (void)::pthread_atfork([] { state().mutex.lock(); }, [] { state().mutex.unlock(); }, after_fork);
+    return made;
+  }();
+  return all;
+}
+
+std::optional<ino_t> inode_of(int fd) {
+  struct stat facts = {};
+  return ::fstat(fd, &facts) == 0 ? std::optional(facts.st_ino) : std::nullopt;
+}
+
+// An errno, or 0.
+int make_own(const SocketName& name, Own& own) {
+  constexpr int kOutOfTheWay = 512;
+  const int low = unix_socket();
+  if (low < 0) return errno;
+  if (!bind_to(low, name)) {
+    const int code = errno;
+    (void)real_close(low);
+    return code;
+  }
+  const int high = real_fcntl(low, F_DUPFD_CLOEXEC, kOutOfTheWay);
+  if (high >= 0) (void)real_close(low);
+  own = {.fd = high >= 0 ? high : low, .name = name};
+  return 0;
+}
+
+// With the lock. Nothing with an errno: somebody else has the port.
+Held* take_port(std::uint16_t port) {
+  auto& ports = state().ports;
+  const auto known = std::ranges::find(ports, port, &Held::port);
+  if (known != ports.end() && known->is_there()) return &*known;
+  if (known != ports.end()) ports.erase(known);
+  Held held{.port = port, .names = {}, .members = {}};
+  for (const bool v6 : {false, true}) {
+    const int code = make_own(SocketName::listener({settings().own_ip, port}, v6, settings().storage), held.names[v6 ? 1 : 0]);
+    if (code == 0) continue;
+    for (Own& own : held.names) own.close();
+    errno = code;
+    return nullptr;
+  }
+  return &ports.emplace_back(std::move(held));
+}
+
+// With the lock. As the program's sockets for the port: what one of them survives, its names do.
+void follow(const Held& held) {
+  const auto survives = [&](const Held::Member& member) {
+    const auto is_its = [&](int fd) { return inode_of(fd) == member.inode && !closes_on_exec(fd); };
+    return std::ranges::any_of(all_marked(Mark::kHolds), is_its);
+  };
+  bool some = false;
+  for (const Held::Member& member : held.members) {
+    const bool one = survives(member);
+    some |= one;
+    if (member.marker.is_there()) (void)real_fcntl(member.marker.fd, F_SETFD, one ? 0 : FD_CLOEXEC);
+  }
+  for (const Own& own : held.names)
+    if (own.is_there()) (void)real_fcntl(own.fd, F_SETFD, some ? 0 : FD_CLOEXEC);
+}
+
+// With the lock.
+void add_member(Held& held, Held::Member member, int fd) {
+  held.members.push_back(std::move(member));
+  set_mark(fd, Mark::kHolds, true);
+  follow(held);
+}
+
+// With the lock.
+void give_back_if_empty(std::uint16_t port) {
+  auto& ports = state().ports;
+  const auto held = std::ranges::find(ports, port, &Held::port);
+  if (held == ports.end() || !held->members.empty()) return;
+  for (Own& own : held->names) own.close();
+  ports.erase(held);
+}
+
+// A name that nobody has: what is random in it no other user guesses in time to be there first.
+template <typename Bind>
+int bind_anywhere(SocketName name, Bind bind) {
+  int code = EADDRINUSE;
+  for (int i = 0; i < kTries && code == EADDRINUSE; ++i) {
+    name.peer.port = static_cast<std::uint16_t>(random_number());
+    code = bind(name);
+  }
+  return code;
+}
+
+}  // namespace
+
+int hold_for_tcp(int fd, NetAddress where) {
+  const auto inode = inode_of(fd);
+  if (!inode) return errno;
+  if (where.port < kFirstFreePort && ::geteuid() != 0) return EACCES;
+  const std::lock_guard lock(state().mutex);
+  Held* const held = take_port(where.port);
+  if (held == nullptr) return errno;
+  Held::Member member{.inode = *inode, .marker = {}};
+  const SocketName name{.kind = SocketName::Kind::kOverTcp, .local = where, .peer = {static_cast<std::uint32_t>(*inode), 0}, .tail = settings().storage};
+  const int code = bind_anywhere(name, [&](const SocketName& each) { return make_own(each, member.marker); });
+  if (code == 0) add_member(*held, std::move(member), fd);
+  give_back_if_empty(where.port);
+  return code;
+}
+
+int bind_shared(int fd, std::uint16_t port) {
+  const std::lock_guard lock(state().mutex);
+  Held* const held = take_port(port);
+  if (held == nullptr) return errno;
+  const int bound = unix_socket();
+  const SocketName name{.kind = SocketName::Kind::kShared, .v6 = is_v6(fd), .local = {settings().own_ip, port}, .tail = settings().storage};
+  int code = bound < 0 ? errno : bind_anywhere(name, [bound](const SocketName& each) { return bind_to(bound, each) ? 0 : errno; });
+  const auto inode = inode_of(bound);
+  if (code != 0 && bound >= 0) (void)real_close(bound);
+  if (code == 0) code = install(bound, fd);
+  if (code == 0 && inode) add_member(*held, {.inode = *inode, .marker = {}}, fd);
+  give_back_if_empty(port);
+  return code;
+}
+
+void follow_close_on_exec(int fd) {
+  if (!marked(fd, Mark::kHolds)) return;
+  const int kept = errno;
+  const std::unique_lock lock(state().mutex, std::try_to_lock);
+  const auto inode = lock ? inode_of(fd) : std::nullopt;
+  if (inode)
+    for (const Held& held : state().ports)
+      if (std::ranges::find(held.members, *inode, &Held::Member::inode) != held.members.end()) follow(held);
+  errno = kept;
+}
+
+namespace {
+
+std::vector<int> open_descriptors() {
+  std::vector<int> out;
+  DIR* const list = ::opendir("/proc/self/fd");
+  if (list == nullptr) return out;
+  while (const dirent* const entry = ::readdir(list))
+    if (entry->d_name[0] != '.') out.push_back(std::atoi(entry->d_name));
+  std::erase(out, ::dirfd(list));
+  (void)::closedir(list);
+  return out;
+}
+
+// What a program before this one left, for its socket of that inode. False: not all that belongs to it.
+bool inherit(int fd, ino_t inode, std::uint16_t port, bool tcp, const std::vector<Own>& left) {
+  const auto find = [&](auto fits) {
+    const auto it = std::ranges::find_if(left, [&](const Own& own) { return own.name.local.port == port && fits(own.name); });
+    return it != left.end() ? *it : Own{};
+  };
+  Held::Member member{.inode = inode, .marker = {}};
+  if (tcp) member.marker = find([&](const SocketName& name) { return name.kind == SocketName::Kind::kOverTcp && name.peer.ip == inode; });
+  auto& ports = state().ports;
+  auto held = std::ranges::find(ports, port, &Held::port);
+  if (held == ports.end()) {
+    Held made{.port = port, .names = {}, .members = {}};
+    for (const bool v6 : {false, true}) made.names[v6 ? 1 : 0] = find([&](const SocketName& name) { return name.kind == SocketName::Kind::kListener && name.v6 == v6; });
+    if (!made.is_there()) return false;
+    held = ports.insert(ports.end(), std::move(made));
+  }
+  if (tcp && !member.marker.is_there()) return false;
+  add_member(*held, std::move(member), fd);
+  return true;
+}
+
+}  // namespace
+
+void take_up_held() {
+  if (!settings().on) return;
+  std::vector<Own> left;
+  std::vector<int> listeners;
+  for (const int fd : open_descriptors()) {
+    const auto name = name_of(fd);
+    if (int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0)
+      listeners.push_back(fd);
+    else if (name && (name->kind == SocketName::Kind::kListener || name->kind == SocketName::Kind::kOverTcp))
+      left.push_back({.fd = fd, .name = *name});
+  }
+  for (const int fd : listeners) {
+    const auto name = name_of(fd);
+    const auto tcp = name ? std::nullopt : listens_on_both(fd);
+    const auto inode = inode_of(fd);
+    if (!inode || (name ? name->kind != SocketName::Kind::kShared : !tcp)) continue;
+    const std::uint16_t port = name ? name->local.port : tcp->port;
+    std::unique_lock lock(state().mutex);
+    const bool inherited = inherit(fd, *inode, port, !name, left);
+    lock.unlock();
+    if (!inherited && tcp) hold_listener(fd, *tcp);
+  }
+}
+
+void let_go(int fd) {
+  // A child of vfork(2) has this memory, and not these descriptors.
+  if (!marked(fd, Mark::kHolds) || state().process != ::getpid()) return;
+  const int kept = errno;
+  // Taken by somebody whom a signal interrupted, perhaps in this very thread: what is held then is held until the process ends.
+  const std::unique_lock lock(state().mutex, std::try_to_lock);
+  const auto inode = lock ? inode_of(fd) : std::nullopt;
+  set_mark(fd, Mark::kHolds, false);
+  bool others = !inode;
+  if (inode)
+    for (const int each : all_marked(Mark::kHolds)) others |= inode_of(each) == inode;
+  for (std::size_t i = 0; !others && i < state().ports.size(); ++i) {
+    Held& held = state().ports[i];
+    const auto member = std::ranges::find(held.members, *inode, &Held::Member::inode);
+    if (member == held.members.end()) continue;
+    member->marker.close();
+    held.members.erase(member);
+    give_back_if_empty(held.port);
+    break;
+  }
+  errno = kept;
+}
+
+}  // namespace stp::run

@@ -1,0 +1,90 @@
+"""What another user of the machine tries, against the agent of `stp run` and the ports of somebody's programs. Each prints what came of it.
+run_thief.py claim DOOR PORT | hold DOOR PORT INODE | behind DOOR COOKIE | squat DOOR PORT | pass PORT | take PORT SECONDS
+
+DOOR is the abstract name of the agent's socket. hostlib/run_protocol.h has the requests, hostlib/run_address.h the names.
+"""
+import errno
+import select
+import socket
+import struct
+import sys
+import time
+
+TCP_SOURCE = "127.83.84.80"
+HELD = 4
+
+
+def ask(door, what, port=0, flags=0, cookie=0):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect("\0" + door)
+    s.send(struct.pack("=IIIHHiIQ256s", 3, what, 0, port, 0, 1, flags, cookie, b""))
+    _, error, ip, _, _, storage, _ = struct.unpack_from("=IiIIIII", s.recv(1000))
+    return errno.errorcode.get(error, error), ip, storage
+
+
+def name(kind, family, ip, port, peer_ip, peer_port, tail):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(f"\0stp:{kind}{family}{ip:08x}{port:04x}{peer_ip:08x}{peer_port:04x}{tail:08x}")
+    return s
+
+
+def sources(port):
+    """The ports at TCP_SOURCE from which the agent is connected to that port."""
+    source = struct.unpack("=I", socket.inet_aton(TCP_SOURCE))[0]
+    for line in open("/proc/net/tcp"):
+        words = line.split()
+        if words[1].startswith(f"{source:08X}:") and words[2].endswith(f":{port:04X}") and words[3] == "01":
+            yield int(words[1].split(":")[1], 16)
+
+
+act = sys.argv[1]
+if act == "claim":
+    print(ask(sys.argv[2], 4, int(sys.argv[3]))[0])
+elif act == "behind":
+    print(ask(sys.argv[2], 7, 1, 0, int(sys.argv[3]))[0])
+elif act == "hold":  # the names of a port of STP, for the TCP socket of somebody
+    port = int(sys.argv[3])
+    _, ip, storage = ask(sys.argv[2], 1)
+    names = [name("L", 4, ip, port, 0, 0, storage), name("L", 6, ip, port, 0, 0, storage), name("B", 4, 0x7f000001, port, int(sys.argv[4]), 1, storage)]
+    print(ask(sys.argv[2], 4, port, HELD)[0])
+elif act == "squat":
+    _, ip, storage = ask(sys.argv[2], 1)
+    kept = name("L", 6, ip, int(sys.argv[3]), 0, 0, storage)
+    print("there", flush=True)
+    select.select([sys.stdin], [], [])
+elif act == "pass":  # from where another host's conversation came just now
+    port = int(sys.argv[2])
+    until = time.monotonic() + 20
+    while not (seen := list(sources(port))) and time.monotonic() < until:
+        pass
+    print("seen", flush=True)
+    s = socket.socket()
+    while time.monotonic() < until:
+        try:
+            s.bind((TCP_SOURCE, seen[0]))
+            s.connect(("127.0.0.1", port))
+            break
+        except OSError:
+            s.close()
+            s = socket.socket()
+    s.sendall(b"who\n")
+    print("taken for", eval(s.recv(1000).decode())[0], flush=True)
+elif act == "take":  # TCP's port, as soon as it is free
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    until = time.monotonic() + 20
+    while True:
+        try:
+            s.bind(("127.0.0.1", int(sys.argv[2])))
+            s.listen()
+            break
+        except OSError:
+            if time.monotonic() > until:
+                raise
+    print("there", flush=True)
+    got = 0
+    until = time.monotonic() + float(sys.argv[3])
+    while select.select([s], [], [], max(0, until - time.monotonic()))[0]:
+        s.accept()
+        got += 1
+    print("connections:", got)
