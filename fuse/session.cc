@@ -22,18 +22,18 @@ constexpr Nanos kPatienceAtEnd = 2 * kSecond;
 
 class FuseSession final : public Session {
  public:
-  FuseSession(SessionSettings settings, NodePtr root)
-      : settings_(std::move(settings)), table_(std::move(root)), gate_(std::make_shared<FuseGate>()), files_(std::make_shared<OpenFiles>()),
+  explicit FuseSession(SessionSettings settings)
+      : settings_(std::move(settings)), gate_(std::make_shared<FuseGate>()), files_(std::make_shared<OpenFiles>()),
         workers_(settings_.deadline), began_ms_(wall_clock_ms()) {}
   ~FuseSession() override { end(); }
 
   Result<void> begin();
   Result<void> daemonize(bool foreground) override;
-  Result<bool> run() override;
+  Result<bool> run(NodePtr root) override;
 
   // What the kernel asks.
   void lookup(fuse_req_t request, fuse_ino_t parent, const char* name);
-  void forget(fuse_ino_t ino, std::uint64_t times) { table_.forget(ino, times); }
+  void forget(fuse_ino_t ino, std::uint64_t times) { table_->forget(ino, times); }
   void getattr(fuse_req_t request, fuse_ino_t ino);
   void setattr(fuse_req_t request, fuse_ino_t ino, int to_set);
   void opendir(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info);
@@ -59,7 +59,7 @@ class FuseSession final : public Session {
   void end();
 
   const SessionSettings settings_;
-  InodeTable table_;
+  std::unique_ptr<InodeTable> table_;  // there when it runs
   const std::shared_ptr<FuseGate> gate_;
   const std::shared_ptr<OpenFiles> files_;
   Workers workers_;
@@ -90,7 +90,7 @@ void FuseSession::ask(fuse_req_t raw, Work work) {
 }
 
 NodePtr FuseSession::find(fuse_req_t request, fuse_ino_t ino) {
-  NodePtr node = table_.find(ino);
+  NodePtr node = table_->find(ino);
   if (node == nullptr) fuse_reply_err(request, ESTALE);
   return node;
 }
@@ -122,7 +122,7 @@ struct stat FuseSession::stat_without_size(Node& node, std::uint64_t number) {
 Result<struct stat> FuseSession::stat_of(Node& node, std::uint64_t number, Patience patience) {
   struct stat out = stat_without_size(node, number);
   if (node.kind() != Node::Kind::kText) return out;
-  if (const Text open = table_.open_text(number); open != nullptr) {
+  if (const Text open = table_->open_text(number); open != nullptr) {
     out.st_size = static_cast<off_t>(open->size());
   } else {
     const auto text = static_cast<TextFile&>(node).text(patience);
@@ -141,15 +141,15 @@ void FuseSession::lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     auto found = static_cast<Directory&>(*node).lookup(name, patience);
     if (!found) return found.error().code;
     fuse_entry_param entry = {};
-    entry.ino = table_.number(parent, name, **found);
+    entry.ino = table_->number(parent, name, **found);
     auto stat = stat_of(**found, entry.ino, patience);
     if (!stat) return stat.error().code;
     entry.attr = *stat;
     entry.attr_timeout = entry.entry_timeout = validity(**found);
     request->answer([&](fuse_req_t to) {
-      table_.enter(entry.ino, *found);
+      table_->enter(entry.ino, *found);
       const int code = fuse_reply_entry(to, &entry);
-      if (code != 0) table_.forget(entry.ino, 1);
+      if (code != 0) table_->forget(entry.ino, 1);
       return code;
     });
     return 0;
@@ -195,7 +195,7 @@ void FuseSession::opendir(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) 
 bool FuseSession::add_entry(fuse_req_t request, std::span<char> room, std::size_t& used, fuse_ino_t directory, const Directory::Entry& entry, off_t next, bool plus,
                             std::vector<std::uint64_t>& entered) {
   fuse_entry_param param = {};
-  const std::uint64_t number = entry.node == nullptr ? directory : table_.number(directory, entry.name, *entry.node);
+  const std::uint64_t number = entry.node == nullptr ? directory : table_->number(directory, entry.name, *entry.node);
   if (entry.node == nullptr) {
     param.attr.st_mode = S_IFDIR;
     param.attr.st_ino = number;
@@ -211,7 +211,7 @@ bool FuseSession::add_entry(fuse_req_t request, std::span<char> room, std::size_
   if (needed > left) return false;
   used += needed;
   if (plus && param.ino != 0) {
-    table_.enter(number, entry.node);
+    table_->enter(number, entry.node);
     entered.push_back(number);
   }
   return true;
@@ -229,7 +229,7 @@ void FuseSession::readdir(fuse_req_t raw, fuse_ino_t ino, std::size_t size, off_
     if (!add_entry(raw, room, used, ino, entry, static_cast<off_t>(i + 1), plus, entered)) break;
   }
   if (fuse_reply_buf(raw, room.data(), used) != 0)
-    for (const std::uint64_t number : entered) table_.forget(number, 1);
+    for (const std::uint64_t number : entered) table_->forget(number, 1);
 }
 
 void FuseSession::open(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) {
@@ -246,7 +246,7 @@ void FuseSession::open(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) {
     // Not through the page cache: each descriptor reads what was the text when it was opened.
     info.direct_io = 1;
     info.fh = reinterpret_cast<std::uintptr_t>(handle.get());
-    table_.opened(ino, handle->text);
+    table_->opened(ino, handle->text);
     if (request->answer([&](fuse_req_t to) { return fuse_reply_open(to, &info); })) (void)handle.release();
     return 0;
   });
@@ -346,7 +346,8 @@ Result<void> FuseSession::daemonize(bool foreground) {
   return {};
 }
 
-Result<bool> FuseSession::run() {
+Result<bool> FuseSession::run(NodePtr root) {
+  table_ = std::make_unique<InodeTable>(std::move(root));
   if (!workers_.start(kWorkers) || !wakers_.start()) return fail(EAGAIN, "there is no room for more threads");
   if (fuse_set_signal_handlers(session_) != 0) return fail(EIO, "could not have signals handled");
   handling_signals_ = true;
@@ -374,8 +375,8 @@ void FuseSession::end() {
 
 }  // namespace
 
-Result<std::unique_ptr<Session>> Session::mount(const SessionSettings& settings, NodePtr root) {
-  auto session = std::make_unique<FuseSession>(settings, std::move(root));
+Result<std::unique_ptr<Session>> Session::mount(const SessionSettings& settings) {
+  auto session = std::make_unique<FuseSession>(settings);
   if (auto begun = session->begin(); !begun) return std::unexpected(begun.error());
   return session;
 }

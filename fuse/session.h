@@ -25,12 +25,12 @@ class Session {
  public:
   virtual ~Session() = default;
   // Mounts. Until run() whoever looks at the mount waits.
-  static Result<std::unique_ptr<Session>> mount(const SessionSettings& settings, NodePtr root);
+  static Result<std::unique_ptr<Session>> mount(const SessionSettings& settings);
   // Goes into the background, when asked to, with the first process ended by status 0; the mount is there already.
   virtual Result<void> daemonize(bool foreground) = 0;
-  // Serves until SIGTERM, SIGINT or SIGHUP, or until it is unmounted from outside. Then everything that is open is released, and the
+  // Shows the tree, until SIGTERM, SIGINT or SIGHUP, or until it is unmounted from outside. Then everything that is open is released, and the
   // mount is gone. False: something still hangs in the storage, the process should end without waiting for its threads.
-  virtual Result<bool> run() = 0;
+  virtual Result<bool> run(NodePtr root) = 0;
 
  protected:
   Session() = default;

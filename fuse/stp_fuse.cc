@@ -9,16 +9,20 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "fuse/conversations.h"
+#include "fuse/net_nodes.h"
 #include "fuse/options.h"
 #include "fuse/session.h"
 #include "fuse/source.h"
 #include "fuse/tree.h"
 #include "hostlib/agent_protocol.h"
+#include "hostlib/host_options.h"
 
 namespace {
 
@@ -63,17 +67,25 @@ std::string agent_path(const MountOptions& options) {
   return path != nullptr && *path != '\0' ? path : host::kDefaultAgentPath;
 }
 
-Result<std::unique_ptr<view::Source>> open_source(const std::string& source, const MountOptions& options) {
-  view::AgentSourceSettings agent{.path = agent_path(options), .stg = {}, .patience = options.deadline};
+// A daemon has another working directory.
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  const auto found = std::filesystem::absolute(path, error);
+  return error ? path : found.string();
+}
+
+// `agent`: which one it is, where it is one.
+Result<std::unique_ptr<view::Source>> open_source(const std::string& source, const MountOptions& options, view::AgentSourceSettings& agent) {
+  agent = {.path = absolute(agent_path(options)), .stg = {}, .patience = options.deadline};
   if (source.empty() || source == "agent" || source == "none") return view::make_agent_source(agent);
   struct stat facts = {};
   const bool there = ::stat(source.c_str(), &facts) == 0;
   if (!there && source.find('/') != std::string::npos) return fail(errno, fmt::format("\"{}\": {}", source, std::strerror(errno)));
   if (there && S_ISSOCK(facts.st_mode)) {
-    agent.path = source;
+    agent.path = absolute(source);
     return view::make_agent_source(agent);
   }
-  agent.stg = source;
+  agent.stg = there ? absolute(source) : source;
   if (!there) return view::make_agent_source(agent);
   if (!options.no_agent)
     if (auto served = view::make_agent_source(agent)) return served;
@@ -100,9 +112,10 @@ Result<void> check_place(const std::string& mountpoint, const MountOptions& opti
 
 int run(const std::string& source, const std::string& mountpoint, const MountOptions& options, bool foreground) {
   if (auto place = check_place(mountpoint, options); !place) return complain(kCannotMount, place.error().text);
-  auto opened = open_source(source, options);
+  view::AgentSourceSettings agent;
+  auto opened = open_source(source, options, agent);
   if (!opened) return complain(kCannotMount, opened.error().text);
-  view::SessionSettings settings{.mountpoint = mountpoint, .mount_options = options.for_libfuse, .deadline = options.deadline, .uid = options.uid,
+  view::SessionSettings settings{.mountpoint = absolute(mountpoint), .mount_options = options.for_libfuse, .deadline = options.deadline, .uid = options.uid,
                                  .gid = options.gid, .show_mode = options.mode, .talk_mode = options.talk_mode()};
   // A comma would begin another option.
   std::string name = source.empty() ? "agent" : source;
@@ -112,10 +125,18 @@ int run(const std::string& source, const std::string& mountpoint, const MountOpt
   settings.mount_options.emplace_back("default_permissions");
   if (options.allow_other) settings.mount_options.emplace_back("allow_other");
   auto shown = std::make_shared<view::View>(std::move(*opened), view::View::Settings{.fresh = options.fresh});
-  auto session = view::Session::mount(settings, view::make_tree(shown, {}));
+  auto session = view::Session::mount(settings);
   if (!session) return complain(kCannotMount, session.error().text);
   if (auto gone = (*session)->daemonize(foreground); !gone) return complain(kCannotMount, gone.error().text);
-  const auto ended = (*session)->run();
+  view::Plugs plugs;
+  if (shown->source().talks()) {
+    host::set_agent_only(agent.path, agent.stg);
+    auto conversations = view::Conversations::start();
+    if (!conversations) return complain(kFailed, conversations.error().text);
+    plugs.net = view::make_net(*conversations);
+    plugs.port_data = [all = *conversations](const std::string& host, std::uint16_t port) { return view::make_port_data(all, host, port); };
+  }
+  const auto ended = (*session)->run(view::make_tree(shown, std::move(plugs)));
   if (!ended) return complain(kFailed, ended.error().text);
   if (!*ended) ::_exit(0);  // a thread still waits for the storage
   return 0;

@@ -51,6 +51,13 @@ void set_agent_path(std::string path) {
   settings().agent = std::move(path);
 }
 
+void set_agent_only(std::string path, std::string stg) {
+  std::lock_guard lock(settings_mutex());
+  settings().agent = std::move(path);
+  settings().path = std::move(stg);
+  settings().agent_only = true;
+}
+
 void set_join_progress(std::function<void(std::string_view)> show) {
   std::lock_guard lock(settings_mutex());
   settings().progress = std::move(show);
@@ -59,8 +66,8 @@ void set_join_progress(std::function<void(std::string_view)> show) {
 HostSettings host_settings() {
   std::lock_guard lock(settings_mutex());
   HostSettings now = settings();
-  if (now.path.empty()) now.path = from_environment("STP_STG");
-  if (now.name.empty()) now.name = from_environment("STP_HOST");
+  if (now.path.empty() && !now.agent_only) now.path = from_environment("STP_STG");
+  if (now.name.empty() && !now.agent_only) now.name = from_environment("STP_HOST");
   now.wanted_name = fold_name(now.name);
   if (now.name.empty()) now.name = short_machine_name();
   if (now.agent.empty()) now.agent = from_environment("STP_AGENT");

@@ -15,6 +15,10 @@ void set_host_name(std::string name);
 // The agent's socket (STP_AGENT, else the default one); "none" embeds the host whatever the environment says.
 void set_agent_path(std::string path);
 
+// Served by this agent or not at all: never embedded, and nothing of the environment counts. `stg`: path or name of the storage system where
+// the agent has several; empty: its first.
+void set_agent_only(std::string path, std::string stg);
+
 // Called from the joining thread, with a sentence without a final stop, once joining has taken a second and whenever what
 // it waits for changes. Called with an empty text when a join that was spoken of has ended. Must not call STP functions.
 void set_join_progress(std::function<void(std::string_view)> show);
@@ -25,6 +29,7 @@ struct HostSettings {
   std::string wanted_name;   // the same where it was given, else empty: any name that an agent has
   std::string agent;         // of the agent's socket; empty: no agent is wanted
   bool agent_named = false;  // by STP_AGENT or a tool, not by default
+  bool agent_only = false;
   std::function<void(std::string_view)> progress;
 };
 // What the setters say, else the environment, else (for the name) the machine's short host name.

@@ -60,8 +60,8 @@ Result<std::unique_ptr<Host>> make_host(const HostSettings& settings, std::mutex
   if (!settings.agent.empty()) {
     auto served = AgentHost::connect({.agent_path = settings.agent, .stg_path = settings.path, .host = settings.wanted_name}, mutex, events);
     if (served) return std::unique_ptr<Host>(std::move(*served));
+    if (settings.agent_only || (settings.path.empty() && settings.agent_named)) return std::unexpected(served.error());
     debug("embedded: {}", served.error().text);
-    if (settings.path.empty() && settings.agent_named) return std::unexpected(served.error());
   }
   auto embedded = EmbeddedHost::start(settings, EmbeddedHost::DrivenBy::kWhoWaitsElseFallback, mutex, events);
   if (!embedded) return std::unexpected(embedded.error());
