@@ -43,7 +43,7 @@ class DataStream : public std::enable_shared_from_this<DataStream> {
   // Somebody who wrote is about to go: answered when what was written is in the memory of the peer's host, with the error when it will
   // never be, and well when that has taken kLongestDrain: then it goes on by itself.
   void drain(std::shared_ptr<Request> request);
-  static constexpr std::chrono::seconds kLongestDrain{10};
+  static constexpr std::chrono::seconds kLongestDrain{3};
   // After what waits to be written the peer sees the end of the stream. Reading goes on.
   void end_sending();
   // Everything that waits, and comes, fails with this. What was written goes on to the peer.

@@ -14,7 +14,7 @@
 // lives while any of ctl, data and listen is open.
 //
 // data: when the last of those who opened it for writing has closed it, the peer sees the end of the stream; reading goes on. That close
-// waits until what was written is in the memory of the peer's host, 10 seconds at most, and tells if it never will be; where O_NONBLOCK is
+// waits until what was written is in the memory of the peer's host, 3 seconds at most, and tells if it never will be; where O_NONBLOCK is
 // set it does not wait. Reading gives the end of the stream only where the peer ended it, else the socket's error. Writing to a stream that
 // can take no more is EPIPE; the kernel raises no SIGPIPE for a file in a mount.
 #pragma once
