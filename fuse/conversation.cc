@@ -34,6 +34,18 @@ std::string peer_address(int socket) {
   return STPgetpeername(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0 ? text_of(address) : std::string();
 }
 
+// What a socket can not be had for.
+int no_socket() {
+  const int error = errno;
+  const int reason = STPerror(-1);
+  return reason == STP_EAGENT || reason == STP_ENOTJOINED ? ENOTCONN : error;
+}
+
+int no_agent() {
+  const StpSocket probe(STPsocket(AF_STP, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  return probe ? 0 : no_socket();
+}
+
 std::string line(const std::string& text) { return text.empty() ? text : text + "\n"; }
 
 }  // namespace
@@ -154,6 +166,11 @@ void Conversation::dial(StpAddress to, std::uint64_t id) {
     if (state_ != State::kConnecting || connecting_id_ != id) return;
     timeout = timeout_;
   }
+  // Without an agent it fails at once. StpDial would try for a while, which is right for a host that has just come.
+  if (const int error = no_agent(); error != 0) {
+    note(stp_words(-1, error));
+    return stop_dialling(id, error);
+  }
   dial_ = StpDial::start(*loop_, std::move(to), [weak = weak_from_this()](Result<StpSocket> socket) {
     if (const auto self = weak.lock()) self->dialled(std::move(socket));
   });
@@ -188,7 +205,8 @@ void Conversation::stop_dialling(std::uint64_t id, int error) {
     done = std::exchange(connected_, nullptr);
   }
   dial_.reset();
-  note(fmt::format("connect: {}", error == ETIMEDOUT ? "no answer within the timeout that was set" : std::strerror(error)));
+  if (error == ETIMEDOUT || error == EINTR)
+    note(fmt::format("connect: {}", error == ETIMEDOUT ? "no answer within the timeout that was set" : "interrupted"));
   if (done) done(error);
 }
 
@@ -244,7 +262,7 @@ Result<void> Conversation::listen(std::uint16_t port) {
     return fail(code, stp_words(socket, code));
   };
   StpSocket socket(STPsocket(AF_STP, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!socket) return failed(-1);
+  if (!socket) return fail(no_socket(), stp_words(-1, errno));
   sockaddr_stp mine = {};
   mine.stp_family = AF_STP;
   mine.stp_port = htons(port);

@@ -73,6 +73,7 @@ exec 3<>"$b/net/clone"
 read -r n <&3
 echo 'announce 701' >&3
 [ "$(cat "$b/net/$n/local")" = 'beta!701' ] || fail "what local says: $(cat "$b/net/$n/local")"
+until_true 20 test -e "$a/hosts/beta/ports/701/data" || fail "the port is not shown: $(ls "$a/hosts/beta/ports")"
 cat "$b/net/$n/data" >one.got &
 reader=$!
 timeout 60 dd if=one of="$a/hosts/beta/ports/701/data" bs=1M status=none || fail dd

@@ -491,7 +491,9 @@ TEST_F(Conversations_, ADeadAgentEndsThemAndTheNextCarriesNewOnes) {
   EXPECT_TRUE(waking->woken_within(20s));
   EXPECT_NE(text(far.number + "/err").find("agent"), std::string::npos) << text(far.number + "/err");
   auto [without, withouts_number] = clone();
-  EXPECT_EQ(without.say("announce 0"), ECONNRESET);
+  EXPECT_EQ(without.say("announce 0"), ENOTCONN);
+  EXPECT_EQ(without.say("connect beta 9"), ENOTCONN);
+  EXPECT_NE(text(withouts_number + "/err").find("agent"), std::string::npos) << text(withouts_number + "/err");
   (void)stp::test::agent_of("alpha");
   // The listener is registered again by the library, and who waits there still does.
   const std::string port = std::to_string(port_of(ends.listeners_number));
