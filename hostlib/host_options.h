@@ -29,11 +29,15 @@ struct HostSettings {
   std::string wanted_name;   // the same where it was given, else empty: any name that an agent has
   std::string agent;         // of the agent's socket; empty: no agent is wanted
   bool agent_named = false;  // by STP_AGENT or a tool, not by default
-  bool agent_only = false;
+  bool agent_only = false;   // never embedded
   std::function<void(std::string_view)> progress;
 };
 // What the setters say, else the environment, else (for the name) the machine's short host name.
 HostSettings host_settings();
+
+// From now on the calling thread's STP calls are those of another host than the process': of the one that the agent of that socket is in that storage.
+// For a process that is a host of several storage systems. Once in a thread; its sockets are nobody else's, and it must not fork.
+void be_host_of_agent(const std::string& agent_path, const std::string& storage_path, const std::string& host);
 
 // The instance name under which this process joined ("alpha~2"), and the STG's name; empty before it has.
 std::string joined_host_name();

@@ -28,8 +28,8 @@ NetAddress who_is_behind(int fd, std::uint16_t port) {
   call.port = port;
   socklen_t length = sizeof call.cookie;
   const bool good = real_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &call.cookie, &length) == 0 &&
-                    ask_run_server(settings().server, settings().user, call, answer, nullptr, kPatienceS) == 0;
-  return good ? NetAddress{answer.ip, static_cast<std::uint16_t>(answer.port)} : NetAddress{settings().own_ip, port};
+                    ask_run_server(first_storage().server, settings().user, call, answer, nullptr, kPatienceS) == 0;
+  return good ? NetAddress{answer.ip, static_cast<std::uint16_t>(answer.port)} : NetAddress{first_storage().own_ip, port};
 }
 
 // `given` bytes of room were there for what the kernel said.
@@ -66,7 +66,7 @@ int name_of_tcp(int fd, sockaddr* address, socklen_t* length) {
   if (!peer || peer->ip != kTcpSource) return 0;
   const bool v6 = address->sa_family == AF_INET6;
   *length = given;
-  to_sockaddr({settings().own_ip, local->port}, v6, address, length);
+  to_sockaddr({first_storage().own_ip, local->port}, v6, address, length);
   return 0;
 }
 
@@ -75,10 +75,12 @@ std::optional<NetAddress> accepted_from(int fd) {
   socklen_t length = sizeof address;
   if (real_getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
   const auto name = decode(reinterpret_cast<const sockaddr*>(&address), length);
-  if (!name) return NetAddress{settings().own_ip, 0};  // some program that found the socket by itself
-  const bool own = name->local.ip == settings().own_ip && (name->local.port >= kFirstFreePort || user_of(fd) == 0);
+  const auto own_name = name_of(fd);
+  const NetAddress nobody{own_name ? own_name->local.ip : first_storage().own_ip, 0};
+  if (!name) return nobody;  // some program that found the socket by itself
+  const bool own = name->local.ip == nobody.ip && (name->local.port >= kFirstFreePort || user_of(fd) == 0);
   const bool believed = name->kind == SocketName::Kind::kConnected ? own : is_of_agent(fd);
-  return believed ? name->local : NetAddress{settings().own_ip, 0};
+  return believed ? name->local : nobody;
 }
 
 int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
@@ -102,7 +104,7 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
     const Head head = head_of(*from);
     (void)::send(fd, head.data(), head.size(), MSG_NOSIGNAL | MSG_DONTWAIT);  // the first: there is room
   }
-  if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{settings().own_ip, 0}), name->v6, address, length);
+  if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{name->local.ip, 0}), name->v6, address, length);
   errno = kept;
   return fd;
 }

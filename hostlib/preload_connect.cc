@@ -35,7 +35,7 @@ namespace {
 int connect_here(int fd, NetAddress peer, bool v6) {
   const int mine = unix_socket();
   if (mine < 0) return errno;
-  SocketName name{.kind = SocketName::Kind::kConnected, .v6 = v6, .local = {settings().own_ip, 0}, .peer = peer};
+  SocketName name{.kind = SocketName::Kind::kConnected, .v6 = v6, .local = {peer.ip, 0}, .peer = peer};
   bool bound = false;
   for (int i = 0; i < kTries && !bound; ++i) {
     name.local.port = some_port();
@@ -47,7 +47,7 @@ int connect_here(int fd, NetAddress peer, bool v6) {
   copy_timeouts(fd, mine);
   for (const bool listener_v6 : {false, true}) {
     if (!bound) break;
-    const UnixName there = encode(SocketName::listener(peer, listener_v6, settings().storage));
+    const UnixName there = encode(SocketName::listener(peer, listener_v6, storage_of(peer.ip).tag));
     if (real_connect(mine, there.get(), there.length) == 0) {
       if (peer.port >= kFirstFreePort || user_of(mine) == 0) return install(mine, fd);
       break;  // anybody can take that name; root's ports are root's
@@ -67,7 +67,7 @@ int begin_connect(int fd, NetAddress peer, std::uint16_t own_port) {
   call.own_port = own_port;
   call.flags = is_v6(fd) ? RunCall::kV6 : 0;
   int mine = -1;
-  const int code = ask_agent(call, &mine);
+  const int code = ask_agent(storage_of(peer.ip), call, &mine);
   if (code != 0) return code == ENOENT || code == EPROTO ? ENETUNREACH : code;
   return install(mine, fd);
 }
@@ -98,6 +98,7 @@ int connect_stp(int fd, NetAddress peer) {
     set_mark(fd, Mark::kConnecting, false);
     return code;
   }
+  if (before && before->is_listener() && before->local.ip != storage_of(peer.ip).own_ip) return EINVAL;  // bound in another storage system
   const bool bound = before && before->is_listener() && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0;
   sockaddr_storage other = {};
   socklen_t length = sizeof other;
@@ -107,7 +108,7 @@ int connect_stp(int fd, NetAddress peer) {
     return news ? 0 : EISCONN;
   }
   if (peer.port == 0) return ECONNREFUSED;
-  if (peer.ip == settings().own_ip) {
+  if (is_own(peer.ip)) {
     const int code = connect_here(fd, peer, is_v6(fd));
     // Full: the agent goes on trying. None: perhaps a program that calls STP itself.
     if (code != ECONNREFUSED && code != EAGAIN) return code;

@@ -35,7 +35,7 @@ struct Own {
 };
 
 struct Held {
-  std::uint16_t port = 0;
+  NetAddress port;  // of this host
   std::array<Own, 2> names;
   struct Member {
     ino_t inode = 0;  // of the program's socket
@@ -92,14 +92,14 @@ int make_own(const SocketName& name, Own& own) {
 }
 
 // With the lock. Nothing with an errno: somebody else has the port.
-Held* take_port(std::uint16_t port) {
+Held* take_port(NetAddress port) {
   auto& ports = state().ports;
   const auto known = std::ranges::find(ports, port, &Held::port);
   if (known != ports.end() && known->is_there()) return &*known;
   if (known != ports.end()) ports.erase(known);
   Held held{.port = port, .names = {}, .members = {}};
   for (const bool v6 : {false, true}) {
-    const int code = make_own(SocketName::listener({settings().own_ip, port}, v6, settings().storage), held.names[v6 ? 1 : 0]);
+    const int code = make_own(SocketName::listener(port, v6, storage_of(port.ip).tag), held.names[v6 ? 1 : 0]);
     if (code == 0) continue;
     for (Own& own : held.names) own.close();
     errno = code;
@@ -132,7 +132,7 @@ void add_member(Held& held, Held::Member member, int fd) {
 }
 
 // With the lock.
-void give_back_if_empty(std::uint16_t port) {
+void give_back_if_empty(NetAddress port) {
   auto& ports = state().ports;
   const auto held = std::ranges::find(ports, port, &Held::port);
   if (held == ports.end() || !held->members.empty()) return;
@@ -158,22 +158,23 @@ int hold_for_tcp(int fd, NetAddress where) {
   if (!inode) return errno;
   if (where.port < kFirstFreePort && ::geteuid() != 0) return EACCES;
   const std::lock_guard lock(state().mutex);
-  Held* const held = take_port(where.port);
+  const NetAddress port{first_storage().own_ip, where.port};
+  Held* const held = take_port(port);
   if (held == nullptr) return errno;
   Held::Member member{.inode = *inode, .marker = {}};
-  const SocketName name{.kind = SocketName::Kind::kOverTcp, .local = where, .peer = {static_cast<std::uint32_t>(*inode), 0}, .tail = settings().storage};
+  const SocketName name{.kind = SocketName::Kind::kOverTcp, .local = where, .peer = {static_cast<std::uint32_t>(*inode), 0}, .tail = first_storage().tag};
   const int code = bind_anywhere(name, [&](const SocketName& each) { return make_own(each, member.marker); });
   if (code == 0) add_member(*held, std::move(member), fd);
-  give_back_if_empty(where.port);
+  give_back_if_empty(port);
   return code;
 }
 
-int bind_shared(int fd, std::uint16_t port) {
+int bind_shared(int fd, NetAddress port) {
   const std::lock_guard lock(state().mutex);
   Held* const held = take_port(port);
   if (held == nullptr) return errno;
   const int bound = unix_socket();
-  const SocketName name{.kind = SocketName::Kind::kShared, .v6 = is_v6(fd), .local = {settings().own_ip, port}, .tail = settings().storage};
+  const SocketName name{.kind = SocketName::Kind::kShared, .v6 = is_v6(fd), .local = port, .tail = storage_of(port.ip).tag};
   int code = bound < 0 ? errno : bind_anywhere(name, [bound](const SocketName& each) { return bind_to(bound, each) ? 0 : errno; });
   const auto inode = inode_of(bound);
   if (code != 0 && bound >= 0) (void)real_close(bound);
@@ -208,9 +209,9 @@ std::vector<int> open_descriptors() {
 }
 
 // What a program before this one left, for its socket of that inode. False: not all that belongs to it.
-bool inherit(int fd, ino_t inode, std::uint16_t port, bool tcp, const std::vector<Own>& left) {
+bool inherit(int fd, ino_t inode, NetAddress port, bool tcp, const std::vector<Own>& left) {
   const auto find = [&](auto fits) {
-    const auto it = std::ranges::find_if(left, [&](const Own& own) { return own.name.local.port == port && fits(own.name); });
+    const auto it = std::ranges::find_if(left, [&](const Own& own) { return own.name.local.port == port.port && fits(own.name); });
     return it != left.end() ? *it : Own{};
   };
   Held::Member member{.inode = inode, .marker = {}};
@@ -219,7 +220,7 @@ bool inherit(int fd, ino_t inode, std::uint16_t port, bool tcp, const std::vecto
   auto held = std::ranges::find(ports, port, &Held::port);
   if (held == ports.end()) {
     Held made{.port = port, .names = {}, .members = {}};
-    for (const bool v6 : {false, true}) made.names[v6 ? 1 : 0] = find([&](const SocketName& name) { return name.kind == SocketName::Kind::kListener && name.v6 == v6; });
+    for (const bool v6 : {false, true}) made.names[v6 ? 1 : 0] = find([&](const SocketName& name) { return name.kind == SocketName::Kind::kListener && name.v6 == v6 && name.local == port; });
     if (!made.is_there()) return false;
     held = ports.insert(ports.end(), std::move(made));
   }
@@ -246,7 +247,7 @@ void take_up_held() {
     const auto tcp = name ? std::nullopt : listens_on_both(fd);
     const auto inode = inode_of(fd);
     if (!inode || (name ? name->kind != SocketName::Kind::kShared : !tcp)) continue;
-    const std::uint16_t port = name ? name->local.port : tcp->port;
+    const NetAddress port = name ? name->local : NetAddress{first_storage().own_ip, tcp->port};
     std::unique_lock lock(state().mutex);
     const bool inherited = inherit(fd, *inode, port, !name, left);
     lock.unlock();

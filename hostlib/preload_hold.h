@@ -16,8 +16,8 @@ namespace stp::run {
 
 // For `fd`, a TCP socket that is to be bound, or is, at that address. 0, or an errno: EADDRINUSE.
 int hold_for_tcp(int fd, NetAddress where);
-// Makes `fd` one of the sockets of this process that share that port of STP. 0, or an errno.
-int bind_shared(int fd, std::uint16_t port);
+// Makes `fd` one of the sockets of this process that share that port of this host. 0, or an errno.
+int bind_shared(int fd, NetAddress own);
 // After close-on-exec of `fd` was set or taken away, or a copy was made of it.
 void follow_close_on_exec(int fd);
 // When a program begins: what it has from the one before, and the TCP sockets that it was given listening, which are to do so on both.

@@ -17,21 +17,23 @@ namespace stp::run {
 
 Way way_of(NetAddress address) {
   const bool loopback = address.ip >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
-  if (address.ip == settings().own_ip) return Way::kStp;
+  if (is_own(address.ip)) return Way::kStp;
   if (address.ip != INADDR_ANY && !loopback) return Way::kTcp;
   return settings().rules.way_of(settings().program, address.port, address.ip != INADDR_ANY);
 }
 
-int bind_stp(int fd, std::uint16_t port) {
+int bind_stp(int fd, NetAddress where) {
+  const RunStorage& storage = storage_of(where.ip);
+  std::uint16_t port = where.port;
   if (port != 0 && port < kFirstFreePort && ::geteuid() != 0) return EACCES;
-  if (port != 0 && int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0) return bind_shared(fd, port);
+  if (port != 0 && int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0) return bind_shared(fd, {storage.own_ip, port});
   const int bound = unix_socket();
   if (bound < 0) return errno;
   const bool v6 = is_v6(fd);
   const bool any = port == 0;
   for (int i = 0; i < kTries; ++i) {
     if (any) port = some_port();
-    if (bind_to(bound, SocketName::listener({settings().own_ip, port}, v6, settings().storage))) return install(bound, fd);
+    if (bind_to(bound, SocketName::listener({storage.own_ip, port}, v6, storage.tag))) return install(bound, fd);
     if (!any || errno != EADDRINUSE) break;
   }
   const int code = errno;
@@ -42,13 +44,13 @@ int bind_stp(int fd, std::uint16_t port) {
 namespace {
 
 // 0, or an errno.
-int tell_agent(std::uint16_t port, int backlog, std::uint32_t flags) {
+int tell_agent(const RunStorage& storage, std::uint16_t port, int backlog, std::uint32_t flags) {
   RunCall call;
   call.what = RunRequest::kListen;
   call.port = port;
   call.backlog = backlog;
   call.flags = flags;
-  const int code = ask_agent(call);
+  const int code = ask_agent(storage, call);
   say("listening on port %u of STP: %s", port, std::strerror(code));
   return code == ENOENT || code == EPROTO ? ENETDOWN : code;
 }
@@ -61,7 +63,7 @@ bool is_v6_alone(int fd) { return is_v6(fd) && int_option(fd, IPPROTO_IPV6, IPV6
 int listen_stp(int fd, const SocketName& name, int backlog) {
   if (real_listen(fd, backlog) != 0) return -1;
   const bool shared = name.kind == SocketName::Kind::kShared;
-  const int code = tell_agent(name.local.port, backlog, (name.v6 ? RunCall::kV6 : 0) | (shared ? RunCall::kHeld : 0));
+  const int code = tell_agent(storage_of(name.local.ip), name.local.port, backlog, (name.v6 ? RunCall::kV6 : 0) | (shared ? RunCall::kHeld : 0));
   return code == 0 ? 0 : no(code);
 }
 
@@ -82,7 +84,7 @@ int listen_both(int fd, NetAddress where, int backlog) {
   if (!marked(fd, Mark::kHolds))  // bound to port 0
     if (const int code = hold_for_tcp(fd, where); code != 0) return no(code);
   if (real_listen(fd, backlog) != 0) return -1;
-  const int code = tell_agent(where.port, backlog, RunCall::kHeld);
+  const int code = tell_agent(first_storage(), where.port, backlog, RunCall::kHeld);
   return code == 0 || code == ENETDOWN ? 0 : no(code);
 }
 
@@ -98,7 +100,7 @@ std::optional<NetAddress> listens_on_both(int fd) {
 void hold_listener(int fd, NetAddress where) {
   const int code = hold_for_tcp(fd, where);
   if (code != 0) return say("port %u of STP, beside TCP's that was listened on: %s", where.port, std::strerror(code));
-  (void)tell_agent(where.port, SOMAXCONN, RunCall::kHeld);
+  (void)tell_agent(first_storage(), where.port, SOMAXCONN, RunCall::kHeld);
 }
 
 }  // namespace stp::run

@@ -14,8 +14,8 @@ namespace stp::run {
 
 // Where a socket bound there listens.
 Way way_of(NetAddress address);
-// Makes `fd` an STP socket bound to the port, 0 for a free one. 0, or an errno.
-int bind_stp(int fd, std::uint16_t port);
+// Makes `fd` an STP socket bound to that address of this host, or 0.0.0.0; with port 0 to a free one. 0, or an errno.
+int bind_stp(int fd, NetAddress where);
 // -1 with errno, as listen(2). `name` is the socket's.
 int listen_stp(int fd, const SocketName& name, int backlog);
 

@@ -30,7 +30,11 @@ std::optional<std::string> address_text(const char* name, bool v6) {
   call.what = RunRequest::kResolve;
   std::strncpy(call.name.data(), name, call.name.size() - 1);
   RunAnswer answer;
-  const int code = ask_run_server(settings().server, settings().user, call, answer);
+  int code = ENOENT;
+  for (const RunStorage& storage : settings().storages) {
+    if (storage.own_ip != 0) code = ask_run_server(storage.server, settings().user, call, answer);
+    if (code != ENOENT) break;
+  }
   if (code != 0) {
     say("%s: %s", name, code == ENOENT ? "no such host of STP, or no agent answers" : std::strerror(code));
     return std::nullopt;
@@ -46,7 +50,7 @@ std::optional<std::string> host_name(std::uint32_t ip) {
   call.what = RunRequest::kReverse;
   call.ip = ip;
   RunAnswer answer;
-  if (ask_run_server(settings().server, settings().user, call, answer) != 0) return std::nullopt;
+  if (ask_run_server(storage_of(ip).server, settings().user, call, answer) != 0) return std::nullopt;
   return std::string(answer.host.data());
 }
 

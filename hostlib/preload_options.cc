@@ -88,7 +88,8 @@ void tell_of_linger(int fd, const void* value) {
   call.what = RunRequest::kResetWhenClosed;
   call.flags = resets ? RunCall::kOn : 0;
   text_of(*name).copy(call.name.data(), call.name.size() - 1);
-  (void)ask_run_server(settings().server, settings().user, call, answer);  // ENOENT: of two programs of this host
+  const std::uint32_t own = name->kind == SocketName::Kind::kConnected ? name->local.ip : name->peer.ip;
+  (void)ask_run_server(storage_of(own).server, settings().user, call, answer);  // ENOENT: of two programs of this host
 }
 
 }  // namespace stp::run

@@ -48,13 +48,13 @@ STP_ANSWER(int, socket)(int domain, int type, int protocol) {
 STP_ANSWER(int, bind)(int fd, const sockaddr* address, socklen_t length) STP_THROWS_NOTHING {
   const auto wanted = settings().on ? from_sockaddr(address, length) : std::nullopt;
   if (!wanted || !is_internet_stream(fd)) return real_bind(fd, address, length);
-  if (wanted->ip != settings().own_ip && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
+  if (!is_own(wanted->ip) && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
   // With port 0 it may be a client's: TCP, until it listens.
   const Way way = way_of(*wanted);
-  const bool decided = way == Way::kStp && (wanted->port != 0 || wanted->ip == settings().own_ip);
+  const bool decided = way == Way::kStp && (wanted->port != 0 || is_own(wanted->ip));
   if (way == Way::kBoth && wanted->port != 0) return bind_both(fd, *wanted, address, length);
   if (!decided) return real_bind(fd, address, length);
-  const int code = bind_stp(fd, wanted->port);
+  const int code = bind_stp(fd, *wanted);
   if (code != 0) say("bind to port %u of STP: %s", wanted->port, std::strerror(code));
   return code == 0 ? 0 : no(code);
 }
@@ -70,7 +70,7 @@ STP_ANSWER(int, listen)(int fd, int backlog) STP_THROWS_NOTHING {
   const Way way = way_of(*bound);
   if (way == Way::kBoth) return listen_both(fd, *bound, backlog);
   if (bound->ip != INADDR_ANY || way == Way::kTcp) return real_listen(fd, backlog);
-  if (const int code = bind_stp(fd, bound->port); code != 0) return no(code);
+  if (const int code = bind_stp(fd, *bound); code != 0) return no(code);
   const auto name = name_of(fd);
   return name ? listen_stp(fd, *name, backlog) : no(EINVAL);
 }
@@ -109,7 +109,7 @@ STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __
   const auto name = name_of(fd);
   if (!name && !connecting(fd)) return name_of_tcp(fd, address, length);
   // One that connects has no port yet that is known here.
-  to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{settings().own_ip, 0}, is_v6(fd), address, length);
+  to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{first_storage().own_ip, 0}, is_v6(fd), address, length);
   return 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -47,6 +48,24 @@ bool find_agent(std::string& told) {
 }
 #endif
 
+// What kRunVariable says. False: it makes no sense.
+bool read_agent(const std::string& all, RunSettings& out) {
+  const std::size_t bar = all.find('|');
+  const std::string path = all.substr(0, bar);
+  std::vector<std::uint32_t> numbers;
+  for (std::size_t at = bar; at != std::string::npos; at = all.find('|', at + 1)) {
+    std::uint32_t number = 0;
+    if (std::from_chars(all.data() + at + 1, all.data() + all.size(), number).ec != std::errc()) return false;
+    numbers.push_back(number);
+  }
+  if (numbers.size() < 5 || numbers.size() % 2 == 0 || numbers[2] > kLongestPrefix) return false;
+  out.user = numbers[0];
+  out.network = {.base = numbers[1], .prefix = numbers[2]};
+  for (std::size_t i = 3; i < numbers.size(); i += 2)
+    out.storages.push_back({.server = run_server_name(path.c_str(), static_cast<unsigned>(i - 3) / 2), .own_ip = numbers[i], .tag = numbers[i + 1]});
+  return true;
+}
+
 RunSettings read_settings() {
   RunSettings out;
   const char* const debug = std::getenv("STP_DEBUG");
@@ -58,15 +77,10 @@ RunSettings read_settings() {
   if (all.empty() && !find_agent(all)) return out;
 #endif
   if (all.empty()) return out;
-  const std::size_t bar = all.find('|');
-  unsigned user = 0;
-  if (bar == std::string::npos || std::sscanf(all.c_str() + bar + 1, "%u|%u|%u|%u|%u", &user, &out.network.base, &out.network.prefix, &out.own_ip, &out.storage) != 5 ||
-      out.network.prefix > kLongestPrefix) {
+  if (!read_agent(all, out)) {
     std::fprintf(stderr, "stp run: STP_RUN=\"%s\" makes no sense; set by `stp run` alone. Sockets are the kernel's\n", all.c_str());
     return out;
   }
-  out.server = run_server_name(all.substr(0, bar).c_str());
-  out.user = user;
   const char* const map = std::getenv(kMapVariable);
   auto rules = RunRules::parse(map != nullptr ? map : "");
   if (!rules) {
@@ -102,9 +116,19 @@ static void look_after_forks() {
   (void)::pthread_atfork([] { registrations_mutex().lock(); }, [] { registrations_mutex().unlock(); }, [] { registrations_mutex().unlock(); });
 }
 
-int ask_agent(const RunCall& call, int* descriptor) {
+const RunStorage& storage_of(std::uint32_t ip) {
+  for (const RunStorage& each : settings().storages)
+    if (settings().network.in_one_part(each.own_ip, ip)) return each;
+  return first_storage();
+}
+
+bool is_own(std::uint32_t ip) {
+  return std::ranges::any_of(settings().storages, [ip](const RunStorage& each) { return each.own_ip == ip && ip != 0; });
+}
+
+int ask_agent(const RunStorage& storage, const RunCall& call, int* descriptor) {
   RunAnswer answer;
-  const int code = ask_run_server(settings().server, settings().user, call, answer, descriptor);
+  const int code = ask_run_server(storage.server, settings().user, call, answer, descriptor);
   if (code == ENOENT || code == EPROTO) say("no agent answers (it ended, or is another user's)");
   return code;
 }

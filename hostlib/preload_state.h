@@ -16,26 +16,36 @@
 
 namespace stp::run {
 
+// One of the agent's storage systems.
+struct RunStorage {
+  UnixName server;
+  std::uint32_t own_ip = 0;  // 0: `stp run` is not served there
+  std::uint32_t tag = 0;     // for the names of listening sockets
+};
+
 // From the environment, when the library is loaded: programs write over theirs later. In libstp, at the first call: there the
 // agent is looked for where `stp run` did not tell.
 struct RunSettings {
   bool on = false;  // false: every call goes to the kernel as it is
   bool says = false;  // STP_DEBUG=1
-  UnixName server;
-  uid_t user = 0;   // whose the agent is
+  uid_t user = 0;     // whose the agent is
   Network network;
-  std::uint32_t own_ip = 0;
-  std::uint32_t storage = 0;
+  std::vector<RunStorage> storages;  // of the agent; at least one
   std::string program;
   RunRules rules;
 };
 const RunSettings& settings();
+// The first one has what is bound to 0.0.0.0 or ::, and the names without an STG.
+inline const RunStorage& first_storage() { return settings().storages.front(); }
+// To which an address of the network belongs; the first one where it belongs to none.
+const RunStorage& storage_of(std::uint32_t ip);
+bool is_own(std::uint32_t ip);  // the address of this host in one of them
 
 // The variable with the rules (run_rules.h); the one with everything else is kRunVariable.
 inline constexpr const char* kMapVariable = "STP_MAP";
 
 // One request to the agent: 0, or an errno.
-int ask_agent(const RunCall& call, int* descriptor = nullptr);
+int ask_agent(const RunStorage& storage, const RunCall& call, int* descriptor = nullptr);
 
 // A line on stderr with STP_DEBUG=1.
 void say(const char* format, ...) __attribute__((format(printf, 1, 2)));

@@ -12,7 +12,6 @@ namespace {
 constexpr std::size_t kMarkBytes = sizeof kNameMark - 1;
 constexpr std::size_t kNameBytes = kMarkBytes + 2 + 8 + 4 + 8 + 4 + 8;
 constexpr std::size_t kHead = offsetof(sockaddr_un, sun_path) + 1;  // an abstract name begins with a NUL byte
-constexpr std::uint32_t kHostsOfAPart = 256;
 
 void put_hex(char*& at, std::uint32_t value, int digits) {
   for (int i = digits - 1; i >= 0; --i) *at++ = "0123456789abcdef"[(value >> (4 * i)) & 15];

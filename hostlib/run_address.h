@@ -46,9 +46,12 @@ struct Network {
   std::uint32_t prefix = 16;
   std::uint32_t mask() const { return prefix == 0 ? 0 : ~std::uint32_t{0} << (32 - prefix); }
   bool contains(std::uint32_t ip) const { return (ip & mask()) == (base & mask()); }
-  // Of the host in that slot of the storage system with that UUID (a hash of it): stable as long as the slot is the host's.
-  // Several storage systems have a part of the range each, by chance the same one.
+  // Of the host in that slot of the storage system with that UUID (a hash of it): stable as long as the slot is the host's, and alike on all hosts.
+  // Each storage system has a part of 256 addresses, which follows from its UUID: by chance two have the same one (of the 256 parts of 198.18.0.0/16), and
+  // an agent of both then serves `stp run` for the first of them alone. A larger range makes that as rare as is wanted.
   std::uint32_t address_of(std::uint64_t storage, std::uint32_t slot) const;
+  bool in_one_part(std::uint32_t ip, std::uint32_t other) const { return contains(ip) && contains(other) && ip / kHostsOfAPart == other / kHostsOfAPart; }
+  static constexpr std::uint32_t kHostsOfAPart = 256;
 };
 inline constexpr std::uint32_t kLongestPrefix = 24;  // room for the slots of one storage system
 

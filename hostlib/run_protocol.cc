@@ -4,7 +4,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstddef>
 #include <cstring>
 
@@ -49,7 +51,7 @@ int exchange(int fd, const RunCall& call, RunAnswer& answer, int* descriptor) {
 
 }  // namespace
 
-UnixName run_server_name(const char* agent_path) {
+UnixName run_server_name(const char* agent_path, unsigned number) {
   UnixName out;
   out.address.sun_family = AF_UNIX;
   char* const at = out.address.sun_path + 1;
@@ -57,6 +59,10 @@ UnixName run_server_name(const char* agent_path) {
   std::memcpy(at, kMark, sizeof kMark - 1);
   std::size_t n = sizeof kMark - 1;
   for (int i = 15; i >= 0; --i) at[n++] = "0123456789abcdef"[(hash_of(agent_path) >> (4 * i)) & 15];
+  if (number > 0) {
+    at[n++] = '-';
+    n = static_cast<std::size_t>(std::to_chars(at + n, out.address.sun_path + sizeof out.address.sun_path, number).ptr - at);
+  }
   out.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + n);
   return out;
 }
@@ -88,7 +94,7 @@ Head head_of(const SocketName& name) {
 }
 
 int find_run_server(const std::string& agent_path, std::string& told) {
-  const UnixName server = run_server_name(agent_path.c_str());
+  const UnixName server = run_server_name(agent_path.c_str(), 0);
   const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   ucred who = {};
   socklen_t length = sizeof who;
@@ -102,6 +108,11 @@ int find_run_server(const std::string& agent_path, std::string& told) {
   if (const int code = ask_run_server(server, who.uid, {}, answer); code != 0) return code;
   told = agent_path;
   for (const std::uint32_t number : {who.uid, answer.network, answer.prefix, answer.ip, answer.storage}) told += "|" + std::to_string(number);
+  for (unsigned i = 1; i < std::min(answer.storages, kMostStorages); ++i) {
+    RunAnswer other;
+    if (ask_run_server(run_server_name(agent_path.c_str(), i), who.uid, {}, other) != 0) other = {};
+    told += "|" + std::to_string(other.ip) + "|" + std::to_string(other.storage);
+  }
   return 0;
 }
 

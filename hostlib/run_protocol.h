@@ -68,15 +68,18 @@ struct RunAnswer {
   std::uint32_t network = 0, prefix = 0;
   std::uint32_t storage = 0;  // kInfo: for the names of listening sockets
   std::uint32_t port = 0;     // kBehind
+  std::uint32_t storages = 0;  // kInfo: of the agent
   std::array<char, 128> host{};  // kInfo: own name; kReverse: HOST.stp
   std::array<char, 36> stg{};
 };
-static_assert(sizeof(RunAnswer) == 28 + 164);
+static_assert(sizeof(RunAnswer) == 32 + 164);
 
-// The abstract name under which the agent with that socket serves the preloaded library.
-UnixName run_server_name(const char* agent_path);
+// The abstract name under which the agent with that socket serves the preloaded library: for each of its storage systems, counted from 0, one.
+UnixName run_server_name(const char* agent_path, unsigned number);
 
-// The variable in which `stp run` tells a program who serves: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP|STORAGE, numbers decimal.
+// The variable in which `stp run` tells a program who serves: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP|STORAGE, numbers decimal, with the last two again for
+// each further storage system (0|0: none is served there).
+inline constexpr unsigned kMostStorages = 64;  // of one agent
 inline constexpr const char* kRunVariable = "STP_RUN";
 // Asks the agent with that socket (a path without links in it) who it is, for that variable. 0, or an errno: ENOENT nobody serves there, EPERM who does is
 // neither root nor this user nor the owner of that socket, and only pretends.

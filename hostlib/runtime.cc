@@ -21,7 +21,22 @@ constexpr int kLockTries = 1000;  // a millisecond each
 
 }  // namespace
 
-Runtime& Runtime::get() {
+namespace {
+thread_local Runtime* own = nullptr;
+}
+
+Runtime& Runtime::get() { return own != nullptr ? *own : of_process(); }
+
+void Runtime::make_own(HostSettings settings) {
+  own = new Runtime;
+  own->settings_ = std::move(settings);
+}
+
+void be_host_of_agent(const std::string& agent_path, const std::string& storage_path, const std::string& host) {
+  Runtime::make_own({.path = storage_path, .name = host, .wanted_name = host, .agent = agent_path, .agent_named = true, .agent_only = true, .progress = {}});
+}
+
+Runtime& Runtime::of_process() {
   // Never destroyed: statics of the program may make STP calls from their destructors.
   static Runtime& runtime = *[] {
     auto* made = new Runtime;
@@ -71,7 +86,7 @@ Result<std::unique_ptr<Host>> make_host(const HostSettings& settings, std::mutex
 }  // namespace
 
 Result<Host*> Runtime::start(std::unique_lock<std::mutex>& lock) {
-  const HostSettings settings = host_settings();
+  const HostSettings settings = settings_ ? *settings_ : host_settings();
   lock.unlock();
   auto started = make_host(settings, mutex_, *this);
   lock.lock();
@@ -114,12 +129,12 @@ void Runtime::end() {
 }
 
 void Runtime::at_exit() {
-  if (!forked()) get().end();
+  if (!forked()) of_process().end();
 }
 
 // The lock is held across the fork, so that the child finds everything whole.
 void Runtime::before_fork() {
-  Runtime& runtime = get();
+  Runtime& runtime = of_process();
   if (forked() && !runtime.resume_in_child()) return;  // a child that forks again takes up first what its own child is to have
   // fork() may have been called from a signal handler, on top of a call that holds the lock: the child can not go on then.
   for (int tries = 0; !runtime.mutex_.try_lock(); ++tries) {
@@ -132,7 +147,7 @@ void Runtime::before_fork() {
 }
 
 void Runtime::after_fork_in_parent() {
-  Runtime& runtime = get();
+  Runtime& runtime = of_process();
   if (runtime.forking_.load() != std::this_thread::get_id()) return;
   if (runtime.joined_ != nullptr) runtime.joined_->after_fork_in_parent();
   runtime.forking_.store({});
@@ -140,7 +155,7 @@ void Runtime::after_fork_in_parent() {
 }
 
 void Runtime::in_child() {
-  Runtime& runtime = get();
+  Runtime& runtime = of_process();
   if (runtime.shared_with_child_ != nullptr) runtime.shared_with_child_->abandon_after_fork();
   runtime.may_resume_ = 0;
   if (runtime.forking_.load() != std::this_thread::get_id()) return;

@@ -8,10 +8,12 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "hostlib/descriptor_table.h"
 #include "hostlib/host.h"
+#include "hostlib/host_options.h"
 #include "hostlib/program_options.h"
 #include "stp/engine.h"
 
@@ -19,7 +21,10 @@ namespace stp::host {
 
 class Runtime final : public EngineEvents {
  public:
+  // The calling thread's.
   static Runtime& get();
+  // Makes the calling thread one of its own, which joins with these settings instead of the process'. Never destroyed.
+  static void make_own(HostSettings settings);
 
   // The lock over everything here. Not held across any wait.
   std::mutex& mutex() { return mutex_; }
@@ -46,6 +51,7 @@ class Runtime final : public EngineEvents {
 
  private:
   Runtime() = default;
+  static Runtime& of_process();
   Result<Host*> start(std::unique_lock<std::mutex>& lock);
   void end();
   static void at_exit();
@@ -59,6 +65,7 @@ class Runtime final : public EngineEvents {
   std::atomic<std::thread::id> forking_{};  // the thread that holds the lock across its fork
   pid_t may_resume_ = 0;                     // the child that finds everything whole
   bool ended_ = false;
+  std::optional<HostSettings> settings_;  // instead of the process'
   std::unique_ptr<Host> starting_;  // owned here from the start, joined or not
   Host* joined_ = nullptr;
   Host* shared_with_child_ = nullptr;       // for the child of a fork

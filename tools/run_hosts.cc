@@ -20,13 +20,15 @@ std::uint32_t RunHosts::address_of(std::string_view host) const {
   return 0;
 }
 
-std::uint32_t RunHosts::resolve(std::string_view name) const {
+std::uint32_t RunHosts::resolve(std::string_view name, bool without_stg) const {
   std::string folded = fold_name(name);
   if (!folded.ends_with(".stp")) return 0;
   folded.resize(folded.size() - 4);
   if (const std::size_t dot = folded.find('.'); dot != std::string::npos) {
     if (folded.substr(dot + 1) != agent_.stg()) return 0;
     folded.resize(dot);
+  } else if (!without_stg) {
+    return 0;
   }
   return address_of(folded);
 }

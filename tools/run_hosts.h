@@ -16,7 +16,7 @@ class RunHosts {
   const run::Network& network() const { return network_; }
   std::uint32_t own_address() const { return address_of(agent_.name()); }
   std::uint32_t address_of(std::string_view host) const;        // 0: no such host
-  std::uint32_t resolve(std::string_view name) const;           // HOST.stp or HOST.STG.stp; 0: none
+  std::uint32_t resolve(std::string_view name, bool without_stg) const;  // HOST.STG.stp, or HOST.stp where that is meant as well; 0: none
   std::string name_of(std::uint32_t ip) const;                  // empty: none
   // For the names of listening sockets.
   std::uint32_t storage_tag() const { return static_cast<std::uint32_t>(storage()); }

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "hostlib/host_options.h"
 #include "hostlib/stp.h"
 #include "tools/run_sockets.h"
 
@@ -107,6 +108,7 @@ Result<std::unique_ptr<RunServer>> RunServer::start(host::Agent& agent, const Se
   std::unique_ptr<RunServer> server(new RunServer(agent, settings, access, std::move(*loop)));
   if (auto opened = server->open(); !opened) return std::unexpected(opened.error());
   server->thread_ = std::thread([self = server.get()] {
+    host::be_host_of_agent(self->settings_.agent_path, self->agent_.path(), self->settings_.host);
     self->listeners_.look();
     self->loop_->run();
     self->close_all();
@@ -135,12 +137,8 @@ void RunServer::set_access(const host::AgentAccess& access) {
 }
 
 Result<void> RunServer::open() {
-  // This process is a program of its own agent; nothing of it looked at these before.
-  (void)::setenv("STP_AGENT", settings_.agent_path.c_str(), 1);
-  (void)::unsetenv("STP_STG");  // never a host of its own beside the agent
-  (void)::setenv("STP_HOST", settings_.host.c_str(), 1);
   door_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const run::UnixName name = run::run_server_name(std::filesystem::weakly_canonical(settings_.agent_path).c_str());
+  const run::UnixName name = run::run_server_name(std::filesystem::weakly_canonical(settings_.agent_path).c_str(), settings_.number);
   const bool good = door_ && ::bind(door_.get(), name.get(), name.length) == 0 && ::listen(door_.get(), 1024) == 0 &&
                     loop_->watch(door_.get(), EPOLLIN, [this](std::uint32_t) { let_in(); });
   if (!good) return fail(errno, fmt::format("can not serve unmodified programs (stp run) of \"{}\": {}", settings_.agent_path, std::strerror(errno)));
@@ -216,16 +214,17 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& program, RunAns
       answer.network = settings_.network.base;
       answer.prefix = settings_.network.prefix;
       answer.storage = hosts_.storage_tag();
+      answer.storages = settings_.storages;
       put(answer.host, agent_.name());
       put(answer.stg, agent_.stg());
       return 0;
     case RunRequest::kResolve:
-      answer.ip = hosts_.resolve(call.name.data());
+      answer.ip = hosts_.resolve(call.name.data(), settings_.number == 0);
       return answer.ip != 0 ? 0 : ENOENT;
     case RunRequest::kReverse: {
       const std::string name = hosts_.name_of(call.ip);
       if (name.empty()) return ENOENT;
-      put(answer.host, name + ".stp");
+      put(answer.host, settings_.number == 0 ? name + ".stp" : fmt::format("{}.{}.stp", name, agent_.stg()));
       return 0;
     }
     case RunRequest::kListen: return listeners_.listen(call, user);

@@ -2,7 +2,7 @@
 // unmodified programs (run_listeners.h), and carries their conversations with other hosts on (run_conversations.h). Programs of one host
 // talk past it.
 //
-// Has a thread of its own and makes STP calls as any program, so it is a program of its own agent. Serves one storage system.
+// Has a thread of its own and makes STP calls as any program, so it is a program of its own agent. Serves one storage system; a daemon has one for each.
 #pragma once
 
 #include <functional>
@@ -30,6 +30,8 @@ class RunServer {
   struct Settings {
     std::string agent_path;  // of the door that `agent` is served on
     std::string host;
+    unsigned number = 0;    // of the storage system among the daemon's `storages`: the first one has the names HOST.stp
+    unsigned storages = 1;
     unsigned most_of_a_user = 16384;  // conversations that one user's programs begin
     run::Network network;
     std::function<void(std::string_view)> log;

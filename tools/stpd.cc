@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -68,22 +69,42 @@ stp::Result<std::unique_ptr<Agent>> start_agent(const StpdConfig& config, const 
   return Agent::start(settings);
 }
 
-// For unmodified programs, which have the first storage system.
-stp::Result<std::unique_ptr<stp::RunServer>> start_run_server(const StpdConfig& config, Agent& agent) {
-  const stp::RunServer::Settings settings{.agent_path = config.agent,
-                                          .host = config.host,
-                                          .most_of_a_user = config.most_sockets,
-                                          .network = config.run_network,
-                                          .log = log_warning};
-  return stp::RunServer::start(agent, settings, config.access);
+// For unmodified programs: of each storage system, unless its hosts would have the addresses of another one's.
+std::vector<std::unique_ptr<stp::RunServer>> start_run_servers(const StpdConfig& config, const std::vector<std::unique_ptr<Agent>>& agents) {
+  std::vector<std::unique_ptr<stp::RunServer>> servers;
+  std::vector<std::uint32_t> addresses;
+  for (std::size_t i = 0; i < std::min<std::size_t>(agents.size(), stp::run::kMostStorages); ++i) {
+    Agent& agent = *agents[i];
+    const stp::run::Network& network = config.run_network;
+    const std::uint32_t address = stp::RunHosts(agent, network).own_address();
+    if (std::ranges::any_of(addresses, [&](std::uint32_t other) { return network.in_one_part(address, other); })) {
+      log_error(fmt::format("{} (\"{}\") has the same part of run_network as a storage before it: `stp run` is not served there. A larger run_network, on all hosts, parts them",
+                            agent.stg(), agent.path()));
+      continue;
+    }
+    addresses.push_back(address);
+    const stp::RunServer::Settings settings{.agent_path = config.agent,
+                                            .host = stp::fold_name(config.host),
+                                            .number = static_cast<unsigned>(i),
+                                            .storages = static_cast<unsigned>(agents.size()),
+                                            .most_of_a_user = config.most_sockets,
+                                            .network = network,
+                                            .log = log_warning};
+    // Somebody may sit on its name: that must not keep everything else from being served.
+    if (auto server = stp::RunServer::start(agent, settings, config.access))
+      servers.push_back(std::move(*server));
+    else
+      log_error(server.error().text + "; `stp run` is not served");
+  }
+  return servers;
 }
 
-void reread(const std::string& path, StpdConfig& config, AgentDoor& door, stp::RunServer* run_server,
+void reread(const std::string& path, StpdConfig& config, AgentDoor& door, const std::vector<std::unique_ptr<stp::RunServer>>& run_servers,
             const std::vector<std::unique_ptr<Agent>>& agents) {
   if (path.empty()) return log_warning("SIGHUP: there is no configuration file to read again");
   if (auto read = stp::read_stpd_config(path, config); !read) return log_error(read.error().text + "; going on as before");
   door.set_access(config.access);
-  if (run_server != nullptr) run_server->set_access(config.access);
+  for (const auto& server : run_servers) server->set_access(config.access);
   for (const auto& agent : agents) 
     agent->set_limits(config.most_sockets, std::uint64_t{config.most_memory_mib} << 20, config.given_for_s * stp::kSecond);
   log_info(fmt::format("read {} again: access and limits hold from now on, everything else from the next start", path));
@@ -119,9 +140,7 @@ int run(const std::string& path, StpdConfig config) {
     metrics = std::move(*started);
     log_info(fmt::format("metrics on http://{}/metrics", config.metrics));
   }
-  // Somebody may sit on its name: that must not keep everything else from being served.
-  auto run_server = start_run_server(config, *agents.front());
-  if (!run_server) log_error(run_server.error().text + "; `stp run` is not served");
+  auto run_servers = start_run_servers(config, agents);
   log_info(fmt::format("serving on \"{}\"", config.agent));
   const stp::ServiceManager manager;
   manager.ready();
@@ -135,13 +154,13 @@ int run(const std::string& path, StpdConfig config) {
         break;
       }
       manager.reloading();
-      reread(path, config, **door, run_server ? run_server->get() : nullptr, agents);
+      reread(path, config, **door, run_servers, agents);
       manager.ready();
     }
   }
   manager.stopping();
   log_info("leaving");
-  if (run_server) run_server->reset();
+  run_servers.clear();
   door->reset();
   metrics.reset();
   bool left = true;

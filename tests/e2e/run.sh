@@ -18,11 +18,12 @@ end_all() {
 }
 trap end_all EXIT
 
-start_agent() {  # NAME
+begin_agent() {  # NAME
   rm -f "$work/$1.log"
-  stpd --stg "$storage" --host "$1" --agent "$work/$1.sock" 2>"$work/$1.log" &
-  until_true 30 grep -q ' info stpd: serving' "$work/$1.log" || fail "the agent of $1 does not serve"
+  stpd --stg "$storage" --stg "$work/second" --host "$1" --agent "$work/$1.sock" 2>"$work/$1.log" &
 }
+serves() { until_true 30 grep -q ' info stpd: serving' "$work/$1.log" || fail "the agent of $1 does not serve"; }
+start_agent() { begin_agent "$1" && serves "$1"; }
 on() {  # HOST COMMAND...
   local host=$1
   shift
@@ -34,10 +35,16 @@ answers() { on alpha $python -c 'import socket,sys; socket.create_connection((sy
 listens() { grep -q "listening on port $1 of STP: Success" "$2"; }
 section() { printf -- '- %s (%d s)\n' "$*" "$SECONDS"; }
 
-start_agent alpha
+# Its hosts' addresses are to be others than the first one's, which by chance in 256 they are not.
+part() { $python -c 'import sys; print(int.from_bytes(bytes.fromhex(sys.argv[1].replace("-", ""))[:8], "little") % 256)' "$(awk '/^UUID/ {print $2}' "$1")"; }
+make_second() { stp format "$work/second" --name second --size 64M --medium "$kind" --hosts 4 --sockets 64 --timing local --force >second.format.log 2>&1; }
+until make_second && [ "$(part format.log)" != "$(part second.format.log)" ]; do [ -s second ] || fail 'stp format of the second storage'; done
+begin_agent alpha
 alpha=$!
-start_agent beta
+begin_agent beta
 beta=$!
+serves alpha
+serves beta
 dd if=/dev/urandom of=file bs=1M count=20 status=none
 mkdir -p www && head -c 3000 file >www/small && cp file www/large
 
@@ -50,6 +57,17 @@ on alpha timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 alpha.stp >
 on beta $python "$here/run_calls.py" linger alpha.stp 7000 >linger.log 2>&1 || fail 'SO_LINGER'
 until_true 20 grep -q 'ended with <reset>' calls.log || fail "a client's close with SO_LINGER 0 is no reset: $(grep 'ended with' calls.log)"
 : >calls.log
+
+section 'the second storage system of the agents'
+on alpha $python "$here/run_calls.py" serve 7000 alpha.second.stp >second.log 2>&1 &
+until_true 20 answers alpha.second.stp 7000 || fail 'nothing answers'
+on beta timeout 60 $python "$here/run_calls.py" call alpha.second.stp 7000 beta.second.stp >other.log 2>&1 || fail 'from another host'
+on alpha timeout 60 $python "$here/run_calls.py" call alpha.second.stp 7000 alpha.second.stp >same.log 2>&1 || fail 'on one host'
+expect 1 on beta $python -c 'import socket; socket.gethostbyname("gamma.second.stp")'
+expect 1 on beta $python -c 'import socket; s = socket.socket(); s.bind(("beta.stp", 7003)); s.connect(("alpha.second.stp", 7000))'
+grep -q 'Invalid argument' err.log || fail 'a socket that is bound in one storage system connects in another one'
+[ "$(on beta $python -c 'import socket; print(len({socket.gethostbyname(h + s + ".stp") for h in ("alpha", "beta") for s in ("", ".second")}))')" = 4 ] ||
+  fail 'hosts of two storage systems have the same address'
 
 section 'a server that listens on TCP and STP alike'
 map="listen $both both" STP_DEBUG=1 on alpha $python "$here/run_calls.py" serve "$both" >both.log 2>&1 &
@@ -70,6 +88,7 @@ expect 1 on alpha $python -c 'import socket, sys; socket.create_server(("0.0.0.0
 
 section 'two sockets that share a port'
 on alpha $python "$here/run_calls.py" share 7002 one two >share.log 2>&1 &
+[ "$(on beta $python "$here/run_calls.py" errno alpha.second.stp 7002)" = ECONNREFUSED ] || fail 'what is bound to 0.0.0.0 listens in the second storage system as well'
 shared() { [ "$(grep -c listening share.log)" = 2 ]; }
 until_true 20 shared || fail 'two do not share a port'
 for host in alpha beta; do
@@ -103,7 +122,7 @@ if [ "$(id -u)" = 0 ] && id nobody >/dev/null 2>&1; then
   # Nor who says to have a name, and has not; hostlib/run_protocol.h has the request.
   door=$($python -c 'import os, sys
 mine = {os.readlink(f"/proc/{sys.argv[1]}/fd/{n}") for n in os.listdir(f"/proc/{sys.argv[1]}/fd")}
-print(*[line.split("@")[1].strip() for line in open("/proc/net/unix") if "@stp-run:" in line and f"socket:[{line.split()[6]}]" in mine])' "$alpha")
+print(min((line.split("@")[1].strip() for line in open("/proc/net/unix") if "@stp-run:" in line and f"socket:[{line.split()[6]}]" in mine), key=len))' "$alpha")
   thief() { runuser -u nobody -- $python "$work/run_thief.py" "$@"; }
   cp "$here/run_thief.py" "$work" && chmod 644 "$work/run_thief.py"
   [ "$(thief claim "$door" 7000)" = EADDRINUSE ] && [ "$(thief claim "$door" 7999)" = EINVAL ] || fail 'nobody claims a port'
@@ -424,6 +443,15 @@ grep -q 'no agent answers' upload.log || fail 'STP_DEBUG=1 does not say that the
 expect 3 on beta true
 down() { [ "$(on alpha $python "$here/run_calls.py" errno beta.stp 7000)" = EHOSTUNREACH ]; }
 until_true 20 down || fail "a host that is down: $(on alpha $python "$here/run_calls.py" errno beta.stp 7000)"
+
+section 'two storage systems whose hosts would have the same addresses'
+printf 'stg = ["%s", "%s"]\nhost = "beta"\nagent = "%s"\nrun_network = "198.18.0.0/24"\n' "$storage" "$work/second" "$work/beta.sock" >stpd.toml
+rm beta.log
+stpd --config stpd.toml 2>beta.log &
+serves beta
+grep -q 'second .* has the same part of run_network' beta.log || fail 'nothing is said'
+[ "$(on beta $python -c 'import socket; print(socket.gethostbyname("alpha.stp"))')" = 198.18.0.1 ] || fail 'the first one is not served'
+expect 1 on beta $python -c 'import socket; socket.gethostbyname("alpha.second.stp")'
 
 section 'what can not be preloaded, and rules that make no sense'
 cat >static.c <<'END'

@@ -1,5 +1,5 @@
 """The socket calls of an unmodified program, as `stp run` answers them:
-run_calls.py serve PORT | exec PORT | share PORT NAME... | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT |
+run_calls.py serve PORT [HOST] | exec PORT | share PORT NAME... | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT |
 errno HOST PORT | ask HOST PORT TIMES.
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
@@ -68,10 +68,10 @@ def read_all(connection):
     return b"".join(parts)
 
 
-def serve(port):
+def serve(port, host="0.0.0.0"):
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("0.0.0.0", port))
+    listener.bind((host, port))
     listener.listen(64)
     print("listening", os.getpid(), flush=True)
     serve_from(listener)
@@ -356,7 +356,7 @@ elif sys.argv[1] == "upload":
     upload(sys.argv[2], int(sys.argv[3]))
 elif sys.argv[1] == "serve":
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    serve(int(sys.argv[2]))
+    serve(int(sys.argv[2]), *sys.argv[3:])
 else:
     host, port, own = sys.argv[2], int(sys.argv[3]), sys.argv[4]
     OTHER = None if host == own else host

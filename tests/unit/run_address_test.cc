@@ -122,5 +122,13 @@ TEST(RunAddress, AnAnswerIsCutAtTheRoomThatThereIs) {
   EXPECT_EQ(in.sin_addr.s_addr, 0u);
 }
 
+TEST(RunAddress, EveryStorageHasAPartOfTheRange) {
+  const Network network;
+  EXPECT_TRUE(network.in_one_part(network.address_of(3, 0), network.address_of(3, 254)));
+  EXPECT_TRUE(network.in_one_part(network.address_of(3, 0), network.address_of(3 + 256, 7)));
+  EXPECT_FALSE(network.in_one_part(network.address_of(3, 0), network.address_of(4, 0)));
+  EXPECT_FALSE(network.in_one_part(0, network.address_of(0, 0)));
+}
+
 }  // namespace
 }  // namespace stp::run
