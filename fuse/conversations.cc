@@ -28,10 +28,11 @@ Conversations::~Conversations() {
 
 Held Conversations::make(Owner owner) {
   std::lock_guard lock(mutex_);
-  if (all_.size() >= kMost) return {};
+  if (all_.size() >= kMost || (owner.user != 0 && of_user_[owner.user] >= kMostOfAUser)) return {};
   while (all_.contains(next_)) ++next_;
   auto conversation = std::make_shared<Conversation>(weak_from_this(), loop_, next_, owner);
   all_.emplace(next_++, conversation);
+  ++of_user_[owner.user];
   return conversation->hold();
 }
 
@@ -56,6 +57,8 @@ void Conversations::remove(std::uint32_t number) {
   if (it == all_.end()) return;
   gone = std::move(it->second);
   all_.erase(it);
+  const auto user = of_user_.find(gone->owner().user);
+  if (--user->second == 0) of_user_.erase(user);
 }
 
 }  // namespace stp::view

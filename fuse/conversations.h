@@ -17,6 +17,7 @@ namespace stp::view {
 class Conversations : public std::enable_shared_from_this<Conversations> {
  public:
   static constexpr std::size_t kMost = 16384;
+  static constexpr std::size_t kMostOfAUser = 4096;  // root: kMost
 
   // After the last fork of the program: threads do not outlive one.
   static Result<std::shared_ptr<Conversations>> start();
@@ -25,7 +26,7 @@ class Conversations : public std::enable_shared_from_this<Conversations> {
   Conversations(const Conversations&) = delete;
   Conversations& operator=(const Conversations&) = delete;
 
-  // A new one. Nothing when there are kMost.
+  // A new one. Nothing when there are too many.
   Held make(Owner owner);
   // Nothing when there is none of that number. Numbers are not used again for long.
   std::shared_ptr<Conversation> find(std::uint32_t number) const;
@@ -41,6 +42,7 @@ class Conversations : public std::enable_shared_from_this<Conversations> {
   mutable std::mutex mutex_;
   std::uint32_t next_ = 0;
   std::map<std::uint32_t, std::shared_ptr<Conversation>> all_;
+  std::map<uid_t, std::size_t> of_user_;
 };
 
 }  // namespace stp::view

@@ -17,6 +17,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kBatch = 16;  // answers to one stream before the others have their turn
+// Of what waits to be written. Above it, those who come are answered when this much of theirs has gone.
+constexpr std::size_t kMostKept = 16 << 20;
+constexpr std::size_t kKeptThen = 64 << 10;
 constexpr auto kFirstDrainLook = 1ms;
 constexpr auto kSlowestDrainLook = 50ms;
 
@@ -146,8 +149,11 @@ void DataStream::write(std::shared_ptr<Request> request, ConstBytes bytes, bool 
   Moved moved{.error = ended_ != 0 ? ended_ : EAGAIN};
   if (writers_.empty()) moved = send(bytes);
   if (moved.error == EAGAIN && wait) {
-    const ConstBytes rest = bytes.subspan(moved.bytes);
+    const std::size_t left = bytes.size() - moved.bytes;
+    const ConstBytes rest = bytes.subspan(moved.bytes, kept_ < kMostKept ? left : std::min(left, kKeptThen));
+    kept_ += rest.size();
     if (put_off(writers_, Writer{.request = request, .done = moved.bytes, .rest = {rest.begin(), rest.end()}})) return;
+    kept_ -= rest.size();
     moved.error = EINTR;
   }
   lock.unlock();
@@ -217,6 +223,7 @@ void DataStream::serve_writers() {
     if (moved.error == EAGAIN) return;
     const Writer over = std::move(first);
     writers_.pop_front();
+    kept_ -= over.rest.size();
     const auto wakers = no_more_writers();
     lock.unlock();
     answer_write(*over.request, moved.error, over.done);
@@ -241,6 +248,7 @@ void DataStream::give_up(std::uint64_t id, int error) {
   if (it == writers_.end()) return;  // answered meanwhile
   const Writer over = std::move(*it);
   writers_.erase(it);
+  kept_ -= over.rest.size();
   const auto wakers = no_more_writers();
   lock.unlock();
   answer_write(*over.request, error, over.done);

@@ -38,7 +38,7 @@ class DataStream : public std::enable_shared_from_this<DataStream> {
 
   // -- Any thread. `wait` false: EAGAIN, or what could be done, at once.
   void read(std::shared_ptr<Request> request, std::size_t most, bool wait);
-  // Answered when all is taken.
+  // Answered when all is taken; when many wait already, with a part.
   void write(std::shared_ptr<Request> request, ConstBytes bytes, bool wait);
   // Somebody who wrote is about to go: answered when what was written is in the memory of the peer's host, with the error when it will
   // never be, and well when that has taken kLongestDrain: then it goes on by itself.
@@ -103,6 +103,7 @@ class DataStream : public std::enable_shared_from_this<DataStream> {
   int watched_[2] = {-1, -1};
   std::deque<Reader> readers_;
   std::deque<Writer> writers_;
+  std::size_t kept_ = 0;  // bytes of writers_
   std::uint64_t next_id_ = 1;
   int error_later_ = 0;  // of a write that had moved some bytes
   bool ends_sending_ = false;

@@ -234,11 +234,19 @@ TEST_F(Conversations_, ServeThoseWhoWaitInTheirOrder) {
   for (std::size_t at = 0; at < whole.size(); at += 1 << 20)
     writers.push_back(ends.client.data.begin_write(ConstBytes(whole).subspan(at, 1 << 20)));
   EXPECT_FALSE(writers.back()->answered());
-  EXPECT_TRUE(read_in_pieces(ends.server.data, whole.size(), 11) == whole);
-  for (const auto& writer : writers) {
-    EXPECT_EQ(writer->result(), 0);
-    EXPECT_EQ(writer->count(), 1u << 20);
+  std::vector<std::byte> expected, read;
+  std::thread reader([&] { read = read_in_pieces(ends.server.data, whole.size(), 11); });
+  for (std::size_t i = 0; i < writers.size(); ++i) {
+    EXPECT_EQ(writers[i]->result(), 0);
+    // Those who came when much was kept already have written a part.
+    EXPECT_GE(writers[i]->count(), i < 16 ? 1u << 20 : 64u << 10);
+    const auto part = ConstBytes(whole).subspan(i << 20, writers[i]->count());
+    expected.insert(expected.end(), part.begin(), part.end());
   }
+  EXPECT_LT(writers.back()->count(), 1u << 20);
+  ends.client = {};
+  reader.join();
+  EXPECT_TRUE(read == expected);
 }
 
 TEST_F(Conversations_, ASignalEndsOneOfThoseWhoWait) {
@@ -437,6 +445,15 @@ TEST_F(Conversations_, LiveWhileAFileIsOpen) {
   EXPECT_EQ(listening->result(), EINTR);
   EXPECT_TRUE(within(20s, [&] { return find(listener) == nullptr; }));
   EXPECT_EQ(static_cast<Directory&>(*net).list(Patience::kMayWait)->size(), 1u);
+}
+
+TEST_F(Conversations_, OneUserCanNotHaveThemAll) {
+  std::vector<File> files;
+  while (files.size() < Conversations::kMostOfAUser) files.push_back(open("clone", O_RDWR, 1000));
+  EXPECT_EQ(begin_open("clone", O_RDWR, 1000)->result(), ENFILE);
+  const File others = open("clone", O_RDWR, 1001);
+  files.pop_back();
+  files.push_back(open("clone", O_RDWR, 1000));
 }
 
 TEST_F(Conversations_, AShortWayInAndOut) {
