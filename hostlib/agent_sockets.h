@@ -24,6 +24,10 @@ struct AgentSocketEntry {
   ShadowEnd end;
   std::shared_ptr<FamilyLock> family;  // a child or parent may have the socket too
   bool turn_missed = false;            // the last call found another of the family in the middle of a copy
+  // Small receives without a send between them, and when the last one was.
+  std::uint32_t small_in_a_row = 0;
+  Nanos last_small_at = 0;
+  bool gathers = false;                // the last call left what there was, for more to come: see AgentSockets::gathers
   Kind kind = Kind::kPlain;
   bool local = false;        // the other side is a program of the same agent
   bool send_shut = false;
@@ -109,6 +113,8 @@ class AgentSockets final : public SocketCalls {
   SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken = false);
   static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
   void tell_other(const Entry& entry) const;
+  static bool gathers(Entry& entry, std::size_t wanted);
+  static void note_received(Entry& entry, std::size_t bytes);
   void set_buffer(SocketId socket, std::uint32_t bytes, bool send);
 
   std::shared_ptr<AgentLink> link_;

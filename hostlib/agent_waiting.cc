@@ -27,6 +27,7 @@ namespace {
 constexpr Nanos kLongestSleep = 250 * kMillisecond;  // nobody sleeps longer without a look
 constexpr Nanos kBoardPeriod = 10 * kMillisecond;
 constexpr Nanos kMissedTurn = kMillisecond;
+constexpr Nanos kGather = kMicrosecond;
 
 void link(std::span<Watch> watches, AgentWaiter& waiter) {
   for (Watch& watch : watches) watch.agent_waiter = &waiter;
@@ -91,6 +92,14 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
     lock.lock();
     if (!undisturbed && some_handler_interrupts()) return Woken::kInterrupted;
     return boottime_now() >= deadline ? Woken::kTimeout : Woken::kReady;
+  }
+  if (entry->gathers) {
+    if (!several_cores_ || spin_.load(std::memory_order_relaxed) <= 0) return Woken::kReady;
+    lock.unlock();
+    for (const Nanos until = began + kGather; boottime_now() < until;) {
+    }
+    lock.lock();
+    return Woken::kReady;
   }
   ShadowSide& mine = entry->end.mine();
   ShadowSide& theirs = entry->end.theirs();

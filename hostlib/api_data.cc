@@ -127,7 +127,7 @@ bool valid_vector(const struct iovec* parts, int count) {
 using stp::host::Call;
 
 ssize_t STPsend(int s, const void* data, size_t length, int flags) {
-  Call call("send to", s, Call::Check::kTable);
+  Call call("send to", s, Call::Check::kData);
   if (!call.good()) return -1;
   if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) != 0) return call.fail(EOPNOTSUPP);
   if (data == nullptr && length > 0) return call.fail(EFAULT);
@@ -136,7 +136,7 @@ ssize_t STPsend(int s, const void* data, size_t length, int flags) {
 }
 
 ssize_t STPrecv(int s, void* into, size_t length, int flags) {
-  Call call("receive from", s, Call::Check::kTable);
+  Call call("receive from", s, Call::Check::kData);
   if (!call.good()) return -1;
   if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_PEEK | MSG_WAITALL)) != 0) return call.fail(EOPNOTSUPP);
   if (into == nullptr && length > 0) return call.fail(EFAULT);
@@ -144,7 +144,7 @@ ssize_t STPrecv(int s, void* into, size_t length, int flags) {
 }
 
 ssize_t STPwritev(int s, const struct iovec* data, int count) {
-  Call call("send to", s, Call::Check::kTable);
+  Call call("send to", s, Call::Check::kData);
   if (!call.good()) return -1;
   if (!stp::host::valid_vector(data, count)) return call.fail(EINVAL);
   ssize_t total = 0;
@@ -160,7 +160,7 @@ ssize_t STPwritev(int s, const struct iovec* data, int count) {
 }
 
 ssize_t STPreadv(int s, const struct iovec* into, int count) {
-  Call call("receive from", s, Call::Check::kTable);
+  Call call("receive from", s, Call::Check::kData);
   if (!call.good()) return -1;
   if (!stp::host::valid_vector(into, count)) return call.fail(EINVAL);
   ssize_t total = 0;

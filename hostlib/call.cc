@@ -27,7 +27,8 @@ Call::Call(std::string_view action, int s, Check check) : Call(action) {
     remember_error(s, last_error(-1));
     return;
   }
-  socket_ = runtime_.table().share(s);
+  socket_ = runtime_.table().find(s);
+  if (check != Check::kData) kept_ = runtime_.table().share(s);
   if (socket_ != nullptr && runtime_.ended()) {
     good_ = false;
     (void)fail(ENETDOWN, Reason::kStopped, fmt::format("{} socket {}: the program is ending", action_, s));
@@ -64,7 +65,8 @@ int Call::wait(std::uint32_t bits, Nanos deadline) {
     if (!runtime_.table().still_ours(s_)) return EBADF;
     socket_->looked_at_fd = now;
   }
-  const Woken woken = waiting().wait(lock_, socket_.get(), bits, deadline);
+  if (kept_ == nullptr) kept_ = runtime_.table().share(s_);
+  const Woken woken = waiting().wait(lock_, socket_, bits, deadline);
   if (socket_->closed || socket_->gone != Reason::kNone) return EBADF;
   if (woken == Woken::kTimeout) return EAGAIN;
   return woken == Woken::kInterrupted ? EINTR : 0;

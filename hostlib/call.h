@@ -15,7 +15,8 @@ namespace stp::host {
 class Call {
  public:
   // kDescriptor: also that the number is still ours (a system call). kClose: one that was given away will do.
-  enum class Check : std::uint8_t { kTable, kDescriptor, kClose };
+  // kData: as kTable, for calls that are to cost next to nothing.
+  enum class Check : std::uint8_t { kTable, kDescriptor, kClose, kData };
 
   // `action` reads well before the object: "send to" (the peer), "bind" (the local port).
   Call(std::string_view action, int s, Check check);
@@ -58,7 +59,8 @@ class Call {
   std::unique_lock<std::mutex> lock_;
   std::string_view action_;
   int s_ = -1;
-  std::shared_ptr<Socket> socket_;
+  Socket* socket_ = nullptr;
+  std::shared_ptr<Socket> kept_;  // another thread may close it when the lock is let go; counting costs a data call as much as its copy
   bool good_ = false;
   bool may_carry_out_ = false;
 };

@@ -15,9 +15,14 @@
 #include <cstring>
 #include <utility>
 
+#include "stp/cpu_cache.h"
+
 namespace stp::host {
 namespace {
 
+constexpr std::size_t kLineBytes = 64;
+constexpr std::size_t kSmallBytes = 512;
+constexpr std::size_t kAheadBytes = 512;  // more gets lines that are still to be read
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 #if defined(__SANITIZE_THREAD__)
@@ -127,6 +132,9 @@ std::size_t ShadowEnd::write(ConstBytes data) {
   const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
   const std::size_t first = std::min(count, ring_bytes() - at);
   std::byte* const ring = memory_->ring(side_);
+  // The receiver's processor has these lines since it read them a lap ago. A message at a time would wait for each.
+  if (count <= kSmallBytes)
+    for (std::size_t i = 0; i < count; i += kLineBytes) prefetch_for_writing(ring + ((at + kAheadBytes + i) & (ring_bytes() - 1)));
   std::memcpy(ring + at, data.data(), first);
   if (first < count) std::memcpy(ring, data.data() + first, count - first);
   publish(count);

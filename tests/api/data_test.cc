@@ -3,6 +3,7 @@
 #include <linux/sockios.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 
@@ -67,6 +68,31 @@ TEST(Data, GoesBothWaysAtOnce) {
   a.join();
   b.join();
   c.join();
+}
+
+// However fast they come: whoever does not wait gets what is there.
+TEST(Receive, ManySmallMessagesAreThereWhenTheyAreSaidToBe) {
+  const Pair pair = connected_pair();
+  const auto data = pattern(64 * 50'000, 5);
+  std::jthread sender([&] {
+    for (std::size_t at = 0; at < data.size(); at += 64) EXPECT_EQ(STPsend(pair.client, data.data() + at, 64, 0), 64) << STPstrerror(pair.client);
+  });
+  std::vector<std::byte> got;
+  std::vector<std::byte> part(64 * 1024);
+  while (got.size() < data.size()) {
+    int there = 0;
+    ASSERT_EQ(STPioctl(pair.server, FIONREAD, &there), 0);
+    const bool waits = got.size() % 3 == 0;
+    if (there == 0 && !waits) {
+      ::sched_yield();
+      continue;
+    }
+    const ssize_t n = STPrecv(pair.server, part.data(), part.size(), waits ? 0 : MSG_DONTWAIT);
+    ASSERT_GT(n, 0) << "of " << there << " bytes: " << STPstrerror(pair.server);
+    got.insert(got.end(), part.begin(), part.begin() + n);
+  }
+  sender.join();
+  EXPECT_EQ(got, data);
 }
 
 TEST(Receive, ANonBlockingSocketGivesEagain) {
