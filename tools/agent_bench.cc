@@ -50,10 +50,11 @@ Result<std::vector<BenchRow>> run_agent_bench(const std::string& agent, const st
       if (auto done = measure_stream(*near, row, round_ms); !done) return std::unexpected(done.error());
     auto rival = unix_pingpong(milliseconds(round_ms));
     if (!rival) return std::unexpected(rival.error());
-    auto spinning = near->ask(fmt::format("roundtrip 200 {}", round_ms));
-    if (!spinning) return std::unexpected(spinning.error());
+    // The default last: both programs go on with it.
     auto sleeping = near->ask(fmt::format("roundtrip 0 {}", round_ms));
     if (!sleeping) return std::unexpected(sleeping.error());
+    auto spinning = near->ask(fmt::format("roundtrip 200 {}", round_ms));
+    if (!spinning) return std::unexpected(spinning.error());
     spin.add(spinning->at(0), percentile(*rival, 50));
     sleep.add(sleeping->at(0), percentile(*rival, 50));
   }
