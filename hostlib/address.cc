@@ -1,6 +1,7 @@
 #include "hostlib/address.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -28,12 +29,12 @@ void store_name(char (&field)[N], std::string_view name) {
 }  // namespace
 
 std::expected<Address, int> address_from(const struct sockaddr* address, socklen_t length) {
-  if (address == nullptr) return std::unexpected(EFAULT);
+  if (length > sizeof(struct sockaddr_storage)) return std::unexpected(EINVAL);
+  if (address == nullptr && length != 0) return std::unexpected(EFAULT);
+  if (length < offsetof(struct sockaddr_stp, stp_stg)) return std::unexpected(EINVAL);
   struct sockaddr_stp given = {};
-  if (length < sizeof(sa_family_t)) return std::unexpected(EINVAL);
   std::memcpy(&given, address, std::min<std::size_t>(length, sizeof given));
   if (given.stp_family != AF_STP) return std::unexpected(EAFNOSUPPORT);
-  if (length < offsetof(struct sockaddr_stp, stp_stg)) return std::unexpected(EINVAL);
   const auto host = name_in(given.stp_system, sizeof given.stp_system);
   const auto stg = name_in(given.stp_stg, sizeof given.stp_stg);
   if (!host || !stg) return std::unexpected(EINVAL);
@@ -52,9 +53,11 @@ struct sockaddr_stp sockaddr_from(const Address& address) {
 }
 
 int store_address(const Address& from, struct sockaddr* address, socklen_t* length) {
-  if (address == nullptr || length == nullptr) return EFAULT;
+  if (length == nullptr) return EFAULT;
+  if (*length > INT_MAX) return EINVAL;
+  if (address == nullptr && *length != 0) return EFAULT;
   const struct sockaddr_stp whole = sockaddr_from(from);
-  std::memcpy(address, &whole, std::min<std::size_t>(*length, sizeof whole));
+  if (*length != 0) std::memcpy(address, &whole, std::min<std::size_t>(*length, sizeof whole));
   *length = sizeof whole;
   return 0;
 }

@@ -356,6 +356,7 @@ void Agent::work(AgentSocket& socket) {
     socket.connecting = false;
     const SocketError error = engine.take_error(socket.engine_id);
     if (error.code != 0) {
+      engine.renew(socket.engine_id);  // it may bind, listen, and connect again
       end_with(socket, error);
     } else {
       socket.connected = true;

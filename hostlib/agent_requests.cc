@@ -252,6 +252,8 @@ SocketResult<void> Agent::listen(AgentSocket& socket, std::uint32_t backlog, Age
   if (auto listening = host_->engine().listen(socket.engine_id, backlog); !listening) return listening;
   const auto info = host_->engine().info(socket.engine_id);
   answer.port = socket.port = info ? info->local.port : socket.port;
+  socket.program_side().state.fetch_and(~ShadowSide::kOver, std::memory_order_release);  // of an attempt to connect before
+  socket.over = false;
   socket.listening = true;
   socket.backlog = std::clamp(backlog, 1u, 4096u);
   listeners_[socket.port] = &socket;

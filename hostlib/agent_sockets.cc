@@ -59,6 +59,7 @@ void AgentSockets::tell_other(const Entry& entry) const {
 AgentSockets::Phase AgentSockets::phase(const Entry& entry) {
   if (entry.over.code != 0) return Phase::kOver;
   if (entry.kind == Entry::Kind::kListener) return Phase::kNone;
+  if (entry.renewed) return Phase::kNone;
   const std::uint32_t state = state_of(entry.end);
   if ((state & ShadowSide::kOver) != 0) return Phase::kOver;
   if (entry.kind != Entry::Kind::kSession) return Phase::kNone;
@@ -73,6 +74,12 @@ bool AgentSockets::sends_no_more(const Entry& entry) {
 bool AgentSockets::reads_no_more(const Entry& entry) {
   return entry.read_shut || (entry.family && (entry.end.mine().deaf.load(std::memory_order_relaxed) & ShadowSide::kDrops) != 0);
 }
+
+// The other program ended the conversation with a reset. It is over; this side has yet to say so.
+bool AgentSockets::was_reset(const Entry& entry) { return (entry.end.ended() & ShadowSide::kReset) != 0; }
+
+// The peer's direction has come to its end, or is not wanted any more. What came before may still be unread.
+bool AgentSockets::gets_no_more(const Entry& entry) { return (entry.end.ended() & ShadowSide::kEnd) != 0 || reads_no_more(entry); }
 
 // What became of a socket that another process of the family may have bound, connected or made listen.
 void AgentSockets::refresh(Entry& entry) const {
@@ -96,6 +103,7 @@ std::shared_ptr<AgentSocketEntry> AgentSockets::find_fresh(SocketId id) const {
 
 SocketError AgentSockets::error_of(const Entry& entry) {
   if (entry.over.code != 0) return entry.over;
+  if (entry.renewed) return {};
   ShadowSide& mine = entry.end.mine();
   if ((mine.state.load(std::memory_order_acquire) & ShadowSide::kOver) == 0) return {};
   const auto code = static_cast<int>(mine.error.load(std::memory_order_relaxed));
@@ -247,7 +255,7 @@ SocketResult<void> AgentSockets::connect(SocketId id, const Address& peer, bool 
   entry->peer = {.host = peer.host, .stg = entry->link->superblock().stg, .port = peer.port};
   entry->peer_known = false;
   entry->over = {};
-  entry->error_taken = entry->send_shut = entry->read_shut = false;
+  entry->error_taken = entry->renewed = entry->send_shut = entry->read_shut = false;
   return no(EINPROGRESS);
 }
 
@@ -261,17 +269,18 @@ SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos
     case Phase::kOpening: return no(EAGAIN);
     case Phase::kOver: {
       const SocketError error = error_of(entry);
-      if (entry.error_taken || sends_no_more(entry)) return no(EPIPE, error.reason);
+      if (entry.error_taken) return no(EPIPE, error.reason);
       entry.error_taken = true;
       return std::unexpected(error);
     }
     case Phase::kEstablished: break;
   }
-  if (sends_no_more(entry)) return no(EPIPE);
-  if (data.empty()) return std::size_t{0};
+  const bool reset = was_reset(entry);
+  if (sends_no_more(entry) && !reset) return no(EPIPE);
+  if (data.empty() && !reset) return std::size_t{0};
   const std::uint32_t deaf = entry.end.deaf();
-  if ((deaf & ShadowSide::kGone) != 0 || (entry.end.ended() & ShadowSide::kReset) != 0) {
-    entry.over = {ECONNRESET, (entry.end.ended() & ShadowSide::kReset) != 0 ? Reason::kAborted : Reason::kClosed};
+  if ((deaf & ShadowSide::kGone) != 0 || reset) {
+    entry.over = {ECONNRESET, reset ? Reason::kAborted : Reason::kClosed};
     return send(id, data, 0);
   }
   if ((deaf & ShadowSide::kDrops) != 0 && entry.local) return data.size();
@@ -327,12 +336,14 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
   }
   if (before == Phase::kOpening) return no(EAGAIN);
   if (into.empty()) return std::size_t{0};
-  if (reads_no_more(entry)) return std::size_t{0};
+  const bool broke = before == Phase::kOver || was_reset(entry);
+  if (reads_no_more(entry) && (!broke || entry.error_taken)) return std::size_t{0};
   const FamilyGuard turn(entry.family.get());
   if (entry.turn_missed = !turn; !turn) return no(EAGAIN);
   const bool reset = entry.end.at_reset();
-  if (!peek && gathers(entry, into.size())) return no(EAGAIN);
-  const std::size_t n = entry.end.read(into, peek);
+  const bool drops = reads_no_more(entry);
+  if (!peek && !drops && gathers(entry, into.size())) return no(EAGAIN);
+  const std::size_t n = drops ? 0 : entry.end.read(into, peek);
   if (n > 0) {
     if (!peek) {
       tell_other(entry);
@@ -352,14 +363,7 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
 SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos) {
   const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
-  const Phase now = phase(*entry);
-  if (now != Phase::kEstablished && now != Phase::kOver) return no(ENOTCONN);
-  if (entry->kind != Entry::Kind::kSession) return no(ENOTCONN);
-  if (entry->link->dead()) {
-    entry->send_shut |= write;
-    entry->read_shut |= read;
-    return {};
-  }
+  if (entry->kind != Entry::Kind::kSession || phase(*entry) != Phase::kEstablished || was_reset(*entry)) return no(ENOTCONN);
   if (write && !entry->send_shut) {
     entry->send_shut = true;
     entry->end.end(ShadowSide::kEnd);
@@ -394,6 +398,8 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
   if (entry->kind == Entry::Kind::kSession && !entry->link->dead()) {
     const bool unread = entry->end.readable() > 0 && !reads_no_more(*entry);
     // Of two programs of one agent this side ends the conversation itself; a remote one the agent ends, when all has gone.
+    // Where both directions have come to their end there is nothing left to abort.
+    if (entry->local && sends_no_more(*entry) && (entry->end.ended() & ShadowSide::kEnd) != 0) abort = false;
     if (abort || (entry->local && unread)) entry->end.end(ShadowSide::kReset);
     entry->end.end(abort ? ShadowSide::kReset : ShadowSide::kEnd);
     entry->end.stop_listening(ShadowSide::kGone);
@@ -425,7 +431,7 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
   if (entry->kind == Entry::Kind::kListener) out.state = ScbState::kListening;
   if (entry->kind == Entry::Kind::kPlain) out.state = entry->port != 0 ? ScbState::kBound : ScbState::kUnbound;
   if (entry->kind == Entry::Kind::kSession)
-    out.state = now == Phase::kOpening ? ScbState::kConnecting : now == Phase::kEstablished ? ScbState::kEstablished : ScbState::kClosed;
+    out.state = now == Phase::kOpening ? ScbState::kConnecting : now == Phase::kEstablished && !was_reset(*entry) ? ScbState::kEstablished : ScbState::kClosed;
   out.scb = entry->scb;
   out.ready = bits(*entry);
   out.local = {entry->link->own_name(), entry->link->superblock().stg, entry->port};
@@ -452,11 +458,11 @@ std::uint32_t AgentSockets::bits_now(const Entry& entry, bool whole) {
   if (now == Phase::kOver) return Ready::kConnect | Ready::kRead | Ready::kWrite | Ready::kHangUp;
   if (now != Phase::kEstablished) return 0;
   std::uint32_t out = Ready::kConnect;
-  const bool reset = (entry.end.ended() & ShadowSide::kReset) != 0 || (whole && entry.end.broken());
+  const bool reset = was_reset(entry) || (whole && entry.end.broken());
   const bool at_end = entry.end.at_end();
   if (entry.end.readable() > 0 || at_end || reset || reads_no_more(entry)) out |= Ready::kRead;
   if (sends_no_more(entry) || entry.end.deaf() != 0 || reset || entry.end.room() > 0) out |= Ready::kWrite;
-  if ((sends_no_more(entry) && (at_end || reads_no_more(entry))) || reset) out |= Ready::kHangUp;
+  if ((sends_no_more(entry) && gets_no_more(entry)) || reset) out |= Ready::kHangUp;
   return out;
 }
 
@@ -469,22 +475,32 @@ SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
   std::uint32_t out = bits_now(*entry, whole);
   const Phase now = phase(*entry);
   if (entry->kind == Entry::Kind::kPlain && now == Phase::kNone) out |= Ready::kWrite | Ready::kHangUp;
-  const bool reset = now == Phase::kEstablished && ((entry->end.ended() & ShadowSide::kReset) != 0 || (whole && entry->end.broken()));
+  const bool reset = now == Phase::kEstablished && (was_reset(*entry) || (whole && entry->end.broken()));
   const bool listener = entry->kind == Entry::Kind::kListener;  // goes on with the next agent
   if ((now == Phase::kOver && !listener && error_of(*entry).code != 0 && !entry->error_taken) || (reset && !entry->error_taken)) out |= Ready::kError;
-  if (now == Phase::kEstablished && entry->end.at_end()) out |= Ready::kPeerEnded;
+  if ((now == Phase::kOver && !listener) || (now == Phase::kEstablished && (reset || gets_no_more(*entry)))) out |= Ready::kPeerEnded;
   return out;
 }
 
 SocketError AgentSockets::take_error(SocketId id) {
   const auto entry = find(id);
   if (entry == nullptr || entry->error_taken) return {};
-  if (phase(*entry) == Phase::kEstablished && (entry->end.ended() & ShadowSide::kReset) != 0) entry->over = {ECONNRESET, Reason::kAborted};
+  if (phase(*entry) == Phase::kEstablished && was_reset(*entry)) entry->over = {ECONNRESET, Reason::kAborted};
   SocketError error = error_of(*entry);
   // Of a close that was waited for: not everything arrived.
   if (error.code == 0 && entry->closed && (state_of(entry->end) & ShadowSide::kLost) != 0) error = {ECONNRESET, Reason::kClosed};
   entry->error_taken = error.code != 0;
   return error;
+}
+
+void AgentSockets::renew(SocketId id) {
+  const auto entry = find(id);
+  if (entry == nullptr || entry->closed || entry->over.code != 0 || entry->kind != Entry::Kind::kSession) return;
+  const std::uint32_t state = state_of(entry->end);
+  if ((state & ShadowSide::kOver) == 0 || (state & ShadowSide::kConnected) != 0) return;
+  entry->kind = Entry::Kind::kPlain;
+  entry->renewed = true;
+  entry->error_taken = false;
 }
 
 void AgentSockets::set_buffer(SocketId id, std::uint32_t bytes, bool send) {

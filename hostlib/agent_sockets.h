@@ -37,6 +37,7 @@ struct AgentSocketEntry {
   SocketError listen_error;  // of a listener that could not be registered again
   SocketError over;          // found out on this side; what the agent found out is in the shadow
   bool error_taken = false;
+  bool renewed = false;      // what the shadow says of an attempt to connect was told, and is forgotten
   std::uint16_t port = 0;
   Address peer;
   bool peer_known = false;   // which instance it is
@@ -93,6 +94,7 @@ class AgentSockets final : public SocketCalls {
   SocketResult<SocketInfo> info(SocketId socket) const override;
   SocketResult<std::uint32_t> ready(SocketId socket) override;
   SocketError take_error(SocketId socket) override;
+  void renew(SocketId socket) override;
   void set_send_buffer(SocketId socket, std::uint32_t bytes) override { set_buffer(socket, bytes, true); }
   void set_receive_window(SocketId socket, std::uint32_t bytes) override { set_buffer(socket, bytes, false); }
   // Of the whole agent, and not for its programs to set.
@@ -106,6 +108,8 @@ class AgentSockets final : public SocketCalls {
   static std::uint32_t bits_now(const Entry& entry, bool whole);
   static bool sends_no_more(const Entry& entry);
   static bool reads_no_more(const Entry& entry);
+  static bool was_reset(const Entry& entry);
+  static bool gets_no_more(const Entry& entry);
   void refresh(Entry& entry) const;
   std::shared_ptr<Entry> find_fresh(SocketId id) const;
   Entry* find_again(SocketId id);

@@ -76,11 +76,19 @@ int connect_and_wait(Call& call, const Address& peer) {
       if (!wait_for_end(call, peer, error, result)) return result;
     }
     if (error.code == 0) return 0;
+    call.sockets().renew(socket.id);
     if (!may_just_have_come(error) || boottime_now() >= deadline) return call.fail(error, &peer);
     call.host().look_at_leases_now();
     (void)call.waiting().wait(call.lock(), nullptr, 0, after(boottime_now(), kLookAgain));
     if (socket.closed) return call.fail(EBADF);
   }
+}
+
+// Who is told by connect itself has a socket as before.
+int fail_and_renew(Call& call, const SocketError& error, const Address& peer) {
+  const int result = call.fail(error, &peer);
+  call.sockets().renew(call.socket().id);
+  return result;
 }
 
 // What became of a connect that an earlier call began.
@@ -93,17 +101,27 @@ int ask_again(Call& call, const Address& peer) {
     if (socket.nonblocking) return call.fail_quietly(EALREADY);
     int result = 0;
     if (!wait_for_end(call, peer, error, result)) return result;
-    return error.code != 0 ? call.fail(error, &peer) : 0;
+    return error.code != 0 ? fail_and_renew(call, error, peer) : 0;
   }
   socket.connect_pending = false;
   error = call.sockets().take_error(socket.id);
-  return error.code != 0 ? call.fail(error, &peer) : call.fail(EISCONN);
+  if (error.code == 0 && (!info || info->state == ScbState::kClosed)) error = {ECONNABORTED, Reason::kNone};  // another call told why
+  return error.code != 0 ? fail_and_renew(call, error, peer) : 0;  // as Linux, the first time
 }
 
-int connect_socket(Call& call, Address peer) {
-  if (const SocketError error = complete_peer(peer, call.host()); error.code != 0) return call.fail(error, &peer);
+// What a socket says that can not connect any more, whereto ever. 0: it can.
+int never_again(Call& call) {
+  const auto tried = call.sockets().connect(call.socket().id, Address{}, false, boottime_now());  // port 0: nobody is asked
+  return tried || tried.error().code == ECONNREFUSED ? 0 : tried.error().code;
+}
+
+int connect_socket(Call& call, std::expected<Address, int> wanted) {
   Socket& socket = call.socket();
-  if (socket.connect_pending) return ask_again(call, peer);
+  if (socket.connect_pending) return ask_again(call, wanted.value_or(Address{}));
+  if (const int code = never_again(call); code != 0) return call.fail(code);
+  if (!wanted) return call.fail(wanted.error());
+  Address& peer = *wanted;
+  if (const SocketError error = complete_peer(peer, call.host()); error.code != 0) return call.fail(error, &peer);
   if (!socket.nonblocking) return connect_and_wait(call, peer);
   const auto connected = call.sockets().connect(socket.id, peer, socket.connect_waits_accept, boottime_now());
   call.waiting().step(boottime_now());
@@ -120,6 +138,7 @@ int STPconnect(int s, const struct sockaddr* address, socklen_t length) {
   stp::host::Call call("connect to", s, stp::host::Call::Check::kDescriptor);
   if (!call.good()) return -1;
   const auto peer = stp::host::address_from(address, length);
-  if (!peer) return call.fail(peer.error());
-  return stp::host::connect_socket(call, *peer);
+  // What is no memory, and no address of any family, is said before the socket is looked at.
+  if (!peer && (peer.error() == EFAULT || length < sizeof(sa_family_t) || length > sizeof(struct sockaddr_storage))) return call.fail(peer.error());
+  return stp::host::connect_socket(call, peer);
 }

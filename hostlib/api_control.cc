@@ -34,13 +34,13 @@ int control_descriptor(Call& call, int command, int argument) {
 }
 
 int control_socket(Call& call, unsigned long request, int* argument) {
+  if (request != FIONBIO && request != FIONREAD && request != SIOCOUTQ) return call.fail(ENOTTY);
+  if (request != FIONBIO && call.socket().listening) return call.fail(EINVAL);
   if (argument == nullptr) return call.fail(EFAULT);
   if (request == FIONBIO) {
     call.socket().nonblocking = *argument != 0;
     return 0;
   }
-  if (request != FIONREAD && request != SIOCOUTQ) return call.fail(ENOTTY);
-  if (call.socket().listening) return call.fail(EINVAL);
   call.waiting().step(boottime_now());
   const auto info = call.sockets().info(call.socket().id);
   if (!info) return call.fail(info.error());

@@ -110,15 +110,39 @@ ssize_t with_signal(Call& call, ssize_t result, int flags) {
   return result;
 }
 
-// The total of an iovec array, or nothing when it is no valid one.
-bool valid_vector(const struct iovec* parts, int count) {
-  if (count < 0 || count > IOV_MAX || (parts == nullptr && count > 0)) return false;
+// 0, or the errno of an iovec array that is no valid one.
+int wrong_vector(const struct iovec* parts, int count) {
+  if (count < 0 || count > IOV_MAX) return EINVAL;
+  if (parts == nullptr && count > 0) return EFAULT;
   std::size_t total = 0;
   for (int i = 0; i < count; ++i) {
-    if (parts[i].iov_len > static_cast<std::size_t>(SSIZE_MAX) - total) return false;
+    if (parts[i].iov_len > static_cast<std::size_t>(SSIZE_MAX) - total) return EINVAL;
     total += parts[i].iov_len;
   }
-  return true;
+  return 0;
+}
+
+// Bytes that are nowhere: what else is wrong, or that nothing is there, comes before that is noticed.
+ssize_t send_nothing(Call& call, int flags) {
+  const ssize_t sent = send_bytes(call, {}, flags);
+  return sent < 0 ? sent : call.fail(EFAULT);
+}
+
+ssize_t receive_nowhere(Call& call, int flags) {
+  std::byte somewhere{};
+  const ssize_t got = receive_bytes(call, {&somewhere, 1}, flags | MSG_PEEK | MSG_DONTWAIT);
+  const bool would_wait = got < 0 && errno == EAGAIN && !call.socket().nonblocking && (flags & MSG_DONTWAIT) == 0;
+  return got > 0 || would_wait ? call.fail(EFAULT) : got;
+}
+
+ssize_t send_part(Call& call, const void* data, size_t length, int flags) {
+  if (data == nullptr && length > 0) return send_nothing(call, flags);
+  return send_bytes(call, {static_cast<const std::byte*>(data), std::min<size_t>(length, SSIZE_MAX)}, flags);
+}
+
+ssize_t receive_part(Call& call, void* into, size_t length, int flags) {
+  if (into == nullptr && length > 0) return receive_nowhere(call, flags);
+  return receive_bytes(call, {static_cast<std::byte*>(into), std::min<size_t>(length, SSIZE_MAX)}, flags);
 }
 
 }  // namespace
@@ -130,28 +154,24 @@ ssize_t STPsend(int s, const void* data, size_t length, int flags) {
   Call call("send to", s, Call::Check::kData);
   if (!call.good()) return -1;
   if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) != 0) return call.fail(EOPNOTSUPP);
-  if (data == nullptr && length > 0) return call.fail(EFAULT);
-  const stp::ConstBytes bytes(static_cast<const std::byte*>(data), std::min<size_t>(length, SSIZE_MAX));
-  return stp::host::with_signal(call, stp::host::send_bytes(call, bytes, flags), flags);
+  return stp::host::with_signal(call, stp::host::send_part(call, data, length, flags), flags);
 }
 
 ssize_t STPrecv(int s, void* into, size_t length, int flags) {
   Call call("receive from", s, Call::Check::kData);
   if (!call.good()) return -1;
   if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_PEEK | MSG_WAITALL)) != 0) return call.fail(EOPNOTSUPP);
-  if (into == nullptr && length > 0) return call.fail(EFAULT);
-  return stp::host::receive_bytes(call, {static_cast<std::byte*>(into), std::min<size_t>(length, SSIZE_MAX)}, flags);
+  return stp::host::receive_part(call, into, length, flags);
 }
 
 ssize_t STPwritev(int s, const struct iovec* data, int count) {
   Call call("send to", s, Call::Check::kData);
   if (!call.good()) return -1;
-  if (!stp::host::valid_vector(data, count)) return call.fail(EINVAL);
+  if (const int code = stp::host::wrong_vector(data, count); code != 0) return call.fail(code);
   ssize_t total = 0;
   for (int i = 0; i < count; ++i) {
     if (data[i].iov_len == 0) continue;
-    const stp::ConstBytes bytes(static_cast<const std::byte*>(data[i].iov_base), data[i].iov_len);
-    const ssize_t sent = stp::host::send_bytes(call, bytes, 0);
+    const ssize_t sent = stp::host::send_part(call, data[i].iov_base, data[i].iov_len, 0);
     if (sent < 0) return total > 0 ? total : stp::host::with_signal(call, sent, 0);
     total += sent;
     if (static_cast<size_t>(sent) < data[i].iov_len) break;
@@ -162,13 +182,13 @@ ssize_t STPwritev(int s, const struct iovec* data, int count) {
 ssize_t STPreadv(int s, const struct iovec* into, int count) {
   Call call("receive from", s, Call::Check::kData);
   if (!call.good()) return -1;
-  if (!stp::host::valid_vector(into, count)) return call.fail(EINVAL);
+  if (const int code = stp::host::wrong_vector(into, count); code != 0) return call.fail(code);
   ssize_t total = 0;
   for (int i = 0; i < count; ++i) {
     if (into[i].iov_len == 0) continue;
     // Only the first part waits: what follows takes what is there.
     const int flags = total > 0 ? MSG_DONTWAIT : 0;
-    const ssize_t got = stp::host::receive_bytes(call, {static_cast<std::byte*>(into[i].iov_base), into[i].iov_len}, flags);
+    const ssize_t got = stp::host::receive_part(call, into[i].iov_base, into[i].iov_len, flags);
     if (got < 0) return total > 0 ? total : got;
     total += got;
     if (static_cast<size_t>(got) < into[i].iov_len) break;

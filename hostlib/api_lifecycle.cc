@@ -1,6 +1,7 @@
 // STPsocket, STPbind, STPlisten, STPaccept, STPaccept4, STPshutdown, STPclose.
 #include <fmt/format.h>
 #include <fcntl.h>
+#include <limits.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -91,6 +92,15 @@ int accept_connection(Call& call, struct sockaddr* address, socklen_t* length, i
   }
 }
 
+// The peer's address has no place to go to. The connection stays in the queue, where the kernel would lose it.
+int refuse_room(Call& call, int code) {
+  Socket& listener = call.socket();
+  if (!listener.listening) return call.fail(EINVAL);
+  const auto info = call.sockets().info(listener.id);
+  const bool queued = !listener.unclaimed.empty() || (info && (info->ready & Ready::kRead) != 0);
+  return listener.nonblocking && !queued ? call.fail_quietly(EAGAIN) : call.fail(code);
+}
+
 void abort_unclaimed(Call& call, Socket& listener, Nanos now) {
   for (const SocketId id : listener.unclaimed) {
     call.sockets().close(id, true, now);
@@ -150,8 +160,10 @@ using stp::host::Call;
 int STPsocket(int domain, int type, int protocol) {
   Call call("make a socket");
   if (!call.good()) return -1;
+  constexpr int kTypes = 0xf;  // as in the kernel: the other bits are flags
+  if ((type & ~kTypes & ~stp::host::kSocketFlags) != 0 || (type & kTypes) > SOCK_PACKET) return call.fail(EINVAL);
   if (domain != AF_STP) return call.fail(EAFNOSUPPORT);
-  if ((type & ~stp::host::kSocketFlags) != SOCK_STREAM) return call.fail(ESOCKTNOSUPPORT);
+  if ((type & kTypes) != SOCK_STREAM) return call.fail(ESOCKTNOSUPPORT);
   if (protocol != 0 && protocol != PF_STP) return call.fail(EPROTONOSUPPORT);
   return stp::host::make_socket(call, type & stp::host::kSocketFlags);
 }
@@ -172,7 +184,8 @@ int STPbind(int s, const struct sockaddr* address, socklen_t length) {
 int STPlisten(int s, int backlog) {
   Call call("listen on", s, Call::Check::kDescriptor);
   if (!call.good()) return -1;
-  const auto listening = call.sockets().listen(call.socket().id, static_cast<std::uint32_t>(std::clamp(backlog, 1, 4096)));
+  constexpr int kMost = 4096;  // a negative one asks for that, as of the kernel
+  const auto listening = call.sockets().listen(call.socket().id, static_cast<std::uint32_t>(backlog < 0 ? kMost : std::clamp(backlog, 1, kMost)));
   if (!listening) return call.fail(listening.error());
   call.socket().listening = true;
   call.waiting().step(stp::boottime_now());
@@ -185,7 +198,7 @@ int STPaccept4(int s, struct sockaddr* address, socklen_t* length, int flags) {
   Call call("accept on", s, Call::Check::kDescriptor);
   if (!call.good()) return -1;
   if ((flags & ~stp::host::kSocketFlags) != 0) return call.fail(EINVAL);
-  if (address != nullptr && length == nullptr) return call.fail(EFAULT);
+  if (address != nullptr && (length == nullptr || *length > INT_MAX)) return stp::host::refuse_room(call, length == nullptr ? EFAULT : EINVAL);
   return stp::host::accept_connection(call, address, length, flags);
 }
 
@@ -196,6 +209,7 @@ int STPshutdown(int s, int how) {
   const stp::Nanos now = stp::boottime_now();
   const auto shut = call.sockets().shut(call.socket().id, how != SHUT_WR, how != SHUT_RD, now);
   if (!shut) return call.fail(shut.error());
+  call.socket().connect_pending = false;
   call.waiting().ready(call.socket(), stp::Ready::kRead | stp::Ready::kWrite);
   call.waiting().step(now);
   return 0;

@@ -135,7 +135,7 @@ int STPgetpeername(int s, struct sockaddr* address, socklen_t* length) {
   if (!call.good()) return -1;
   const auto info = call.sockets().info(call.socket().id);
   if (!info) return call.fail(info.error());
-  if (info->peer.host.empty() || call.socket().connect_pending) return call.fail(ENOTCONN);
+  if (info->peer.host.empty() || info->state == stp::ScbState::kConnecting || info->state == stp::ScbState::kClosed) return call.fail(ENOTCONN);
   const int code = stp::host::store_address(stp::host::with_stg(info->peer, call.host()), address, length);
   return code != 0 ? call.fail(code) : 0;
 }

@@ -1,4 +1,5 @@
 // STPgetsockopt, STPsetsockopt, STPgetopt, STPsetopt.
+#include <limits.h>
 #include <sys/time.h>
 
 #include <algorithm>
@@ -19,12 +20,19 @@ constexpr int kLargestBuffer = 64 << 20;
 
 // -- Values in and out ---------------------------------------------------------------------------------------------
 
+// 0, or the errno of an answer that has no place.
+int wrong_room(const void* value, const socklen_t* length) {
+  if (length == nullptr) return EFAULT;
+  if (*length > INT_MAX) return EINVAL;
+  return value == nullptr && *length != 0 ? EFAULT : 0;
+}
+
 // As getsockopt: copies what fits, and says how much that was.
 template <class T>
 int store(Call& call, const T& from, void* value, socklen_t* length) {
-  if (value == nullptr || length == nullptr) return call.fail(EFAULT);
+  if (const int code = wrong_room(value, length); code != 0) return call.fail(code);
   const std::size_t size = std::min<std::size_t>(*length, sizeof from);
-  std::memcpy(value, &from, size);
+  if (size != 0) std::memcpy(value, &from, size);
   *length = static_cast<socklen_t>(size);
   return 0;
 }
@@ -68,12 +76,13 @@ int take_error_code(Call& call) {
 }
 
 int get_socket_option(Call& call, int option, void* value, socklen_t* length) {
+  if (length == nullptr || *length > INT_MAX) return call.fail(length == nullptr ? EFAULT : EINVAL);
   const Socket& socket = call.socket();
   const EngineConfig defaults;
   const auto or_default = [](int bytes, std::uint32_t otherwise) { return bytes != 0 ? bytes : static_cast<int>(otherwise); };
   switch (option) {
     case SO_ERROR:
-      if (value == nullptr || length == nullptr) return call.fail(EFAULT);
+      if (const int code = wrong_room(value, length); code != 0) return call.fail(code);
       return store(call, take_error_code(call), value, length);
     case SO_TYPE: return store(call, static_cast<int>(SOCK_STREAM), value, length);
     case SO_DOMAIN: return store(call, static_cast<int>(AF_STP), value, length);
@@ -176,8 +185,10 @@ int STPgetsockopt(int s, int level, int option, void* value, socklen_t* length) 
 int STPsetsockopt(int s, int level, int option, const void* value, socklen_t length) {
   Call call("set an option of", s, Call::Check::kTable);
   if (!call.good()) return -1;
-  if (level != SOL_SOCKET) return call.fail(ENOPROTOOPT);
+  // As Linux, which reads an int before it looks at the option.
+  if (length < sizeof(int) || length > INT_MAX) return call.fail(EINVAL);
   if (value == nullptr) return call.fail(EFAULT);
+  if (level != SOL_SOCKET) return call.fail(ENOPROTOOPT);
   return stp::host::set_socket_option(call, option, value, length);
 }
 

@@ -1,7 +1,7 @@
 /* STP sockets: BSD-style stream sockets through a shared block device or file.
  *
- * Every call behaves as the BSD call of the same name: it returns -1 and sets errno on failure. STPerror()
- * and STPstrerror() give the STP-specific reason behind the errno. All calls are thread-safe; on one socket
+ * Every call behaves as the BSD call of the same name: it returns -1 and sets errno on failure (where it differs from Linux,
+ * DIFFERENCES.md says how and why). STPerror() and STPstrerror() give the STP-specific reason behind the errno. All calls are thread-safe; on one socket
  * one thread may send while another receives. A socket is a small non-negative integer and a real
  * descriptor number of the process (it never collides with a file's), but it is for STP calls only.
  *
@@ -115,6 +115,7 @@ int STPbind(int s, const struct sockaddr *address, socklen_t length); /* port 0:
 int STPlisten(int s, int backlog);
 int STPaccept(int s, struct sockaddr *address, socklen_t *length);
 int STPaccept4(int s, struct sockaddr *address, socklen_t *length, int flags);
+/* A failure that STPconnect itself gives leaves the socket as it was: it may listen, or connect again. What was connected once is not connected again. */
 int STPconnect(int s, const struct sockaddr *address, socklen_t length);
 
 /* Flags: MSG_DONTWAIT, MSG_NOSIGNAL (as with send(2), EPIPE raises SIGPIPE without it); for STPrecv also MSG_PEEK, MSG_WAITALL.
@@ -146,8 +147,8 @@ int STPsetsockopt(int s, int level, int option, const void *value, socklen_t len
 int STPfcntl(int s, int command, ... /* int */);               /* F_GETFL F_SETFL(O_NONBLOCK) F_GETFD F_SETFD */
 int STPioctl(int s, unsigned long request, ... /* int * */);   /* FIONBIO FIONREAD SIOCOUTQ */
 
-/* poll(2) over STP sockets and ordinary descriptors mixed, level-triggered. POLLIN, POLLOUT, POLLERR, POLLHUP as a TCP socket gives them;
- * POLLRDHUP once everything that the peer will ever send was read; POLLPRI never. EINTR whenever a signal handler ran. With STP sockets alone the calling thread finds its events itself;
+/* poll(2) over STP sockets and ordinary descriptors mixed, level-triggered. POLLIN, POLLOUT, POLLRDHUP, POLLERR, POLLHUP as a TCP socket gives them;
+ * POLLPRI never. EINTR whenever a signal handler ran. With STP sockets alone the calling thread finds its events itself;
  * ordinary descriptors beside them cost a wake-up by another thread. */
 int STPpoll(struct pollfd *descriptors, nfds_t count, int timeout_ms);
 /* select(2) over the same; `timeout` is left with what remained of it. */

@@ -373,6 +373,7 @@ bool Engine::closing(SocketId socket) const { return impl_->sockets.closing(sock
 SocketResult<SocketInfo> Engine::info(SocketId socket) const { return impl_->sockets.info(socket); }
 SocketResult<std::uint32_t> Engine::ready(SocketId socket) { return impl_->sockets.ready(socket); }
 SocketError Engine::take_error(SocketId socket) { return impl_->sockets.take_error(socket); }
+void Engine::renew(SocketId socket) { impl_->sockets.renew(socket); }
 void Engine::set_send_buffer(SocketId socket, std::uint32_t bytes) { impl_->sockets.set_send_buffer(socket, bytes); }
 void Engine::set_receive_window(SocketId socket, std::uint32_t bytes) { impl_->sockets.set_receive_window(socket, bytes); }
 void Engine::set_inline_max(std::uint32_t bytes) {

@@ -83,6 +83,7 @@ class Engine final : public SocketCalls {
   SocketResult<SocketInfo> info(SocketId socket) const override;
   SocketResult<std::uint32_t> ready(SocketId socket) override;
   SocketError take_error(SocketId socket) override;
+  void renew(SocketId socket) override;
   void set_send_buffer(SocketId socket, std::uint32_t bytes) override;
   void set_receive_window(SocketId socket, std::uint32_t bytes) override;
   void set_inline_max(std::uint32_t bytes) override;

@@ -104,6 +104,7 @@ void Sockets::on_open(Slot peer, SessionId id, const OpenMessage& m) {
   s.send_buffer = listener.send_buffer;
   s.window = listener.window;
   s.phase = Socket::Phase::kEstablished;
+  s.was_established = true;
   begin_session(s, peer, id);
   s.peer_port = m.source_port;
   s.tell_accepted = m.tell_accepted;
@@ -121,6 +122,7 @@ void Sockets::on_open_ack(Socket& s, const OpenAckMessage& m) {
   s.tx->set_limit(m.limit);
   if (s.phase == Socket::Phase::kOpening && (m.accepted || !s.wait_for_accept)) {
     s.phase = Socket::Phase::kEstablished;
+    s.was_established = true;
     s.error = {};
     write_scb(s, true);
   }
@@ -141,13 +143,13 @@ void Sockets::on_refuse(Socket& s, const RefuseMessage& m) {
 
 void Sockets::over(Socket& s, int code, Reason reason) {
   forget_session(s);
-  const bool all_settled = s.phase == Socket::Phase::kEstablished && s.tx->settled() && s.send_shut;
+  const bool both_ended = s.phase == Socket::Phase::kEstablished && s.both_ended();
   if (s.phase == Socket::Phase::kEstablished && !s.tx->settled()) s.lost = true;
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();
   s.open_due = s.open_ack_due = false;
-  // Both directions had come to their end: there is nothing to complain about.
-  s.error_taken = all_settled && s.rx->complete();
+  // Both directions had come to their end: there is nothing to complain about, unless the peer did not read all that it got.
+  s.error_taken = both_ended && reason != Reason::kClosed;
   if (!s.error_taken) s.error = {code, reason};
   if (s.closed) {
     if (!s.drained_told) destroy(s);
@@ -173,7 +175,7 @@ void Sockets::on_reset(Socket& s, const ResetMessage& m) {
 void Sockets::finish_closed(Socket& s) {
   if (s.drained_told || s.phase != Socket::Phase::kEstablished || !s.tx->settled()) return;
   if (s.rx->has_messages()) return;  // the peer may wait for them: CONSUMED, or the credit to learn that nobody takes more
-  const bool unread = s.tell_unread && s.rx->dropped() > s.dropped_before;
+  const bool unread = s.rx->dropped() > s.dropped_before;
   // Announced extents that were not fetched yet would be waited for at the other end, for ever.
   if (unread || s.rx->fetching()) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
   forget_session(s);

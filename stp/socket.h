@@ -51,9 +51,9 @@ struct Socket {
   bool open_due = false;
   bool open_ack_due = false;
   bool accepted = false;      // by its program (acceptor's side)
+  bool was_established = false;  // it will not connect a second time
   bool send_shut = false;
-  bool tell_unread = false;   // closed with data unread, or more came: the peer must learn it
-  std::uint64_t dropped_before = 0;
+  std::uint64_t dropped_before = 0;  // at close: what was unread then, or comes after, is dropped, and the peer must learn it
   bool lost = false;          // something accepted was never acknowledged
   std::vector<Slot> instances;  // still to ask, when this one refuses
   SocketError error;            // sticky
@@ -66,6 +66,10 @@ struct Socket {
   Nanos scb_written = 0;
   std::uint64_t acked_before = 0;  // when the streams were last counted
   bool wants_room = false;         // stands in Sockets::roomless_
+
+  bool both_ended() const { return send_shut && tx->settled() && rx->complete(); }
+  // The peer's direction has come to its end, or is not wanted any more. What came before may still be unread.
+  bool gets_no_more() const { return rx->at_end() || rx->complete() || rx->discarding(); }
 };
 
 }  // namespace stp

@@ -33,7 +33,7 @@ struct Ready {
   static constexpr std::uint32_t kDrained = 16; // close() has ended; together with kHangUp: not everything was acknowledged
   // Only from ready().
   static constexpr std::uint32_t kError = 32;      // take_error() would give one
-  static constexpr std::uint32_t kPeerEnded = 64;  // everything that the peer will ever send has been read
+  static constexpr std::uint32_t kPeerEnded = 64;  // everything that the peer will ever send, or that is still wanted of it, is here
 };
 
 // Called from inside engine calls and step(); must not call back into the engine.
@@ -83,6 +83,8 @@ class SocketCalls {
   // for what follows.
   virtual SocketResult<std::uint32_t> ready(SocketId socket) = 0;    // EBADF
   virtual SocketError take_error(SocketId socket) = 0;               // SO_ERROR: reads and clears
+  // Its connect has failed, and connect itself has told so: the socket is as it was before, but for its port.
+  virtual void renew(SocketId socket) = 0;
   virtual void set_send_buffer(SocketId socket, std::uint32_t bytes) = 0;
   virtual void set_receive_window(SocketId socket, std::uint32_t bytes) = 0;
   virtual void set_inline_max(std::uint32_t bytes) = 0;

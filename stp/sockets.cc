@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace stp {
 namespace {
@@ -106,7 +107,7 @@ SocketResult<void> Sockets::connect(SocketId id, const Address& peer, bool wait_
   Socket* s = find(id);
   if (s == nullptr || s->closed) return no(EBADF);
   if (s->kind == Socket::Kind::kListener) return no(EOPNOTSUPP);
-  if (s->phase == Socket::Phase::kEstablished) return no(EISCONN);
+  if (s->was_established) return no(EISCONN);
   if (s->phase == Socket::Phase::kOpening) return no(EALREADY);
   if (peer.port == 0) return no(ECONNREFUSED, Reason::kNoListener);
   if (!peer.stg.empty() && peer.stg != core_.superblock().stg) return no(ENETUNREACH, Reason::kOtherStg);
@@ -118,7 +119,7 @@ SocketResult<void> Sockets::connect(SocketId id, const Address& peer, bool wait_
   s->wait_for_accept = wait_for_accept;
   s->instances = std::move(*instances);
   s->error = {};
-  s->error_taken = s->send_shut = s->lost = s->tell_unread = false;
+  s->error_taken = s->send_shut = s->lost = false;
   open_next_instance(*s);
   return no(EINPROGRESS);
 }
@@ -127,7 +128,7 @@ SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data) {
   Socket* s = find(id);
   if (s == nullptr || s->closed) return no(EBADF);
   if (s->phase == Socket::Phase::kOver) {
-    if (s->error_taken || s->send_shut) return no(EPIPE, s->error.reason);
+    if (s->error_taken) return no(EPIPE, s->error.reason);
     s->error_taken = true;
     return no(s->error.code, s->error.reason);
   }
@@ -170,7 +171,8 @@ SocketResult<std::size_t> Sockets::receive(SocketId id, Bytes into, bool peek) {
     }
     return n;
   }
-  if (s->rx->at_end() || s->rx->discarding()) return std::size_t{0};
+  const bool told = s->phase != Socket::Phase::kOver || s->error_taken;
+  if (s->rx->at_end() || (s->rx->discarding() && told)) return std::size_t{0};
   if (s->phase == Socket::Phase::kOver) {
     s->error_taken = true;
     return no(s->error.code, s->error.reason);
@@ -181,11 +183,11 @@ SocketResult<std::size_t> Sockets::receive(SocketId id, Bytes into, bool peek) {
 SocketResult<void> Sockets::shut(SocketId id, bool read, bool write) {
   Socket* s = find(id);
   if (s == nullptr || s->closed) return no(EBADF);
-  if (s->phase != Socket::Phase::kEstablished && s->phase != Socket::Phase::kOver) return no(ENOTCONN);
-  if (read && s->rx) s->rx->discard();
+  if (s->phase != Socket::Phase::kEstablished) return no(ENOTCONN);
+  if (read) s->rx->discard();
   if (write && !s->send_shut) {
     s->send_shut = true;
-    if (s->phase == Socket::Phase::kEstablished) s->tx->finish();
+    s->tx->finish();
   }
   write_scb(*s, true);
   touch(*s);
@@ -195,7 +197,7 @@ SocketResult<void> Sockets::shut(SocketId id, bool read, bool write) {
 void Sockets::close(SocketId id, bool abort) {
   Socket* s = find(id);
   if (s == nullptr || (s->closed && !abort)) return;
-  s->closed = true;
+  const bool again = std::exchange(s->closed, true);
   if (s->kind == Socket::Kind::kListener) {
     listeners_.erase(s->port);
     for (const SocketId queued : std::exchange(s->queue, {})) {
@@ -213,12 +215,12 @@ void Sockets::close(SocketId id, bool abort) {
     destroy(*s);
     return;
   }
-  if (abort) {
+  // Where both directions have come to their end there is nothing left to abort.
+  if (abort && (again || !s->both_ended())) {
     reset(*s, ECONNABORTED, Reason::kAborted, Reason::kAborted);
     destroy(*s);
     return;
   }
-  s->tell_unread = !s->rx->discarding();
   s->dropped_before = s->rx->dropped();
   s->rx->discard();
   s->send_shut = true;
@@ -256,7 +258,8 @@ SocketResult<std::uint32_t> Sockets::ready(SocketId id) {
   if (s->phase == Socket::Phase::kEstablished && (bits & Ready::kWrite) == 0) note_no_room(*s);
   if (s->kind == Socket::Kind::kPlain && s->phase == Socket::Phase::kNone) bits |= Ready::kWrite | Ready::kHangUp;
   if (s->phase == Socket::Phase::kOver && s->error.code != 0 && !s->error_taken) bits |= Ready::kError;
-  if (s->phase == Socket::Phase::kEstablished && s->rx->at_end()) bits |= Ready::kPeerEnded;
+  const bool established = s->phase == Socket::Phase::kEstablished;
+  if (s->phase == Socket::Phase::kOver || (established && s->gets_no_more())) bits |= Ready::kPeerEnded;
   return bits;
 }
 
@@ -265,6 +268,20 @@ SocketError Sockets::take_error(SocketId id) {
   if (s == nullptr || s->error_taken || s->phase == Socket::Phase::kOpening) return {};
   s->error_taken = s->error.code != 0;
   return s->error;
+}
+
+void Sockets::renew(SocketId id) {
+  Socket* s = find(id);
+  if (s == nullptr || s->closed || s->phase != Socket::Phase::kOver || s->was_established) return;
+  s->kind = Socket::Kind::kPlain;
+  s->phase = Socket::Phase::kNone;
+  s->error = {};
+  s->error_taken = false;
+  if (s->rx) s->rx->abandon();
+  s->rx.reset();
+  s->tx.reset();
+  s->ready = 0;
+  write_scb(*s, true);
 }
 
 void Sockets::set_send_buffer(SocketId id, std::uint32_t bytes) {
@@ -306,7 +323,7 @@ std::uint32_t Sockets::ready_bits(const Socket& s) const {
   if (s.phase != Socket::Phase::kEstablished) return bits;
   if (s.rx->readable() > 0 || s.rx->at_end() || s.rx->discarding()) bits |= Ready::kRead;
   if (s.send_shut || s.tx->room() > 0) bits |= Ready::kWrite;
-  if (s.send_shut && s.rx->at_end()) bits |= Ready::kHangUp;
+  if (s.send_shut && s.gets_no_more()) bits |= Ready::kHangUp;
   return bits;
 }
 

@@ -49,6 +49,7 @@ class Sockets {
   SocketResult<SocketInfo> info(SocketId id) const;
   SocketResult<std::uint32_t> ready(SocketId id);
   SocketError take_error(SocketId id);
+  void renew(SocketId id);
   void set_send_buffer(SocketId id, std::uint32_t bytes);
   SocketResult<SocketId> open_to_show();
   void show(SocketId id, const LocalConversation& conversation);

@@ -108,7 +108,7 @@ void stop_agents() {
 
 const std::string& storage_path() { return path(); }
 
-int make_storage() {
+int make_storage(const char* timing) {
   const char* wanted = std::getenv("STP_TEST_MEDIUM");
   const bool mapped = wanted == nullptr || std::string_view(wanted) == "mapped";
   const char* directory = std::getenv("STP_TEST_DIR");
@@ -124,7 +124,7 @@ int make_storage() {
   request.hosts = 8;
   request.sockets = 4096;
   request.medium = mapped ? MediumKind::kMapped : MediumKind::kDirect;
-  request.timing = "fast";
+  request.timing = timing;
   const auto made = format_storage(request);
   if (!made) {
     std::fprintf(stderr, "can not make a storage for the test: %s\n", made.error().text.c_str());
