@@ -36,6 +36,7 @@ struct Attributes {
   std::optional<gid_t> gid;
   // How long the kernel may go on believing that the name is there, and these attributes. Not for texts: their length is of now.
   Nanos valid = 0;
+  bool reads_only = false;  // a stream that is shown to whoever may read texts
 };
 
 class Node : public std::enable_shared_from_this<Node> {

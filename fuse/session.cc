@@ -107,7 +107,7 @@ struct stat FuseSession::stat_without_size(Node& node, std::uint64_t number) {
     mode |= (settings_.show_mode & 0444) >> 2;
     out.st_nlink = 2;
   } else if (node.kind() == Node::Kind::kStream) {
-    mode = settings_.talk_mode;
+    mode = attributes.reads_only ? settings_.show_mode : settings_.talk_mode;
   }
   out.st_mode = type | attributes.mode.value_or(mode);
   out.st_uid = attributes.uid.value_or(settings_.uid);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "fuse/conversations.h"
+#include "fuse/events.h"
 #include "fuse/net_nodes.h"
 #include "fuse/options.h"
 #include "fuse/session.h"
@@ -32,6 +33,7 @@ using view::MountOptions;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 constexpr int kCannotMount = 3;
+constexpr Nanos kPatienceAtEnd = 2 * kSecond;
 
 constexpr const char* kOptionsHelp =
     "Options of -o (mount(8)'s own are taken too):\n"
@@ -128,7 +130,9 @@ int run(const std::string& source, const std::string& mountpoint, const MountOpt
   auto session = view::Session::mount(settings);
   if (!session) return complain(kCannotMount, session.error().text);
   if (auto gone = (*session)->daemonize(foreground); !gone) return complain(kCannotMount, gone.error().text);
+  const auto events = view::make_event_feed(shown);
   view::Plugs plugs;
+  plugs.events = view::make_events(events);
   if (shown->source().talks()) {
     host::set_agent_only(agent.path, agent.stg);
     auto conversations = view::Conversations::start();
@@ -137,8 +141,9 @@ int run(const std::string& source, const std::string& mountpoint, const MountOpt
     plugs.port_data = [all = *conversations](const std::string& host, std::uint16_t port) { return view::make_port_data(all, host, port); };
   }
   const auto ended = (*session)->run(view::make_tree(shown, std::move(plugs)));
+  const bool all_ended = view::stop(*events, kPatienceAtEnd);
   if (!ended) return complain(kFailed, ended.error().text);
-  if (!*ended) ::_exit(0);  // a thread still waits for the storage
+  if (!*ended || !all_ended) ::_exit(0);  // a thread still waits for the storage
   return 0;
 }
 

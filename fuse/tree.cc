@@ -73,7 +73,7 @@ class SocketDirectory final : public Directory {
   SocketDirectory(ViewPtr view, std::string host, std::uint32_t index) : view_(std::move(view)), host_(std::move(host)), index_(index) {}
 
   // The table on the disk is as old: who lists thousands of sockets need not ask for each whether it is still there.
-  Attributes attributes() override { return {.mode = {}, .uid = {}, .gid = {}, .valid = kSecond}; }
+  Attributes attributes() override { return {.mode = {}, .uid = {}, .gid = {}, .valid = kSecond, .reads_only = false}; }
   Result<NodePtr> lookup(std::string_view name, Patience) override {
     for (const File& file : kFiles)
       if (file.name == name) return make(file);

@@ -51,7 +51,7 @@ void take_reading(BlockSource& storage, std::vector<HostReport>& reports, const 
     const bool was_held = r.fault == BlockFault::kNone && r.lease.state != LeaseState::kFree;
     const bool changed = was_held && is_held(now) && !same_beat(now.lease, r.lease);
     const bool other = now.fault != r.fault || (now.fault == BlockFault::kNone && now.lease.owner != r.lease.owner) ||
-                       now.lease.state != r.lease.state;
+                       now.lease.state != r.lease.state || now.lease.name != r.lease.name;
     r.beat_age = changed ? 0 : r.beat_age + passed;
     r.beat_seen |= changed;
     r.fault = now.fault;

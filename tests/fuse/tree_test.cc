@@ -8,28 +8,12 @@
 #include "fuse/inode_table.h"
 #include "fuse/options.h"
 #include "fuse/workers.h"
-#include "tests/unit/memory_storage.h"
+#include "tests/fuse/memory_source.h"
 
 namespace stp::view {
 namespace {
 
-class MemorySource final : public Source {
- public:
-  explicit MemorySource(std::shared_ptr<stp::testing::MemoryStorage> storage) : storage_(std::move(storage)) {}
-  const std::string& title() const override { return title_; }
-  Result<std::shared_ptr<BlockSource>> blocks() override {
-    if (gone) return fail(ENOTCONN, "no agent");
-    return storage_;
-  }
-  Result<std::optional<AgentFacts>> agent() override { return facts; }
-  bool talks() const override { return facts.has_value(); }
-  bool gone = false;
-  std::optional<AgentFacts> facts;
-
- private:
-  const std::shared_ptr<stp::testing::MemoryStorage> storage_;
-  const std::string title_ = "memory";
-};
+using test::MemorySource;
 
 struct Tree : ::testing::Test {
   std::shared_ptr<stp::testing::MemoryStorage> storage = std::make_shared<stp::testing::MemoryStorage>();
@@ -59,15 +43,7 @@ struct Tree : ::testing::Test {
       storage->fake_locks.held.erase(slot);
   }
   Identity identity(Slot slot) { return storage->lease(slot).owner; }
-  void put_sockets(Slot slot, std::vector<Scb> scbs) {
-    for (std::uint32_t index = 0; index < g.scb_blocks; ++index) {
-      ScbBlock block{.owner = identity(slot), .sequence = 1, .index = index, .scbs = std::vector<Scb>(g.scbs_a_block())};
-      for (std::uint32_t i = 0; i < block.scbs.size(); ++i) block.scbs[i].index = index * g.scbs_a_block() + i;
-      for (const Scb& scb : scbs)
-        if (scb.index / g.scbs_a_block() == index) block.scbs[scb.index % g.scbs_a_block()] = scb;
-      storage->put_scbs(block);
-    }
-  }
+  void put_sockets(Slot slot, const std::vector<Scb>& scbs) { test::put_sockets(*storage, slot, scbs); }
 
   // The node at a path, or the error; everything may wait.
   Result<NodePtr> at(std::string_view path) {

@@ -1,6 +1,7 @@
 // A formatted storage in memory, with slot locks that tests set, and a clock that only they move.
 #pragma once
 
+#include <atomic>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -87,7 +88,8 @@ class MemoryStorage final : public Storage {
   void abandon_after_fork() override {}
 
   FakeLocks fake_locks;
-  int reads = 0, writes = 0;
+  std::atomic<int> reads = 0;
+  int writes = 0;
   std::uint64_t unreadable = UINT64_MAX;              // a block that gives EIO
   std::function<void(std::uint64_t)> before_read, after_write;
 
