@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The mount of a storage as files: what shows. (What flows is in fuse_talk.sh.) The third argument is many_sockets of tests/fuse.
-many_sockets=$3
+many_sockets=$(realpath "$3")
 . "$(dirname "$0")/common.sh"
 PATH=$(cd "$(dirname "$1")/../fuse" && pwd):$PATH
 [ "$(id -u)" = 0 ] || skip 'needs root, to mount and to be others'
@@ -69,7 +69,7 @@ is "$m/conduits/alpha-beta/status" state open || fail "the conduit: $(cat "$m/co
 [ ! -s "$m/storage/faults" ] || fail "faults: $(cat "$m/storage/faults")"
 
 echo '- 10,000 sockets'
-"$many_sockets" "$work/alpha.sock" 10000 < <(sleep 300) >many.log 2>&1 &
+"$many_sockets" "$work/alpha.sock" 10000 >many.log 2>&1 &
 many=$!
 until_true 60 grep -q ready many.log || fail 'no 10,000 sockets'
 all_there() { [ "$(ls "$m/hosts/alpha/sockets" | wc -l)" = 10000 ]; }
@@ -155,16 +155,19 @@ echo '- garbage on the storage is shown as faults, where it lies'
 cp --sparse=always "$storage" copy 2>/dev/null || dd if="$storage" of=copy bs=1M status=none || fail 'a copy'
 first() { awk -v name="$1" -v slot="$2" '$1 == name && $2 == slot { print $3 }' "$m/storage/layout"; }
 spoil() { dd if=/dev/urandom of=copy bs=4096 seek="$1" count=1 conv=notrunc status=none; }
-leases=$(first leases -)
-spoil $((leases + 1))
-spoil $(($(first socket-table 0) + 2))
+slot=$(field slot "$m/hosts/alpha/status")
+other_slot=$((1 - slot))
+lease=$(($(first leases -) + other_slot))
+table=$(($(first socket-table "$slot") + 2))
+spoil "$lease"
+spoil "$table"
 spoil $(($(first gates -) + 1))
 spoil 0
 expect 0 stp-fuse -o noagent copy copy-m
-is copy-m/hosts/slot:1/status state unreadable || fail "a spoiled lease: $(ls copy-m/hosts)"
-grep -q '^fault lease: ' copy-m/hosts/slot:1/status || fail "a spoiled lease: $(cat copy-m/hosts/slot:1/status)"
+is copy-m/hosts/slot:$other_slot/status state unreadable || fail "a spoiled lease: $(ls copy-m/hosts)"
+grep -q '^fault lease: ' copy-m/hosts/slot:$other_slot/status || fail "a spoiled lease: $(cat copy-m/hosts/slot:$other_slot/status)"
 grep -q '^fault .*socket table' copy-m/hosts/alpha/status || fail "a spoiled table: $(cat copy-m/hosts/alpha/status)"
-for block in 0 $((leases + 1)) $(($(first socket-table 0) + 2)); do
+for block in 0 "$lease" "$table"; do
   grep -q "block $block, " copy-m/storage/faults || fail "block $block is not among the faults: $(cat copy-m/storage/faults)"
 done
 [ ! -e copy-m/net ] || fail 'conversations without an agent'
@@ -219,7 +222,7 @@ else
 fi
 INNER
 { echo "work=$work"; declare -f fail expect is field until_true; } >words.sh
-"$many_sockets" "$work/alpha.sock" 3 < <(sleep 300) >many.log 2>&1 &
+"$many_sockets" "$work/alpha.sock" 3 >many.log 2>&1 &
 many=$!
 until_true 10 grep -q ready many.log || fail 'no sockets'
 three_there() { [ "$(ls "$m/hosts/alpha/sockets" | wc -l)" = 3 ]; }
@@ -254,7 +257,8 @@ kill -TERM "$mounted"
 wait "$mounted" || fail "SIGTERM: exit status $?"
 wait "$late" && fail 'a reader ends well when the mount goes away'
 [ "$(stat -f -c %T other-m)" != fuseblk ] || fail 'SIGTERM leaves the mount'
-kill "$reader" 2>/dev/null
+kill "$reader"
+wait "$reader" 2>/dev/null
 fusermount3 -u "$m" || fail 'fusermount3 -u'
 kill -TERM "$alpha"
 wait "$alpha" || fail "the agent: exit status $?"

@@ -1,6 +1,5 @@
-// many_sockets AGENT COUNT: a program with so many bound sockets of an agent, until its standard input ends. Says "ready" when it has them.
+// many_sockets AGENT COUNT: a program with so many bound sockets of an agent, until it is killed. Says "ready" when it has them.
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -29,8 +28,6 @@ int main(int argc, char** argv) {
   }
   fmt::print("ready\n");
   std::fflush(stdout);
-  char byte;
-  while (::read(STDIN_FILENO, &byte, 1) > 0) {
-  }
+  (void)::pause();
   return 0;
 }
