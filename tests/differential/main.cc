@@ -1,8 +1,9 @@
 // Random sequences of socket calls, on STP and on TCP side by side. See --help.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -47,35 +48,43 @@ struct Settings {
   std::uint64_t seed = 1;
   std::uint64_t differences = 1;
   std::string agent;
-  bool once = false;
 };
+
+struct Tally {
+  std::uint64_t sequences = 0;
+  std::uint64_t differences = 0;
+  std::uint64_t passing = 0;
+  // What the kernel's own threads delay for a moment, or a port that it gives twice, is seen once and not again. That is rare.
+  bool good() const { return differences == 0 && passing <= 2 + sequences / 1000; }
+};
+
+void report(const Tally& tally, const Comparison& comparison) {
+  fmt::print("{} sequences, {} calls ({} left out), {} differences, {} seen once and not again\n", tally.sequences, comparison.calls_done(),
+             comparison.calls_skipped(), tally.differences, tally.passing);
+  for (std::size_t i = 0; i < kExcuses.size(); ++i) fmt::print("  {:<24} {} times\n", kExcuses[i], comparison.uses()[i]);
+}
 
 int compare(const Settings& settings) {
   const bool by_agent = !settings.agent.empty();
   Comparison comparison(by_agent, kPatienceMs);
-  std::uint64_t found = 0, passing = 0;
-  for (std::uint64_t seed = settings.seed; seed < settings.seed + settings.sequences && found < settings.differences; ++seed) {
+  Tally tally;
+  for (; tally.sequences < settings.sequences && tally.differences < settings.differences; ++tally.sequences) {
+    const std::uint64_t seed = settings.seed + tally.sequences;
     const auto calls = make_sequence(seed);
-    auto difference = comparison.run(calls, next_number++);
+    const auto difference = comparison.run(calls, next_number++);
     if (!difference) continue;
-    // What the kernel's own threads delay for a moment is no difference: it has to be there twice.
     auto again = comparison.run(calls, next_number++);
     if (!again) {
-      ++passing;
-      std::printf("seed %llu: once, and not again\n%s", static_cast<unsigned long long>(seed), to_string(*difference).c_str());
+      ++tally.passing;
+      fmt::print("seed {}: once, and not again\n{}", seed, to_string(*difference));
       continue;
     }
-    ++found;
-    const Difference shortest = shorten(std::move(*again), by_agent);
-    std::printf("seed %llu: STP and TCP differ\n%s", static_cast<unsigned long long>(seed), to_string(shortest).c_str());
+    ++tally.differences;
+    fmt::print("seed {}: STP and TCP differ\n{}", seed, to_string(shorten(std::move(*again), by_agent)));
     std::fflush(stdout);
   }
-  std::printf("%llu sequences, %llu calls (%llu left out), %llu differences, %llu that passed\n", static_cast<unsigned long long>(settings.sequences),
-              static_cast<unsigned long long>(comparison.calls_done()), static_cast<unsigned long long>(comparison.calls_skipped()),
-              static_cast<unsigned long long>(found), static_cast<unsigned long long>(passing));
-  for (std::size_t i = 0; i < kExcuses.size(); ++i)
-    std::printf("  %-24s %llu times\n", kExcuses[i].data(), static_cast<unsigned long long>(comparison.uses()[i]));
-  return found == 0 && !::testing::Test::HasFailure() ? 0 : 1;
+  report(tally, comparison);
+  return tally.good() && !::testing::Test::HasFailure() ? 0 : 1;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cerrno>
 
 namespace stp::differential {
 namespace {
@@ -30,6 +31,13 @@ int Model::free_slot() const {
 
 // TCP resets a conversation when something comes after both directions were shut; STP drops it, as after the end of reading alone.
 bool Model::wants_nothing(int slot) const { return slot >= 0 && at(slot).read_shut && at(slot).write_shut; }
+
+// A socket stands otherwise on the two sides, as `excuse` of exceptions.h has it.
+bool Model::shows_unread(const States& states) const {
+  for (int slot = 0; slot < kSlots; ++slot)
+    if (at(slot).left_unread && at(slot).write_shut && (states[static_cast<std::size_t>(slot)].events & (POLLHUP | POLLERR)) == POLLHUP) return true;
+  return false;
+}
 
 Plan Model::plan(const Call& call, const States& states) const {
   const Known& known = at(call.slot);
@@ -93,6 +101,10 @@ Plan Model::plan(const Call& call, const States& states) const {
       plan.peer = known.peer;
       plan.skip = plan.peer < 0 || known.unread != 0 || at(plan.peer).read_shut || at(plan.peer).peer != call.slot;
       break;
+    case Op::kPoll:
+    case Op::kSelect:
+      if (shows_unread(states)) plan.excuse = Excuse::kUnreadAtClose;
+      break;
     case Op::kClose: plan.skip = call.slot == kOrdinaryFile; break;
     default: break;
   }
@@ -136,7 +148,7 @@ void Model::learn(const Call& call, const Plan& plan, const Outcome& outcome, co
       known.began = true;
       known.read_shut = known.write_shut = false;
       known.target = call.a;
-      if (const int listener = listener_at(call.a); listener >= 0) {
+      if (const int listener = listener_at(call.a); listener >= 0 && outcome.error != ECONNREFUSED) {
         known.connected = true;
         ++of(listener).queue;
       }

@@ -43,6 +43,7 @@ class Model {
   int listener_at(int port) const;
   int free_slot() const;
   bool wants_nothing(int slot) const;
+  bool shows_unread(const States& states) const;
   void leave(int slot, bool unread);
 
   bool by_agent_;
