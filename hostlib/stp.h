@@ -138,8 +138,8 @@ int STPgethostname(int s, struct sockaddr *address, socklen_t *length);
 int STPgetsockname(int s, struct sockaddr *address, socklen_t *length); /* port 0 when not bound */
 int STPgetpeername(int s, struct sockaddr *address, socklen_t *length);
 
-/* SO_SNDBUF is the most that a socket holds for its peer (default 8 MiB). Sockets that send bulk at the same time hold less: their buffer
- * divided by how many they are (16 at most), but 512 KiB, so that what all of them hold stays in the processor's caches. */
+/* SO_SNDBUF is the most that a socket holds for its peer (default 8 MiB). Sockets that send bulk at the same time hold less:
+ * 8 MiB divided by how many they are, but 512 KiB each, so that what all of them hold stays in the processor's caches. */
 /* SOL_SOCKET: SO_ERROR SO_TYPE SO_DOMAIN SO_PROTOCOL SO_ACCEPTCONN SO_SNDBUF SO_RCVBUF SO_SNDTIMEO SO_RCVTIMEO SO_LINGER
  * SO_REUSEADDR SO_KEEPALIVE SO_BROADCAST(ENOPROTOOPT). Others ENOPROTOOPT. */
 int STPgetsockopt(int s, int level, int option, void *value, socklen_t *length);

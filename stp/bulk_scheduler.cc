@@ -35,7 +35,6 @@ void BulkScheduler::start_writes() {
     if (stream->start_write([this] { --writes_; })) {
       ++writes_;
       fruitless = 0;
-      note_mover(stream->number());
       if (paced())
         next_write_ = std::max(next_write_, core_.now - kBurst) + static_cast<Nanos>(kExtentBytes / (pace_ * rate_));
     } else {
@@ -44,15 +43,6 @@ void BulkScheduler::start_writes() {
     note(stream);
   }
   if (writes_ == kDepth && !write_queue_.empty()) held_back_ = true;
-}
-
-// By the last writes rather than by time: a slow device takes long for a round.
-void BulkScheduler::note_mover(std::uint64_t stream) {
-  lately_[next_lately_++ % lately_.size()] = stream;
-  auto sorted = lately_;
-  std::ranges::sort(sorted);
-  const auto distinct = std::ranges::unique(sorted).begin() - sorted.begin();
-  core_.movers = static_cast<std::uint32_t>(distinct) - (sorted[0] == 0 ? 1 : 0);
 }
 
 void BulkScheduler::start_reads() {

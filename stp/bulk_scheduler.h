@@ -4,7 +4,6 @@
 // Writes are paced by what the receivers achieve: overdriving a device with writes starves the reads of the same bytes.
 #pragma once
 
-#include <array>
 #include <deque>
 #include <memory>
 
@@ -38,7 +37,6 @@ class BulkScheduler {
 
   void start_writes();
   void start_reads();
-  void note_mover(std::uint64_t stream);
   bool paced() const { return rate_ > 0 && core_.now - measured_at_ < kForget; }
 
   Core& core_;
@@ -53,8 +51,6 @@ class BulkScheduler {
   double pace_ = kPace;
   double rate_ = 0;             // bytes a nanosecond; 0 = not known
   Nanos next_write_ = 0;
-  std::array<std::uint64_t, 16> lately_{};  // numbers of the streams of the last writes
-  std::size_t next_lately_ = 0;
 };
 
 }  // namespace stp

@@ -20,8 +20,6 @@ struct Core {
   Identity self;           // of this life; slot kNoSlot while not a member
   Nanos now = 0;           // of the step or call that runs
   bool may_write = false;  // member, and the lease is good
-  std::uint64_t streams = 0;    // sending streams so far: their numbers
-  std::uint32_t movers = 0;     // streams that shared the last few bulk writes
   Nanos gate_period = 0;   // between looks at the gates when nothing is awaited
 
   const Superblock& superblock() const { return config.superblock; }

@@ -9,12 +9,11 @@
 
 namespace stp {
 namespace {
-constexpr std::uint64_t kLeastAmongMovers = 2 * kExtentBytes;  // one on its way, one being filled
 constexpr std::uint64_t kAlwaysAllowed = 16 * 1024;  // of a socket, whatever the budget says
 }  // namespace
 
 SendStream::SendStream(Core& core, CacheRegion& cache, MemoryBudget& budget, Slot peer, std::uint32_t buffer_bytes, Changed changed)
-    : core_(core), cache_(cache), budget_(budget), peer_(peer), changed_(std::move(changed)), buffer_bytes_(buffer_bytes), number_(++core.streams) {}
+    : core_(core), cache_(cache), budget_(budget), peer_(peer), changed_(std::move(changed)), buffer_bytes_(buffer_bytes) {}
 
 SendStream::~SendStream() { budget_.give_back(budgeted_); }
 
@@ -26,9 +25,7 @@ std::uint64_t SendStream::acked() const {
 
 std::size_t SendStream::room() const {
   const std::uint64_t held = accepted_ - acked();
-  // What waits between a program's send and the device's write is to stay in the processor's caches, of all streams together.
-  const std::uint64_t hot = std::max<std::uint64_t>(buffer_bytes_ / std::max(core_.movers, 1u), kLeastAmongMovers);
-  const std::uint64_t most = std::min<std::uint64_t>({buffer_bytes_, budget_.share(), hot});
+  const std::uint64_t most = std::min<std::uint64_t>(buffer_bytes_, budget_.share());
   if (held >= most) return 0;
   const std::uint64_t free = most - held;
   const std::uint64_t allowed = std::max(budget_.left(), held < kAlwaysAllowed ? kAlwaysAllowed - held : 0);

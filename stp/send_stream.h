@@ -54,7 +54,6 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   bool streaming() const { return writing_ > 0 || !announced_.empty(); }
   // An extent could not be written, wherever it was tried.
   bool failed() const { return failed_; }
-  std::uint64_t number() const { return number_; }  // of this engine, never used again
   bool queued_for_write = false;  // the scheduler's mark
 
  private:
@@ -101,7 +100,6 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   const Slot peer_;
   Changed changed_;
   std::uint32_t buffer_bytes_;
-  const std::uint64_t number_;
   std::uint64_t accepted_ = 0;
   std::uint64_t emitted_ = 0;  // offsets below it are in packets, or announced
   std::uint64_t limit_ = 0;    // the peer's credit

@@ -156,6 +156,7 @@ void Sockets::over(Socket& s, int code, Reason reason) {
     return;
   }
   write_scb(s, true);
+  s.ready = 0;  // whatever somebody waits for: there is nothing to wait for any more
   tell_ready(s, true);
 }
 

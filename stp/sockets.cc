@@ -10,7 +10,7 @@ namespace {
 constexpr std::uint32_t kMostBacklog = 4096;
 // What all streams together need to keep a fast device busy. Where several stream, more would only leave the processor's cache (and
 // the page tables) behind: each may hold its part of it, and never less than two extents.
-constexpr std::uint64_t kWorkingSet = 16u << 20;
+constexpr std::uint64_t kWorkingSet = 8u << 20;
 constexpr std::uint64_t kLeastShare = 512 * 1024;
 constexpr Nanos kSharingPeriod = 50 * kMillisecond;
 
@@ -165,7 +165,7 @@ SocketResult<std::size_t> Sockets::receive(SocketId id, Bytes into, bool peek) {
   if (s->rx->readable() > 0 && !s->rx->discarding()) {
     const std::size_t n = s->rx->read(into, peek);
     if (!peek) {
-      s->ready = ready_bits(*s);
+      s->ready &= ready_bits(*s);  // what has become true is for touch() to tell
       peers_.warm(s->peer);
       touch(*s);
     }
@@ -253,7 +253,7 @@ SocketResult<SocketInfo> Sockets::info(SocketId id) const {
 SocketResult<std::uint32_t> Sockets::ready(SocketId id) {
   Socket* s = find(id);
   if (s == nullptr) return no(EBADF);
-  s->ready = ready_bits(*s);
+  tell_ready(*s, false);  // who asks is not the only one who may wait for it
   std::uint32_t bits = s->ready;
   if (s->phase == Socket::Phase::kEstablished && (bits & Ready::kWrite) == 0) note_no_room(*s);
   if (s->kind == Socket::Kind::kPlain && s->phase == Socket::Phase::kNone) bits |= Ready::kWrite | Ready::kHangUp;
