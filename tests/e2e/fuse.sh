@@ -189,6 +189,39 @@ expect 0 fusermount3 -u other-m
 expect 0 env STP_AGENT="$work/alpha.sock" stp-fuse -o allow_other,umask=077 other-m
 ! seen_by_other other-m/status || fail 'umask=077 keeps nobody out'
 expect 0 fusermount3 -u other-m
+
+echo '- who may talk'
+cat >talk.sh <<'INNER'
+exec 3<>"$1/net/clone" || exit 10
+read -r n <&3
+echo announce 700 >&3 && exit 11
+grep -q "root's" "$1/net/$n/err" || exit 12
+echo announce 7000 >&3 || exit 13
+[ "$(cat "$1/net/$n/status")" = 'announced waiting 0' ] || exit 14
+[ "$2" = '' ] || ! cat "$1/net/$2/status" || exit 15
+[ "$2" = '' ] || ! : >"$1/net/$2/data" || exit 16
+echo "$n" >&4
+until [ -e enough ]; do sleep 0.1; done
+INNER
+talk_as_other() { timeout 60 setpriv --reuid 65534 --regid 65534 --clear-groups bash talk.sh other-m "$1" 4>"$2" 2>talk.log; }
+stg=$(field stg "$m/ctl")
+expect 0 env STP_AGENT="$work/alpha.sock" stp-fuse -o allow_other "$stg" other-m
+talk_as_other '' nobodys
+[ $? = 10 ] && grep -q 'Permission denied' talk.log || fail "a mount that is open to look at is open to talk: $(cat talk.log)"
+! setpriv --reuid 65534 --regid 65534 --clear-groups sh -c ': >"other-m/hosts/alpha/ports/7000/data"' 2>/dev/null || fail 'a port that is open to all'
+expect 0 fusermount3 -u other-m
+expect 0 env STP_AGENT="$work/alpha.sock" stp-fuse -o allow_other,talk=all agent other-m
+exec 3<>other-m/net/clone || fail 'clone of root'
+read -r n <&3
+talk_as_other "$n" nobodys &
+talker=$!
+until_true 30 test -s nobodys || { wait $talker; fail "talk.sh ended with $?: $(cat talk.log)"; }
+[ "$(stat -c %u "other-m/net/$(cat nobodys)/ctl")" = 65534 ] || fail 'a conversation belongs to who opened clone'
+[ "$(cat "other-m/net/$n/status")" = idle ] || fail "the conversation of root: $(cat "other-m/net/$n/status")"
+exec 3<&-
+touch enough
+wait $talker || fail "talk.sh ended with $?: $(cat talk.log)"
+expect 0 fusermount3 -u other-m
 # Where others may not open /dev/fuse, and mount(8) does not look for helpers where this one is, a mount namespace helps.
 mknod node c 10 229 && chmod 666 node
 chown 65534 user-m
@@ -253,9 +286,20 @@ cat other-m/events >late-events 2>/dev/null &
 late=$!
 opened() { [ "$(ls -l "/proc/$late/fd" 2>/dev/null | grep -c other-m/events)" = 1 ]; }
 until_true 10 opened || fail 'the events are not open'
+exec 3<>other-m/net/clone
+read -r n <&3
+echo 'announce 7001' >&3
+waiters=()
+for _ in $(seq 64); do cat "other-m/net/$n/listen" >/dev/null 2>&1 & waiters+=($!); done
+until_true 30 grep -q 'waiting 64' "other-m/net/$n/status" || fail "not all wait: $(cat "other-m/net/$n/status")"
+expect 1 fusermount3 -u other-m
 kill -TERM "$mounted"
+ended() { ! kill -0 "$mounted" 2>/dev/null; }
+until_true 10 ended || fail 'SIGTERM does not end a mount while many wait'
 wait "$mounted" || fail "SIGTERM: exit status $?"
 wait "$late" && fail 'a reader ends well when the mount goes away'
+for pid in "${waiters[@]}"; do wait "$pid" && fail 'who listens ends well when the mount goes away'; done
+exec 3<&-
 [ "$(stat -f -c %T other-m)" != fuseblk ] || fail 'SIGTERM leaves the mount'
 kill "$reader"
 wait "$reader" 2>/dev/null
