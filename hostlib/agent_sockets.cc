@@ -405,7 +405,15 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
     entry->end.stop_listening(ShadowSide::kGone);
     tell_other(*entry);
   }
-  if (entry->link->dead() || !ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) entry->gone = true;
+  if (!entry->link->dead() && ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) return;
+  entry->gone = true;
+  note_agent_gone(*entry);
+}
+
+// A close may find out before the loss of the agent is told to everybody; and nobody knows what has arrived.
+void AgentSockets::note_agent_gone(Entry& entry) {
+  if (entry.kind != Entry::Kind::kSession || phase(entry) != Phase::kEstablished || (state_of(entry.end) & ShadowSide::kDrained) != 0) return;
+  if (entry.link->dead()) entry.over = {ECONNRESET, Reason::kAgentGone};
 }
 
 bool AgentSockets::closing(SocketId id) const {
@@ -486,6 +494,7 @@ SocketError AgentSockets::take_error(SocketId id) {
   const auto entry = find(id);
   if (entry == nullptr || entry->error_taken) return {};
   if (phase(*entry) == Phase::kEstablished && was_reset(*entry)) entry->over = {ECONNRESET, Reason::kAborted};
+  if (entry->closed && !entry->gone) note_agent_gone(*entry);
   SocketError error = error_of(*entry);
   // Of a close that was waited for: not everything arrived.
   if (error.code == 0 && entry->closed && (state_of(entry->end) & ShadowSide::kLost) != 0) error = {ECONNRESET, Reason::kClosed};

@@ -106,6 +106,7 @@ class AgentSockets final : public SocketCalls {
   enum class Phase : std::uint8_t { kNone, kOpening, kEstablished, kOver };
   static Phase phase(const Entry& entry);
   static std::uint32_t bits_now(const Entry& entry, bool whole);
+  static void note_agent_gone(Entry& entry);
   static bool sends_no_more(const Entry& entry);
   static bool reads_no_more(const Entry& entry);
   static bool was_reset(const Entry& entry);

@@ -56,7 +56,9 @@ bool wait_for_end(Call& call, const Address& peer, SocketError& error, int& resu
   return true;
 }
 
+// Not so a host that answered and then died, before this thread saw the answer: that socket was connected, and does not connect again.
 bool may_just_have_come(const SocketError& error) {
+  if (error.code == ECONNRESET) return false;
   return error.reason == Reason::kUnknownHost || error.reason == Reason::kHostDead || error.reason == Reason::kHostLeft;
 }
 

@@ -18,6 +18,7 @@ class CacheRegion {
   // How many peers keep a reserve.
   void set_peer_alive(Slot peer, bool alive) { alive_[peer] = alive; }
   std::uint64_t block(std::uint32_t extent) const { return core_.geometry().extent(core_.self.slot, extent); }
+  std::uint32_t used() const { return core_.geometry().extents - static_cast<std::uint32_t>(free_.size()); }
   bool any_waited() { return std::exchange(waited_, false); }
 
  private:

@@ -318,6 +318,9 @@ EngineCounters Engine::Impl::counters() const {
   out.read_bytes = core.io.read_bytes;
   out.write_bytes = core.io.write_bytes;
   out.io_errors = core.io.errors;
+  out.extents_held = sockets.extents_held();
+  out.send_memory_bytes = sockets.send_memory_bytes();
+  out.receive_memory_bytes = sockets.receive_memory_bytes();
   return out;
 }
 

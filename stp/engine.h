@@ -52,6 +52,7 @@ struct EngineCounters {
   std::uint64_t io_errors = 0, packets_rewritten = 0, extents_renewed = 0;
   std::uint64_t damaged_packets = 0, damaged_gates = 0, damaged_extents = 0;
   std::uint64_t protocol_faults = 0, unknown_messages = 0, resets_sent = 0, resets_taken = 0;
+  std::uint64_t extents_held = 0, send_memory_bytes = 0, receive_memory_bytes = 0;  // now
 };
 
 class Engine final : public SocketCalls {

@@ -74,6 +74,9 @@ class Sockets {
   // Nothing accepted is unacknowledged, nothing is waiting to be said.
   bool drained() const;
   void abort_all();
+  std::uint64_t extents_held() const { return cache_.used(); }
+  std::uint64_t send_memory_bytes() const { return send_budget_.used(); }
+  std::uint64_t receive_memory_bytes() const { return receive_budget_.used(); }
 
  private:
   using SessionKey = std::pair<Slot, SessionId>;

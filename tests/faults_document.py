@@ -11,10 +11,12 @@ sources = "\n".join(path.read_text(encoding="utf-8") for path in sorted(root.glo
 tests = {f"{suite}.{case}" for suite, case in re.findall(r"^TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", sources, re.MULTILINE)}
 troubles = set(re.findall(r'"([a-z-]+)"', (root / "tests/sim/sim_plan.cc").read_text(encoding="utf-8")))
 plants = set(re.findall(r'"([a-z-]+)"', (root / "stp/plant.h").read_text(encoding="utf-8")))
+kills = set(re.findall(r'^    "([a-z]+)": ', (root / "tests/kill/kill.py").read_text(encoding="utf-8"), re.MULTILINE))
 
 missing = [name for name in re.findall(r"`([A-Z]\w+\.\w+)`", text) if name not in tests and name != "Suite.Test"]
 missing += [f"sim:{name}" for name in re.findall(r"`sim:([a-z-]+)`", text) if name not in troubles]
 missing += [f"plant:{name}" for name in re.findall(r"`plant:([a-z-]+)`", text) if name not in plants]
+missing += [f"kill:{name}" for name in re.findall(r"`kill:([a-z-]+)`", text) if name not in kills and name != "NAME"]
 missing += [f"plant:{name} (in no line)" for name in sorted(plants) if f"`plant:{name}`" not in text]
 for name in missing:
     print(f"FAULTS.md: {name} does not exist")

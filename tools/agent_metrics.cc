@@ -45,6 +45,9 @@ std::vector<MetricFamily> agent_metrics(const host::AgentStats& stats, const std
   count("stp_extents_sent_total", "Extents of bulk data announced", e.extents_sent);
   count("stp_extents_taken_total", "Extents of bulk data taken", e.extents_taken);
   count("stp_extents_renewed_total", "Extents written again, because the other host asked for it", e.extents_renewed);
+  gauge("stp_extents_held", "Extents of the cache region with data that the other host has not taken yet", e.extents_held);
+  gauge("stp_send_memory_bytes", "Memory with bytes that the other hosts have not confirmed yet", e.send_memory_bytes);
+  gauge("stp_receive_memory_bytes", "Memory that open conversations may receive into", e.receive_memory_bytes);
   count("stp_damaged_packets_total", "Packets that did not check", e.damaged_packets);
   count("stp_damaged_gates_total", "Gates that did not check", e.damaged_gates);
   count("stp_damaged_extents_total", "Extents that did not check", e.damaged_extents);

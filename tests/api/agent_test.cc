@@ -153,6 +153,22 @@ TEST_F(Agent, ThatIsKilledEndsConversationsAtOnceAndIsFoundAgain) {
   EXPECT_EQ(receive_exactly(served, 100), pattern(100));
 }
 
+TEST_F(Agent, ThatIsKilledWhileACloseAsksItIsToldByTheClose) {
+  PeerProcess far("beta", "echo");
+  Owned remote = open_socket();
+  ASSERT_EQ(connect_to(remote, "beta", announced_port(far)), 0) << STPstrerror(remote);
+  ASSERT_TRUE(echoes(remote));
+  ASSERT_EQ(::kill(agent_pid(kMyHost), SIGSTOP), 0);
+  ASSERT_TRUE(send_all(remote, pattern(100'000)));  // into memory, and no further
+  std::thread killer([] {
+    ::poll(nullptr, 0, 50);
+    kill_agent(kMyHost);
+  });
+  EXPECT_FAILS(remote.close(), ECONNRESET);
+  EXPECT_EQ(STPerror(-1), STP_EAGENT) << STPstrerror(-1);
+  killer.join();
+}
+
 TEST_F(Agent, ThatIsKilledWakesAPollAndAPollDescriptor) {
   Pair pair = connected_pair();
   const int shown = STPgetpollfd(pair.client, POLLIN);
