@@ -365,6 +365,10 @@ def moment(chance):
     return chance.random() * 0.3
 
 
+def halt_s(run, chance):
+    return run.lease_s * math.exp(chance.uniform(math.log(0.1), math.log(10)))
+
+
 def kill_or_halt(run, journal, host, what, process, chance, restart):
     """One turn of a victim that runs. `restart()` starts the next."""
     time.sleep(moment(chance))
@@ -372,7 +376,7 @@ def kill_or_halt(run, journal, host, what, process, chance, restart):
     if run.arguments.halts:
         journal.note(f"halt {host} {what}")
         process.signal(signal.SIGSTOP)
-        time.sleep(run.lease_s * math.exp(chance.uniform(math.log(0.1), math.log(10))))
+        time.sleep(halt_s(run, chance))
         process.signal(signal.SIGCONT)
         journal.note(f"go {host} {what}")
         need(not process.ended(), f"{process.name} ended while it stood still: {process.tail()}")
@@ -509,18 +513,23 @@ def ftp_scenario(run, count):
                     if any(path.exists() for path in (served / "up.part", local / "down.part")):
                         counts["with a file under way"] += 1
                     need(not server.ended(), f"stp-ftpd ended by itself: {server.tail()}")
-                    if killed == "client":
+                    if run.arguments.halts:
+                        halted = client if killed == "client" else server
+                        halted.signal(signal.SIGSTOP)
+                        time.sleep(halt_s(run, chance))
+                        halted.signal(signal.SIGCONT)
+                    elif killed == "client":
                         client.kill()
                     else:
                         server.kill()
                         start_server()
-            if killed != "client":
+            if killed != "client" or run.arguments.halts:
                 status = client.wait(4 * run.patience_s)
                 counts[f"status {status}"] += 1
                 # Gone in the middle; or gone before there was anything to lose.
-                need(status == 0 or (status in (3, 4) and killed == "server") or status == 16, f"stp-ftp ended with {status}, killed: {killed}: {client.tail()}")
+                need(status == 0 or (status in (3, 4) and (killed == "server" or run.arguments.halts)) or status == 16, f"stp-ftp ended with {status}, killed: {killed}: {client.tail()}")
             check_what_is_there()
-            if killed != "client" and status == 0:
+            if (killed != "client" or run.arguments.halts) and status == 0:
                 steps.pop(0)
         first = False
         need((served / "up").exists() and (local / "down").exists(), "a transfer that went well left nothing")
@@ -532,7 +541,7 @@ def ftp_scenario(run, count):
     left_behind = [str(path) for path in work.rglob("*.part*")]
     need(not left_behind, f"left behind: {left_behind}")
     names = sorted(host["name"] for host in run.listed("hosts") if host["name"] in ("alpha", "beta") or "~" in host["name"])
-    need(names == ["alpha", "beta"], f"hosts: {names}")
+    need(names == ["alpha", "beta"] or run.arguments.halts, f"hosts: {names}")
     need(not run.listed("sockets") and not run.listed("ports"), "sockets or ports are left")
     print("ftp: " + ", ".join(f"{n} x {what}" for what, n in sorted(counts.items())))
 
@@ -649,12 +658,13 @@ def main():
     arguments = parser.parse_args()
     if (arguments.kills > 0) == (arguments.halts > 0):
         parser.error("say --kills N or --halts N")
-    what = (arguments.what or ("program,agent" if arguments.halts else "program,agent,ftp,fuse")).split(",")
-    if not set(what) <= (set(SCENARIOS) if arguments.kills else {"program", "agent"}):
+    what = (arguments.what or ",".join(SCENARIOS)).split(",")
+    if not set(what) <= set(SCENARIOS):
         parser.error(f"--what {arguments.what}")
     if arguments.seed is None:
         arguments.seed = random.SystemRandom().randrange(1 << 32)
     print(f"{arguments.kills or arguments.halts} {'kills' if arguments.kills else 'halts'} on {arguments.medium}, {arguments.io or 'default I/O'}, seed {arguments.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is taken along
     run = Run(arguments)
     status = 0
     try:
