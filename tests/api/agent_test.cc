@@ -153,6 +153,23 @@ TEST_F(Agent, ThatIsKilledEndsConversationsAtOnceAndIsFoundAgain) {
   EXPECT_EQ(receive_exactly(served, 100), pattern(100));
 }
 
+TEST_F(Agent, OfAPeerThatAnswersAConnectAndIsKilledGivesAReset) {
+  PeerProcess far("beta", "accept-when-told");
+  const std::uint16_t port = announced_port(far);
+  PeerProcess dialer(kMyHost, "connect-until-accepted", {"beta", std::to_string(port)});
+  ASSERT_EQ(dialer.read_line(), "connecting");
+  ::poll(nullptr, 0, 200);
+  // Both the answer and the death come while it looks at nothing.
+  ASSERT_EQ(::kill(dialer.pid(), SIGSTOP), 0);
+  far.tell("accept");
+  ASSERT_EQ(far.read_line(), "accepted");
+  ::poll(nullptr, 0, 200);
+  kill_agent("beta");
+  ::poll(nullptr, 0, 500);
+  ASSERT_EQ(::kill(dialer.pid(), SIGCONT), 0);
+  EXPECT_TRUE(dialer.read_line().starts_with(fmt::format("error {} {} ", ECONNRESET, STP_EHOSTDEAD)));
+}
+
 TEST_F(Agent, ThatIsKilledWhileACloseAsksItIsToldByTheClose) {
   PeerProcess far("beta", "echo");
   Owned remote = open_socket();
@@ -167,6 +184,8 @@ TEST_F(Agent, ThatIsKilledWhileACloseAsksItIsToldByTheClose) {
   EXPECT_FAILS(remote.close(), ECONNRESET);
   EXPECT_EQ(STPerror(-1), STP_EAGENT) << STPstrerror(-1);
   killer.join();
+  (void)agent_of(kMyHost);
+  ASSERT_TRUE(within(10s, [] { return Owned(STPsocket(AF_STP, SOCK_STREAM, 0)) >= 0; }));
 }
 
 TEST_F(Agent, ThatIsKilledWakesAPollAndAPollDescriptor) {

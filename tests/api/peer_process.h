@@ -26,6 +26,7 @@ class PeerProcess {
   void tell(const std::string& line);
   void kill();              // SIGKILL, and waits until it is gone
   int wait();               // its exit status, or 128 + signal
+  pid_t pid() const { return pid_; }
 
  private:
   pid_t pid_ = -1;

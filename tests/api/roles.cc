@@ -51,6 +51,29 @@ int connect_send_hold(const Arguments& arguments) {
   return 0;
 }
 
+// Accepts one connection when it is told to, says "accepted", and stays.
+int accept_when_told(const Arguments&) {
+  const Owned listener = announce();
+  std::string line;
+  std::getline(std::cin, line);
+  const Owned s(STPaccept(listener, nullptr, nullptr));
+  if (s < 0) return say_error(listener);
+  std::cout << "accepted" << std::endl;
+  std::getline(std::cin, line);
+  return 0;
+}
+
+// Says "connecting", connects to a host and port until the peer accepts, and says "connected".
+int connect_until_accepted(const Arguments& arguments) {
+  const Owned s(STPsocket(AF_STP, SOCK_STREAM, 0));
+  const int on = 1;
+  if (s < 0 || STPsetopt(s, STP_OPT_CONNECT_WAITS_ACCEPT, const_cast<int*>(&on), sizeof on) != 0) return say_error(s);
+  std::cout << "connecting" << std::endl;
+  if (connect_to(s, arguments.at(0), port_from(arguments.at(1))) != 0) return say_error(s);
+  std::cout << "connected" << std::endl;
+  return 0;
+}
+
 // Sends back what comes until the end.
 void echo_to_end(int s) {
   std::vector<std::byte> part(64 * 1024);
@@ -207,7 +230,9 @@ const std::map<std::string, int (*)(const Arguments&)>& roles() {
       {"exit-with-blocked-thread", exit_with_blocked_thread},
       {"hold", hold},
       {"many-sockets", many_sockets},
+      {"accept-when-told", accept_when_told},
       {"connect-send-hold", connect_send_hold},
+      {"connect-until-accepted", connect_until_accepted},
       {"no-descriptors", no_descriptors},
       {"only-socket", only_socket},
       {"taker", taker},
