@@ -38,20 +38,26 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
   const EventSettings& settings() const { return settings_; }
 
  private:
-  using Opening = std::pair<std::shared_ptr<OpenRequest>, std::shared_ptr<EventsFile>>;
+  struct Opening {
+    std::shared_ptr<OpenRequest> request;
+    std::shared_ptr<EventsFile> file;
+    std::chrono::steady_clock::time_point until;
+  };
   void run();
+  void watch_openings();
+  void give_up(const std::shared_ptr<EventsFile>& file, int code);
   void tell(const std::vector<std::string>& news);
 
   const std::shared_ptr<View> view_;
   const EventSettings settings_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_, to_be_watched_;
   std::list<std::shared_ptr<EventsFile>> files_;
-  std::vector<Opening> opening_;  // until the first look is done
+  std::vector<Opening> opening_;  // until the first look is done; by `until`
   bool looking_ = false;          // there was a first look since somebody listens
   bool stopping_ = false;
   bool running_ = false;
-  std::thread thread_;
+  std::thread thread_, watch_thread_;
 };
 
 // One open /events. Under the feed's lock.
@@ -163,18 +169,59 @@ void EventFeed::open(const std::shared_ptr<OpenRequest>& request) {
   {
     std::unique_lock lock(mutex_);
     if (stopping_) return request->error(ENODEV);
+    if (!watch_thread_.joinable() && !host::start_quiet_thread(watch_thread_, [self = shared_from_this()] { self->watch_openings(); }))
+      return request->error(EAGAIN);
     if (!running_) {
       running_ = host::start_quiet_thread(thread_, [self = shared_from_this()] { self->run(); });
       if (!running_) return request->error(EAGAIN);
     }
     files_.push_back(file);
     if (!looking_) {
-      opening_.emplace_back(request, std::move(file));
+      opening_.push_back({request, file, std::chrono::steady_clock::now() + std::chrono::nanoseconds(settings_.deadline)});
       changed_.notify_all();
+      to_be_watched_.notify_all();
+      lock.unlock();
+      // Whoever was hit before this is known finds out here.
+      const bool may_wait = request->on_interrupt([feed = weak_from_this(), weak = std::weak_ptr(file)] {
+        const auto self = feed.lock();
+        if (const auto hit = weak.lock(); self != nullptr && hit != nullptr) self->give_up(hit, EINTR);
+      });
+      if (!may_wait) give_up(file, EINTR);
       return;
     }
   }
   (void)request->opened(std::move(file));
+}
+
+// Nothing when its open was answered.
+void EventFeed::give_up(const std::shared_ptr<EventsFile>& file, int code) {
+  std::shared_ptr<OpenRequest> request;
+  {
+    std::lock_guard lock(mutex_);
+    const auto it = std::ranges::find(opening_, file, &Opening::file);
+    if (it == opening_.end()) return;
+    request = std::move(it->request);
+    opening_.erase(it);
+    std::erase(files_, file);
+  }
+  request->error(code);
+}
+
+// The look may hang in the storage: who waits for the first one is told when that takes too long.
+void EventFeed::watch_openings() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    if (opening_.empty()) {
+      to_be_watched_.wait(lock);
+    } else if (const auto until = opening_.front().until; std::chrono::steady_clock::now() < until) {
+      to_be_watched_.wait_until(lock, until);
+    } else {
+      const std::shared_ptr<EventsFile> file = opening_.front().file;
+      lock.unlock();
+      give_up(file, ETIMEDOUT);
+      lock.lock();
+    }
+  }
 }
 
 void EventFeed::close(EventsFile& file) {
@@ -215,7 +262,7 @@ void EventFeed::run() {
     tell(news);
     if (!opening.empty()) {
       lock.unlock();
-      for (auto& [request, file] : opening) (void)request->opened(std::move(file));
+      for (Opening& each : opening) (void)each.request->opened(std::move(each.file));
       opening.clear();
       lock.lock();
     }
@@ -236,9 +283,11 @@ bool EventFeed::stop(Nanos patience) {
     opening = std::exchange(opening_, {});
     for (const auto& file : files_) file->end(ENODEV);
     changed_.notify_all();
+    to_be_watched_.notify_all();
     ended = changed_.wait_for(lock, std::chrono::nanoseconds(patience), [&] { return !running_; });
   }
-  for (const auto& [request, file] : opening) request->error(ENODEV);
+  for (const Opening& each : opening) each.request->error(ENODEV);
+  if (watch_thread_.joinable()) watch_thread_.join();
   if (!thread_.joinable()) return true;
   if (ended)
     thread_.join();

@@ -16,6 +16,7 @@ class EventFeed;
 
 struct EventSettings {
   Nanos period = kSecond;
+  Nanos deadline = 5 * kSecond;  // of an open, which waits for the first look
   std::size_t most_bytes = 1u << 20;  // that wait for one reader
 };
 

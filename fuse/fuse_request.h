@@ -113,6 +113,7 @@ struct Handle {
   std::shared_ptr<OpenFile> stream;
   std::shared_ptr<const std::string> text;
   std::vector<Directory::Entry> entries;
+  bool listed = false;  // read from its beginning
 };
 
 // Tells the kernel to poll again, from a thread of its own: told from within a handler, it would wait for the handler.

@@ -38,6 +38,7 @@ class FuseSession final : public Session {
   void setattr(fuse_req_t request, fuse_ino_t ino, int to_set);
   void opendir(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info);
   void readdir(fuse_req_t request, fuse_ino_t ino, std::size_t size, off_t from, fuse_file_info* info, bool plus);
+  void answer_readdir(fuse_req_t request, fuse_ino_t ino, std::size_t size, off_t from, const Handle& handle, bool plus);
   void open(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info);
   void read(fuse_req_t request, std::size_t size, off_t from, fuse_file_info* info);
   void write(fuse_req_t request, const char* bytes, std::size_t size, fuse_file_info* info);
@@ -52,7 +53,6 @@ class FuseSession final : public Session {
   template <class Work>
   void ask(fuse_req_t raw, Work work);
   NodePtr find(fuse_req_t request, fuse_ino_t ino);
-  Result<struct stat> stat_of(Node& node, std::uint64_t number, Patience patience);
   struct stat stat_without_size(Node& node, std::uint64_t number);
   bool add_entry(fuse_req_t request, std::span<char> room, std::size_t& used, fuse_ino_t directory, const Directory::Entry& entry, off_t next, bool plus,
                  std::vector<std::uint64_t>& entered);
@@ -119,18 +119,9 @@ struct stat FuseSession::stat_without_size(Node& node, std::uint64_t number) {
   return out;
 }
 
-Result<struct stat> FuseSession::stat_of(Node& node, std::uint64_t number, Patience patience) {
-  struct stat out = stat_without_size(node, number);
-  if (node.kind() != Node::Kind::kText) return out;
-  if (const Text open = table_->open_text(number); open != nullptr) {
-    out.st_size = static_cast<off_t>(open->size());
-  } else {
-    const auto text = static_cast<TextFile&>(node).text(patience);
-    if (!text) return std::unexpected(text.error());
-    out.st_size = static_cast<off_t>(text->size());
-  }
-  out.st_blocks = (out.st_size + 511) / 512;
-  return out;
+void set_size(struct stat& stat, std::size_t bytes) {
+  stat.st_size = static_cast<off_t>(bytes);
+  stat.st_blocks = (stat.st_size + 511) / 512;
 }
 
 void FuseSession::lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
@@ -141,13 +132,18 @@ void FuseSession::lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     auto found = static_cast<Directory&>(*node).lookup(name, patience);
     if (!found) return found.error().code;
     fuse_entry_param entry = {};
-    entry.ino = table_->number(parent, name, **found);
-    auto stat = stat_of(**found, entry.ino, patience);
-    if (!stat) return stat.error().code;
-    entry.attr = *stat;
+    const std::uint64_t number = entry.ino = table_->number(parent, name, **found);
+    entry.attr = stat_without_size(**found, number);
+    if ((*found)->kind() == Node::Kind::kText) {
+      const auto text = static_cast<TextFile&>(**found).text(patience);
+      if (!text) return text.error().code;
+      set_size(entry.attr, text->size());
+      // Somebody has open what it was before: the two have a length each.
+      if (const Text open = table_->open_text(number); open != nullptr && *open != *text) entry.ino = table_->fresh_number();
+    }
     entry.attr_timeout = entry.entry_timeout = validity(**found);
     request->answer([&](fuse_req_t to) {
-      table_->enter(entry.ino, *found);
+      table_->enter(entry.ino, *found, number);
       const int code = fuse_reply_entry(to, &entry);
       if (code != 0) table_->forget(entry.ino, 1);
       return code;
@@ -160,9 +156,17 @@ void FuseSession::getattr(fuse_req_t raw, fuse_ino_t ino) {
   const NodePtr node = find(raw, ino);
   if (node == nullptr) return;
   ask(raw, [this, node, ino](const RequestPtr& request, Patience patience) {
-    const auto stat = stat_of(*node, ino, patience);
-    if (!stat) return stat.error().code;
-    request->answer([&](fuse_req_t to) { return fuse_reply_attr(to, &*stat, validity(*node)); });
+    struct stat stat = stat_without_size(*node, table_->shown(ino));
+    if (node->kind() == Node::Kind::kText) {
+      if (const Text open = table_->open_text(ino); open != nullptr) {
+        set_size(stat, open->size());
+      } else {
+        const auto text = static_cast<TextFile&>(*node).text(patience);
+        if (!text) return text.error().code;
+        set_size(stat, text->size());
+      }
+    }
+    request->answer([&](fuse_req_t to) { return fuse_reply_attr(to, &stat, validity(*node)); });
     return 0;
   });
 }
@@ -218,7 +222,26 @@ bool FuseSession::add_entry(fuse_req_t request, std::span<char> room, std::size_
 }
 
 void FuseSession::readdir(fuse_req_t raw, fuse_ino_t ino, std::size_t size, off_t from, fuse_file_info* info, bool plus) {
-  const std::vector<Directory::Entry>& entries = handle_of(info)->entries;
+  Handle& handle = *handle_of(info);
+  if (from != 0 || !std::exchange(handle.listed, true)) return answer_readdir(raw, ino, size, from, handle, plus);
+  // Who begins again sees what is there now.
+  const NodePtr node = find(raw, ino);
+  if (node == nullptr) return;
+  ask(raw, [this, node, ino, size, &handle, plus](const RequestPtr& request, Patience patience) {
+    auto entries = static_cast<Directory&>(*node).list(patience);
+    if (!entries) return entries.error().code;
+    // The handle is there as long as this is not answered.
+    request->answer([&](fuse_req_t to) {
+      handle.entries = std::move(*entries);
+      answer_readdir(to, ino, size, 0, handle, plus);
+      return 0;
+    });
+    return 0;
+  });
+}
+
+void FuseSession::answer_readdir(fuse_req_t raw, fuse_ino_t ino, std::size_t size, off_t from, const Handle& handle, bool plus) {
+  const std::vector<Directory::Entry>& entries = handle.entries;
   static const Directory::Entry dots[2] = {{".", nullptr}, {"..", nullptr}};
   const std::size_t all = entries.size() + std::size(dots);
   std::vector<char> room(std::min(size, kMostRequest));
@@ -242,11 +265,10 @@ void FuseSession::open(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) {
     auto text = static_cast<TextFile&>(*node).text(patience);
     if (!text) return text.error().code;
     auto handle = std::make_unique<Handle>();
-    handle->text = std::make_shared<const std::string>(std::move(*text));
+    handle->text = table_->open(ino, std::make_shared<const std::string>(std::move(*text)));
     // Not through the page cache: each descriptor reads what was the text when it was opened.
     info.direct_io = 1;
     info.fh = reinterpret_cast<std::uintptr_t>(handle.get());
-    table_->opened(ino, handle->text);
     if (request->answer([&](fuse_req_t to) { return fuse_reply_open(to, &info); })) (void)handle.release();
     return 0;
   });

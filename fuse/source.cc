@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "stp/medium.h"
+#include "stp/superblock.h"
 #include "stp/system.h"
 
 namespace stp::view {
@@ -11,15 +13,32 @@ namespace {
 
 class StorageSource final : public Source {
  public:
-  explicit StorageSource(std::shared_ptr<Storage> storage) : storage_(std::move(storage)), title_(fmt::format("storage \"{}\"", storage_->path())) {}
+  explicit StorageSource(std::string path) : path_(std::move(path)), title_(fmt::format("storage \"{}\"", path_)) {}
   const std::string& title() const override { return title_; }
-  Result<std::shared_ptr<BlockSource>> blocks() override { return storage_; }
+  Result<std::shared_ptr<BlockSource>> blocks() override {
+    std::lock_guard lock(mutex_);
+    if (storage_ != nullptr && !is_another()) return storage_;
+    storage_.reset();
+    auto opened = Storage::open(path_, Storage::Access::kReadOnly);
+    if (!opened) return std::unexpected(opened.error());
+    storage_ = std::move(*opened);
+    return storage_;
+  }
   Result<std::optional<AgentFacts>> agent() override { return std::nullopt; }
   bool talks() const override { return false; }
 
  private:
-  const std::shared_ptr<Storage> storage_;
+  // Formatted anew since it was opened, or not readable any more. One whose first block is damaged stays what it was.
+  bool is_another() {
+    const AlignedBuffer block(storage_->superblock().geometry.block_size);
+    if (!storage_->read(0, block.span())) return true;
+    const auto now = decode_superblock(block.span());
+    return now && now->uuid != storage_->superblock().uuid;
+  }
+  const std::string path_;
   const std::string title_;
+  std::mutex mutex_;
+  std::shared_ptr<Storage> storage_;
 };
 
 // One connection to an agent; its answers come one after the other.
@@ -124,7 +143,10 @@ class AgentSource final : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> make_storage_source(std::shared_ptr<Storage> storage) { return std::make_unique<StorageSource>(std::move(storage)); }
+Result<std::unique_ptr<Source>> make_storage_source(const std::string& path) {
+  if (auto opened = Storage::open(path, Storage::Access::kReadOnly); !opened) return std::unexpected(opened.error());
+  return std::make_unique<StorageSource>(path);
+}
 
 Result<std::unique_ptr<Source>> make_agent_source(const AgentSourceSettings& settings) {
   auto source = std::make_unique<AgentSource>(settings);

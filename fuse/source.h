@@ -38,7 +38,9 @@ class Source {
   Source() = default;
 };
 
-std::unique_ptr<Source> make_storage_source(std::shared_ptr<Storage> storage);
+// Opens the storage, so that it fails in words where there is none. Opened again by the first look, in whichever process that is (a
+// mapped storage is not there in the child of a fork), and again when it was formatted anew. `path` is absolute.
+Result<std::unique_ptr<Source>> make_storage_source(const std::string& path);
 
 struct AgentSourceSettings {
   std::string path;        // of the agent's socket

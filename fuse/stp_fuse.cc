@@ -91,9 +91,7 @@ Result<std::unique_ptr<view::Source>> open_source(const std::string& source, con
   if (!there) return view::make_agent_source(agent);
   if (!options.no_agent)
     if (auto served = view::make_agent_source(agent)) return served;
-  auto storage = Storage::open(source, Storage::Access::kReadOnly);
-  if (!storage) return std::unexpected(storage.error());
-  return view::make_storage_source(std::move(*storage));
+  return view::make_storage_source(absolute(source));
 }
 
 // What would fail later without words.
@@ -126,11 +124,11 @@ int run(const std::string& source, const std::string& mountpoint, const MountOpt
   settings.mount_options.emplace_back("subtype=stp-fuse");
   settings.mount_options.emplace_back("default_permissions");
   if (options.allow_other) settings.mount_options.emplace_back("allow_other");
-  auto shown = std::make_shared<view::View>(std::move(*opened), view::View::Settings{.fresh = options.fresh});
+  auto shown = std::make_shared<view::View>(std::move(*opened), view::View::Settings{.fresh = options.fresh, .deadline = options.deadline});
   auto session = view::Session::mount(settings);
   if (!session) return complain(kCannotMount, session.error().text);
   if (auto gone = (*session)->daemonize(foreground); !gone) return complain(kCannotMount, gone.error().text);
-  const auto events = view::make_event_feed(shown);
+  const auto events = view::make_event_feed(shown, view::EventSettings{.deadline = options.deadline});
   view::Plugs plugs;
   plugs.events = view::make_events(events);
   if (shown->source().talks()) {

@@ -156,18 +156,20 @@ class PortsDirectory final : public Directory {
     if (!port) return no_such_name();
     const auto list = view_->ports(host_, patience);
     if (!list) return std::unexpected(list.error());
-    return std::ranges::binary_search((*list)->rows, *port, {}, &PortRow::port) ? Result<NodePtr>(make(*port)) : no_such_name();
+    const auto row = std::ranges::lower_bound((*list)->rows, *port, {}, &PortRow::port);
+    return row != (*list)->rows.end() && row->port == *port ? Result<NodePtr>(make(*row)) : no_such_name();
   }
   Result<std::vector<Entry>> list(Patience patience) override {
     const auto list = view_->ports(host_, patience);
     if (!list) return std::unexpected(list.error());
     std::vector<Entry> entries;
-    for (const PortRow& row : (*list)->rows) entries.push_back({std::to_string(row.port), make(row.port)});
+    for (const PortRow& row : (*list)->rows) entries.push_back({std::to_string(row.port), make(row)});
     return entries;
   }
 
  private:
-  NodePtr make(std::uint16_t port) const {
+  NodePtr make(const PortRow& shown) const {
+    const std::uint16_t port = shown.port;
     std::vector<Entry> entries;
     entries.push_back({"status", text([view = view_, host = host_, port](Patience patience) -> Result<std::string> {
                          const auto list = view->ports(host, patience);
@@ -177,7 +179,8 @@ class PortsDirectory final : public Directory {
                          return port_text(*row);
                        })});
     entries.push_back({"service", text([port](Patience patience) { return service_text(port, patience); })});
-    if (data_) entries.push_back({"data", data_(host_, port)});
+    // Where nobody listens, whatever walks over the tree would only be refused.
+    if (data_ && shown.state == PortState::kListening) entries.push_back({"data", data_(host_, port)});
     return fixed(std::move(entries));
   }
   const ViewPtr view_;

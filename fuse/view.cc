@@ -111,7 +111,7 @@ Result<Group> View::look_at_group() {
 }
 
 Result<View::GroupPtr> View::group(Patience patience) {
-  return group_.get(patience, settings_.fresh, [this] { return look_at_group(); });
+  return group_.get(patience, settings_.fresh, settings_.deadline, [this] { return look_at_group(); });
 }
 
 std::shared_ptr<View::Tables> View::tables_of(Slot slot) {
@@ -128,7 +128,7 @@ Result<std::shared_ptr<const Listing<Row>>> View::table(Kept<Listing<Row>> Table
   const HostReport* const report = (*group)->find(host);
   if (report == nullptr) return no_such_host(host);
   const auto tables = tables_of(report->slot);
-  return ((*tables).*kept).get(patience, settings_.fresh, [&]() -> Result<Listing<Row>> {
+  return ((*tables).*kept).get(patience, settings_.fresh, settings_.deadline, [&]() -> Result<Listing<Row>> {
     if (report->state == HostState::kUnreadable) return Listing<Row>{};  // whose tables these are is not known
     return list(*(*group)->blocks, {*report}, ListFilter{.host = {}, .dead_too = true});
   });
@@ -145,11 +145,11 @@ Result<std::shared_ptr<const Listing<PortRow>>> View::ports(std::string_view hos
 Result<std::shared_ptr<const std::vector<Conduit>>> View::conduits(Patience patience) {
   const auto group = this->group(patience);
   if (!group) return std::unexpected(group.error());
-  return conduits_.get(patience, settings_.fresh, [&] { return look_at_conduits(**group); });
+  return conduits_.get(patience, settings_.fresh, settings_.deadline, [&] { return look_at_conduits(**group); });
 }
 
 Result<std::shared_ptr<const Faults>> View::faults(Patience patience) {
-  return faults_.get(patience, settings_.faults_fresh, [&]() -> Result<Faults> {
+  return faults_.get(patience, settings_.faults_fresh, settings_.deadline, [&]() -> Result<Faults> {
     const auto blocks = source_->blocks();
     if (!blocks) return std::unexpected(blocks.error());
     return look_for_faults(**blocks, settings_.clock);

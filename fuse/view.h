@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,25 +20,36 @@
 
 namespace stp::view {
 
-// One look, kept for a while. An error is nobody's but whose look it was.
+// One look, kept for a while. An error is nobody's but whose look it was; but nobody waits for one that has taken too long already, or
+// that has just failed that way: the kernel lets one lookup of a name wait for the other, and their waiting would add up.
 template <class T>
 class Kept {
  public:
   using Ptr = std::shared_ptr<const T>;
+  // `too_long`: for a look to take.
   template <class Look>
-  Result<Ptr> get(Patience patience, Nanos for_long, const Look& look) {
+  Result<Ptr> get(Patience patience, Nanos for_long, Nanos too_long, const Look& look) {
     if (Ptr kept = fresh(for_long)) return kept;
+    if (hangs(too_long)) return takes_too_long();
     if (patience == Patience::kAtOnce) return not_at_once();
     std::lock_guard one_looks(look_mutex_);
     if (Ptr kept = fresh(for_long)) return kept;
+    if (hangs(too_long)) return takes_too_long();
+    const Nanos began = boottime_now();
+    {
+      std::lock_guard lock(mutex_);
+      looking_since_ = began;
+    }
     Result<T> seen = look();
     std::lock_guard lock(mutex_);
+    at_ = boottime_now();
+    looking_since_.reset();
+    slow_failure_ = !seen && at_ - began > too_long / 2;
     if (!seen) {
       kept_ = nullptr;
       return std::unexpected(std::move(seen.error()));
     }
     kept_ = std::make_shared<const T>(std::move(*seen));
-    at_ = boottime_now();
     return kept_;
   }
   void forget() {
@@ -50,9 +62,18 @@ class Kept {
     std::lock_guard lock(mutex_);
     return kept_ != nullptr && boottime_now() - at_ <= for_long ? kept_ : nullptr;
   }
+  static std::unexpected<Error> takes_too_long() { return fail(ETIMEDOUT, "the storage, or the agent, takes too long to answer"); }
+  bool hangs(Nanos too_long) {
+    std::lock_guard lock(mutex_);
+    const Nanos now = boottime_now();
+    return looking_since_ ? now - *looking_since_ >= too_long : slow_failure_ && now - at_ < kSlowFor;
+  }
+  static constexpr Nanos kSlowFor = kSecond;
   std::mutex look_mutex_, mutex_;
   Ptr kept_;
-  Nanos at_ = 0;
+  Nanos at_ = 0;  // when the last look ended
+  std::optional<Nanos> looking_since_;
+  bool slow_failure_ = false;
 };
 
 struct Group {
@@ -82,6 +103,7 @@ class View {
   struct Settings {
     Nanos fresh = 150 * kMillisecond;  // how long a look serves
     Nanos faults_fresh = 2 * kSecond;  // a check reads much more
+    Nanos deadline = 5 * kSecond;      // nobody waits for a look that has taken longer
     WatchClock clock = WatchClock::real();
   };
   View(std::unique_ptr<Source> source, Settings settings);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "stp/doorbell.h"
+#include "stp/thread_signals.h"
 #include "stp/transfer.h"
 
 namespace stp {
@@ -62,18 +62,13 @@ struct ThreadMedium::Pool {
 
   // With the mutex. The error is of pthread_create.
   int start_worker() {
-    sigset_t all, before;
-    sigfillset(&all);
-    // A worker begins with its creator's mask: signals are for the program's own threads.
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = 0;
+    const QuietThreads quiet;  // a worker begins with its creator's mask
     try {
       workers.emplace_back([this] { run(); });
     } catch (const std::system_error& e) {
-      error = e.code().value();
+      return e.code().value();
     }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return error;
+    return 0;
   }
 };
 

@@ -18,7 +18,7 @@ take_away() {
   clean_up
 }
 trap take_away EXIT
-stp format "$storage" --force --hosts 4 --sockets 16384 --timing local >format.log 2>&1 || fail 'stp format'
+stp format "$storage" --force "${format[@]}" --hosts 4 --sockets 16384 --timing local >format.log 2>&1 || fail 'stp format'
 
 start_agent() {  # NAME
   rm -f "$1.log"
@@ -67,6 +67,26 @@ expect 1 mkdir "$m/hosts/new"
 expect 1 cat "$m/hosts/nobody/status"
 is "$m/conduits/alpha-beta/status" state open || fail "the conduit: $(cat "$m/conduits/alpha-beta/status")"
 [ ! -s "$m/storage/faults" ] || fail "faults: $(cat "$m/storage/faults")"
+
+echo '- a text stays what it was when it was opened, with its length; a directory that is read again is of now'
+timeout 60 python3 - "$m" <<'PYTHON' || fail 'lengths, or a directory'
+import os, sys
+net = sys.argv[1] + '/net'
+listing = os.open(net, os.O_RDONLY)
+assert os.listdir(listing) == ['clone']
+clone = os.open(net + '/clone', os.O_RDWR)
+n = os.read(clone, 100).decode().strip()
+assert sorted(os.listdir(listing)) == sorted(['clone', n]), os.listdir(listing)
+texts = [(os.open('%s/%s/status' % (net, n), os.O_RDONLY), b'idle\n')]
+os.write(clone, b'announce 7002')
+for _ in range(2):
+    texts.append((os.open('%s/%s/status' % (net, n), os.O_RDONLY), b'announced waiting 0\n'))
+for _ in range(2):
+    for file, text in texts:
+        assert os.fstat(file).st_size == len(text), (os.fstat(file), text)
+        assert os.pread(file, 100, 0) == text
+    assert len({os.fstat(file).st_ino for file, _ in texts}) == 1
+PYTHON
 
 echo '- 10,000 sockets'
 "$many_sockets" "$work/alpha.sock" 10000 >many.log 2>&1 &
@@ -172,6 +192,15 @@ for block in 0 "$lease" "$table"; do
 done
 [ ! -e copy-m/net ] || fail 'conversations without an agent'
 find copy-m -path copy-m/events -prune -o -type f -exec cat {} + >everything 2>cat.log || fail 'a walk over a spoiled storage'
+uuid=$(field uuid copy-m/ctl)
+[ "$uuid" = "$(field uuid "$m/ctl")" ] || fail "the copy: $(cat copy-m/ctl)"
+stp format copy --force "${format[@]}" --hosts 4 --sockets 16384 >format.log 2>&1 || fail 'stp format'
+renewed() { [ "$(field uuid copy-m/ctl)" != "$uuid" ] && [ ! -s copy-m/storage/faults ]; }
+until_true 10 renewed || fail "formatted anew under a mount: $(cat copy-m/ctl copy-m/storage/faults)"
+truncate -s 8192 copy
+too_short() { ! cat copy-m/hosts/alpha/status copy-m/storage/faults >/dev/null 2>&1; }
+until_true 10 too_short || fail 'a storage that was cut short'
+ls copy-m >/dev/null || fail 'the mount of a storage that was cut short'
 fusermount3 -u copy-m || fail 'fusermount3 -u'
 expect 3 stp-fuse -o noagent /dev/null copy-m
 expect 3 stp-fuse no-such-group copy-m

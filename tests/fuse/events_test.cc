@@ -8,6 +8,7 @@
 
 #include "fuse/news.h"
 #include "tests/fuse/asking.h"
+#include "tests/fuse/hanging_source.h"
 #include "tests/fuse/memory_source.h"
 
 namespace stp::view {
@@ -220,6 +221,28 @@ TEST_F(Events, NobodyLooksWhenNobodyListens) {
     std::this_thread::sleep_for(10ms);
   }
   EXPECT_EQ(storage->reads, before);
+}
+
+TEST(EventsOfAStorageThatHangs, HoldNobodyUpWhoOpensThem) {
+  auto made = std::make_unique<test::HangingSource>();
+  test::HangingSource& source = *made;
+  const auto view = std::make_shared<View>(std::move(made), View::Settings{.deadline = 30 * kSecond});
+  const auto feed = make_event_feed(view, {.deadline = 200 * kMillisecond});
+  const NodePtr node = make_events(feed);
+  const auto open = [&] {
+    const auto request = std::make_shared<Asking>();
+    static_cast<StreamNode&>(*node).open(request, O_RDONLY);
+    return request;
+  };
+  const auto patient = open(), hit = open();
+  source.await_question();
+  hit->interrupt();
+  EXPECT_EQ(hit->result(), EINTR);
+  EXPECT_EQ(patient->result(), ETIMEDOUT);
+  const auto waiting = open();
+  EXPECT_FALSE(stop(*feed, 0)) << "the look hangs";
+  EXPECT_EQ(waiting->result(), ENODEV);
+  source.answer();
 }
 
 TEST_F(Events, TheEndAnswersWhoWaits) {

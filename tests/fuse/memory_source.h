@@ -18,12 +18,13 @@ class MemorySource final : public Source {
   }
   Result<std::optional<AgentFacts>> agent() override { return facts; }
   bool talks() const override { return facts.has_value(); }
+  void call(std::string title) { title_ = std::move(title); }
   std::atomic<bool> gone = false;
   std::optional<AgentFacts> facts;
 
  private:
   const std::shared_ptr<stp::testing::MemoryStorage> storage_;
-  const std::string title_ = "memory";
+  std::string title_ = "memory";
 };
 
 // All SCBs that are not named are free.

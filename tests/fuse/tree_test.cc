@@ -3,12 +3,19 @@
 
 #include <fmt/format.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <map>
+#include <thread>
 
 #include "fuse/inode_table.h"
 #include "fuse/options.h"
 #include "fuse/workers.h"
+#include "stp/system.h"
+#include "tests/fuse/hanging_source.h"
 #include "tests/fuse/memory_source.h"
+#include "tests/unit/scratch_storage.h"
 
 namespace stp::view {
 namespace {
@@ -145,6 +152,11 @@ TEST_F(Tree, ShowsSocketsAndPorts) {
   EXPECT_TRUE(has_line("hosts/alpha/ports/80/status", "scb 3"));
   EXPECT_EQ(list("hosts/alpha/ports/80"), (std::vector<std::string>{"status", "service", "data"}));
   EXPECT_TRUE(walk(root));
+  // Nobody listens: who walks over the tree is not to be refused.
+  ports.ports[80].state = PortState::kBound;
+  storage->put_ports(ports);
+  EXPECT_EQ(list("hosts/alpha/ports/80"), (std::vector<std::string>{"status", "service"}));
+  EXPECT_EQ(read("hosts/alpha/ports/80/data"), "error 2");
   // One that is closed while its directory is known.
   const NodePtr file = *at("hosts/alpha/sockets/3/status");
   put_sockets(0, {});
@@ -240,6 +252,73 @@ TEST_F(Tree, AStorageThatCanNotBeReadAndAnAgentThatIsGoneAreErrorsAndHeal) {
   EXPECT_EQ(list("hosts"), std::vector<std::string>{"alpha"});
 }
 
+TEST_F(Tree, APathInAnyCodeIsShown) {
+  join(0, "alpha");
+  source->call("storage \"/x/bad\xff\"");
+  EXPECT_NE(read("status.json").find("bad\xef\xbf\xbd"), std::string::npos) << read("status.json");
+}
+
+TEST(ALookThatHangs, IsWaitedForByNobodyElseOnceItHasTakenTooLong) {
+  auto made = std::make_unique<test::HangingSource>();
+  test::HangingSource& source = *made;
+  constexpr Nanos kDeadline = 100 * kMillisecond;
+  View view(std::move(made), View::Settings{.deadline = kDeadline});
+  EXPECT_EQ(view.group(Patience::kAtOnce).error().code, EAGAIN);
+  std::thread first([&] { EXPECT_EQ(view.group(Patience::kMayWait).error().code, EIO); });
+  source.await_question();
+  // Until then it may still answer in time.
+  const auto slow = [&] { return view.group(Patience::kAtOnce).error().code == ETIMEDOUT; };
+  const Nanos began = boottime_now();
+  while (!slow()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_GE(boottime_now() - began, kDeadline / 2);
+  EXPECT_EQ(view.group(Patience::kMayWait).error().code, ETIMEDOUT);
+  EXPECT_EQ(source.asked(), 1);
+  source.answer();
+  first.join();
+  // It would only hang again.
+  EXPECT_EQ(view.group(Patience::kMayWait).error().code, ETIMEDOUT);
+  EXPECT_EQ(source.asked(), 1);
+  // But not for ever.
+  while (slow()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(view.group(Patience::kMayWait).error().code, EIO);
+  EXPECT_EQ(source.asked(), 2);
+}
+
+// -- A storage without an agent
+
+using stp::testing::ScratchStorage;
+
+TEST(StorageSource, IsOpenedByWhoLooksAndAgainWhenItIsFormattedAnew) {
+  const ScratchStorage scratch(MediumKind::kMapped);
+  auto source = make_storage_source(scratch.path());
+  ASSERT_TRUE(source) << source.error().text;
+  // A daemon is the child of who opened it, and its mappings are not there.
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto blocks = (*source)->blocks();
+    AlignedBuffer block(4096);
+    const bool seen = blocks && (*blocks)->read(0, block.span()) && decode_superblock(block.span()) && (*blocks)->superblock().uuid == scratch.superblock().uuid;
+    ::_exit(seen ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  ASSERT_TRUE((*source)->blocks());
+  Superblock other = scratch.superblock();
+  other.uuid[3] ^= std::byte{1};
+  stp::testing::write_superblocks(scratch.path(), other);
+  const auto blocks = (*source)->blocks();
+  ASSERT_TRUE(blocks) << blocks.error().text;
+  EXPECT_EQ((*blocks)->superblock().uuid, other.uuid);
+  const auto size = static_cast<std::uint64_t>(other.geometry.total_bytes());
+  scratch.resize(0);
+  EXPECT_FALSE((*source)->blocks());
+  scratch.resize(size);
+  stp::testing::write_superblocks(scratch.path(), other);
+  EXPECT_TRUE((*source)->blocks());
+  EXPECT_FALSE(make_storage_source(scratch.path() + "-none"));
+}
+
 // -- The numbers of nodes
 
 TEST(Inodes, KeepTheirNodeAsLongAsTheKernelKnowsIt) {
@@ -262,8 +341,17 @@ TEST(Inodes, KeepTheirNodeAsLongAsTheKernelKnowsIt) {
   EXPECT_EQ(table.enter(number, first), first);
   EXPECT_EQ(table.enter(number, second), first) << "what is known stays";
   const auto text = std::make_shared<const std::string>("four");
-  table.opened(number, text);
+  EXPECT_EQ(table.open_text(number), nullptr);
+  EXPECT_EQ(table.open(number, text), text);
+  EXPECT_EQ(table.open(number, std::make_shared<const std::string>("other")), text) << "one length a number";
   EXPECT_EQ(table.open_text(number), text);
+  const std::uint64_t beside = table.fresh_number();
+  EXPECT_NE(beside, table.fresh_number());
+  EXPECT_EQ(table.enter(beside, second, number), second);
+  EXPECT_EQ(table.shown(beside), number);
+  EXPECT_EQ(table.shown(number), number);
+  EXPECT_EQ(table.open_text(beside), nullptr);
+  table.forget(beside, 1);
   table.forget(number, 1);
   EXPECT_EQ(table.find(number), first);
   table.forget(number, 5);

@@ -16,6 +16,7 @@
 #include "stp/buffer_pool.h"
 #include "stp/storage.h"
 #include "stp/system.h"
+#include "stp/thread_signals.h"
 #include "stp/uring_medium.h"
 
 namespace stp::testing {
@@ -428,6 +429,26 @@ TEST(MappedMedium, fails_for_good_when_its_memory_is_gone_and_the_program_lives_
   EXPECT_EQ(write(kFirst), EIO);
   auto read = (*storage)->read(kFirst, buffer.span());
   EXPECT_TRUE(read);
+}
+
+TEST(MappedMedium, fails_when_its_memory_is_gone_in_our_own_threads_too) {
+  const ScratchStorage scratch(MediumKind::kMapped);
+  auto storage = Storage::open(scratch.path(), Storage::Access::kReadOnly);
+  ASSERT_TRUE(storage) << storage.error().text;
+  scratch.resize(kFirst * kBlock);
+  std::thread thread;
+  {
+    const QuietThreads quiet;
+    thread = std::thread([&] {
+      const AlignedBuffer buffer(kBlock);
+      EXPECT_FALSE((*storage)->read(kFirst, buffer.span()));
+      sigset_t mask;
+      ASSERT_EQ(::pthread_sigmask(SIG_BLOCK, nullptr, &mask), 0);
+      EXPECT_EQ(::sigismember(&mask, SIGTERM), 1);
+      EXPECT_EQ(::sigismember(&mask, SIGPROF), 1);
+    });
+  }
+  thread.join();
 }
 
 TEST(MappedMedium, hands_a_fault_that_is_not_its_own_to_the_program) {
