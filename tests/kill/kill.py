@@ -19,8 +19,6 @@ No wait of this program is without a bound, which follows from the timing profil
 import argparse
 import collections
 import filecmp
-import json
-import math
 import os
 import pathlib
 import random
@@ -28,363 +26,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from judge import RECORD_BYTES, Judgement  # noqa: E402
-
-# Seconds: how long a lease lasts, and within which time a death is noticed (stp/FORMAT.md).
-TIMINGS = {"local": (6.0, 12.7), "fast": (0.5, 1.4)}
-PORT = 700
-
-
-class Failed(Exception):
-    pass
-
-
-def need(holds, words):
-    if not holds:
-        raise Failed(words)
-
-
-class Process:
-    """One that was started here, and nobody else: it is killed by its number while it has not been waited for."""
-
-    def __init__(self, run, name, words, environment=None):
-        self.run, self.name = run, name
-        self.log = run.work / f"{name}.log"
-        with open(self.log, "ab") as log:
-            self.popen = subprocess.Popen([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                          env={**run.environment, **(environment or {})}, cwd=run.work)
-        run.processes.append(self)
-
-    @property
-    def pid(self):
-        return self.popen.pid
-
-    def signal(self, number):
-        self.popen.send_signal(number)
-
-    def ended(self):
-        return self.popen.poll() is not None
-
-    def kill(self):
-        """-> whether it was there still."""
-        alive = not self.ended()
-        self.popen.kill()
-        self.wait(self.run.patience_s)
-        return alive
-
-    def wait(self, seconds):
-        try:
-            status = self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"{self.name} (process {self.pid}) does not end within {seconds:.0f} s: {self.tail()}") from None
-        if self in self.run.processes:
-            self.run.processes.remove(self)
-        return status
-
-    def end(self):
-        self.signal(signal.SIGTERM)
-        status = self.wait(self.run.patience_s)
-        need(status == 0, f"{self.name} ended with {status}: {self.tail()}")
-
-    def tail(self):
-        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
-
-    def descriptors(self):
-        out = []
-        for number in os.listdir(f"/proc/{self.pid}/fd"):
-            try:
-                out.append(os.readlink(f"/proc/{self.pid}/fd/{number}"))
-            except OSError:
-                pass
-        return out
-
-
-class Run:
-    def __init__(self, arguments):
-        self.arguments = arguments
-        self.build = pathlib.Path(arguments.build).resolve()
-        self.random = random.Random(arguments.seed)
-        timing = arguments.timing or ("fast" if arguments.halts else "local")
-        self.timing = timing
-        self.lease_s, detection_s = TIMINGS[timing]
-        # A connect may take twice as long as noticing a death does; the rest is for a machine that is busy.
-        self.patience_s = 2 * detection_s + 8
-        self.work = pathlib.Path(tempfile.mkdtemp(prefix="stp-kill-"))
-        self.processes, self.mounts, self.loop = [], [], None
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STP_")}
-        self.environment["PATH"] = f"{self.build / 'tools'}:{self.build / 'fuse'}:{self.build / 'tests/kill'}:{self.environment['PATH']}"
-        self.environment["STP_AGENT"] = "none"
-        if arguments.io:
-            self.environment["STP_IO"] = arguments.io
-        self.make_storage()
-
-    # -- The storage
-
-    def make_storage(self):
-        medium = self.arguments.medium
-        options = ["--medium", "mapped" if medium == "mapped" else "direct"]
-        self.storage = self.work / "stg"
-        if medium.startswith("loop"):
-            if os.geteuid() != 0:
-                self.skip("a loop device needs root")
-            backing = self.work / "backing"
-            with open(backing, "wb") as file:
-                file.truncate(256 << 20)
-            made = subprocess.run(["losetup", "--find", "--show", "--sector-size", medium[4:], backing], capture_output=True, text=True)
-            if made.returncode != 0:
-                self.skip(f"no loop device of {medium[4:]}-byte blocks here: {made.stderr.strip()}")
-            self.loop = made.stdout.strip()
-            self.storage = self.loop
-        else:
-            options += ["--size", "256M"]
-        made = self.tool("format", self.storage, *options, "--hosts", "8", "--sockets", "1024", "--timing", self.timing)
-        if made.returncode != 0:
-            if "O_DIRECT" in made.stderr or "not supported" in made.stderr:
-                self.skip(made.stderr.strip().splitlines()[-1])
-            raise Failed(f"stp format: {made.stderr}")
-        self.environment["STP_STG"] = str(self.storage)
-
-    def skip(self, words):
-        self.clean_up()
-        print(f"skipped: {words}")
-        sys.exit(77)
-
-    def tool(self, *words, **environment):
-        return subprocess.run(["stp", *map(str, words)], capture_output=True, text=True, env={**self.environment, **environment}, timeout=self.patience_s + 60)
-
-    def listed(self, what, *words):
-        done = self.tool(what, "--json", *words)
-        need(done.returncode == 0, f"stp {what}: {done.stderr}")
-        return json.loads(done.stdout)[what]
-
-    # -- Waiting
-
-    def until(self, holds, words, seconds=None):
-        end = time.monotonic() + (seconds or self.patience_s)
-        while True:
-            got = holds()
-            if got:
-                return got
-            if time.monotonic() > end:
-                raise Failed(f"after {seconds or self.patience_s:.0f} s: {words() if callable(words) else words}")
-            time.sleep(0.01)
-
-    def clean_up(self):
-        for process in list(self.processes):
-            process.popen.send_signal(signal.SIGCONT)
-            process.popen.kill()
-            process.popen.wait()
-        for mount in self.mounts:
-            subprocess.run(["fusermount3", "-u", "-z", "-q", mount], stderr=subprocess.DEVNULL)
-        if self.loop:
-            subprocess.run(["losetup", "-d", self.loop])
-        if self.arguments.keep:
-            print(f"kept: {self.work}")
-        else:
-            shutil.rmtree(self.work, ignore_errors=True)
-
-    def check_storage(self):
-        done = self.tool("check", "--json", self.storage)
-        report = json.loads(done.stdout) if done.stdout else {}
-        need(done.returncode == 0, f"stp check: {done.stderr} {json.dumps(report.get('findings'), indent=1)}")
-        return report["warnings"]
-
-
-class Journal:
-    """The players' journal: read as it grows, and written to by the driver."""
-
-    def __init__(self, run, name, ring, exact_names=True):
-        self.run, self.ring = run, ring
-        self.path = run.work / f"{name}.journal"
-        self.fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        self.read = 0
-        # After a stop others have to notice, and the one who was stopped that he is taken for dead.
-        self.judgement = Judgement(ring, explained_s=1.0 if run.timing == "local" else 8.0, exact_names=exact_names)
-        self.started, self.lock = {}, threading.Lock()
-        for token in (0, 1):
-            self.note(f"take {ring[0]} 0 {token} 0 0 - 0 -")
-
-    def note(self, words):
-        record = f"{time.monotonic():.6f} {words}"[: RECORD_BYTES - 1].ljust(RECORD_BYTES - 1) + "\n"
-        os.write(self.fd, record.encode())
-
-    def look(self):
-        """Judges what is new."""
-        with self.lock:
-            part = os.pread(self.fd, 64 << 20, self.read)
-            part = part[: len(part) // RECORD_BYTES * RECORD_BYTES]
-            self.read += len(part)
-            for record in part.decode().splitlines():
-                self.judgement.take_record(record)
-                words = record.split()
-                if words[1] == "start":
-                    self.started[words[2], int(words[3])] = time.monotonic()
-            if self.judgement.faults:
-                raise Failed("; ".join(self.judgement.faults[:5]))
-
-    def has_started(self, host, life):
-        self.look()
-        return (host, life) in self.started
-
-
-class Ring:
-    """Hosts in a ring. The first has an agent and a program, and lives through it all."""
-
-    def __init__(self, run, name, hosts, exact_names=True):
-        self.run, self.name, self.hosts = run, name, hosts
-        self.journal = Journal(run, name, hosts, exact_names)
-        self.state = run.work / f"{name}.state"
-        self.state.mkdir()
-        self.lives = collections.Counter()
-        self.agents, self.players = {}, {}
-
-    def socket_of(self, host):
-        return self.run.work / f"{host}.sock"
-
-    def start_agent(self, host, wait=True):
-        log = self.run.work / f"agent-{host}.log"
-        before = log.stat().st_size if log.exists() else 0
-        self.agents[host] = Process(self.run, f"agent-{host}", ["stpd", "--stg", self.run.storage, "--host", host, "--agent", self.socket_of(host)])
-
-        def serves():
-            need(not self.agents[host].ended(), f"the agent of {host} ended: {self.agents[host].tail()}")
-            with open(log, "rb") as file:
-                file.seek(before)
-                return b"info stpd: serving" in file.read()
-
-        if wait:
-            self.run.until(serves, f"the agent of {host} does not serve")
-
-    def start_player(self, host, to, tokens=2, mount=None):
-        self.lives[host] += 1
-        words = ["turns", "--host", host, "--life", self.lives[host], "--ring", ",".join(self.hosts), "--journal", self.journal.path, "--state", self.state,
-                 "--port", PORT, "--patience-ms", int(self.run.patience_s * 1000), "--tokens", tokens, "--streams-to", ",".join(to)]
-        if mount:
-            words += ["--mount", mount]
-        # Without the storage's path: a program that could open it would do so itself while there is no agent.
-        by = {"STP_AGENT": str(self.socket_of(host)), "STP_STG": ""} if host in self.agents else {"STP_HOST": host}
-        self.players[host] = Process(self.run, f"turns-{host}", words, by)
-
-    def await_player(self, host):
-        def joined():
-            self.journal.look()
-            need(not self.players[host].ended(), f"turns of {host} ended: {self.players[host].tail()}")
-            return self.journal.has_started(host, self.lives[host])
-
-        self.run.until(joined, f"{host} did not start")
-
-    def values(self):
-        return dict(self.journal.judgement.last_value)
-
-    def await_turns(self):
-        """The tokens go round: twice from where they are."""
-        self.journal.look()
-        wanted = {token: value + 2 * len(self.hosts) for token, value in self.values().items()}
-
-        def went_round():
-            self.journal.look()
-            return all(self.values()[token] >= value for token, value in wanted.items())
-
-        self.run.until(went_round, lambda: f"the tokens do not go round: {self.values()}, wanted {wanted}", 2 * self.run.patience_s)
-
-    def stats(self, host):
-        done = self.run.tool("stats", "--agent", self.socket_of(host))
-        need(done.returncode == 0, f"stp stats of {host}: {done.stderr}")
-        out = {}
-        for line in done.stdout.splitlines():
-            if not line.startswith("#"):
-                out[line.split("{")[0].split()[0]] = float(line.split()[-1])
-        return out
-
-    def leftovers(self, host, descriptors):
-        """What an agent without programs should not have."""
-        stats = self.stats(host)
-        stats["stp_agent_programs"] -= 1  # the one that asks
-        left = {name: stats[name] for name in ("stp_agent_programs", "stp_agent_sockets", "stp_extents_held", "stp_send_memory_bytes", "stp_receive_memory_bytes")
-                if stats[name] != 0}
-        now = collections.Counter(self.agents[host].descriptors())
-        more = now - descriptors
-        if more:
-            left["descriptors"] = dict(more)
-        return left
-
-    def check_nothing_left(self, descriptors):
-        for host in self.agents:
-            self.run.until(lambda: not self.leftovers(host, descriptors[host]), lambda: f"the agent of {host} keeps {self.leftovers(host, descriptors[host])}")
-        self.run.until(lambda: not self.run.listed("sockets"), lambda: f"sockets are left: {self.run.listed('sockets')}")
-        self.run.until(lambda: not self.run.listed("ports"), lambda: f"ports are left: {self.run.listed('ports')}")
-
-
-class Victims:
-    """Each in a thread of its own: killed, or halted, and started again, until there were so many."""
-
-    def __init__(self, run, journal, count):
-        self.run, self.journal, self.left = run, journal, count
-        self.lock, self.failure, self.threads = threading.Lock(), None, []
-
-    def takes_one(self):
-        with self.lock:
-            if self.left == 0 or self.failure:
-                return False
-            self.left -= 1
-            return True
-
-    def add(self, seed, turn):
-        """`turn(random)` is one kill, or halt."""
-        def work():
-            chance = random.Random(seed)
-            try:
-                while self.takes_one():
-                    turn(chance)
-            except Exception as failure:  # noqa: BLE001: it is told by the main thread
-                self.failure = failure
-
-        self.threads.append(threading.Thread(target=work))
-
-    def go(self):
-        for thread in self.threads:
-            thread.start()
-        try:
-            while any(thread.is_alive() for thread in self.threads):
-                self.journal.look()
-                time.sleep(0.05)
-        except Failed as failure:
-            self.failure = failure
-        for thread in self.threads:
-            thread.join()
-        if self.failure:
-            raise self.failure
-
-
-def moment(chance):
-    return chance.random() * 0.3
-
-
-def halt_s(run, chance):
-    return run.lease_s * math.exp(chance.uniform(math.log(0.1), math.log(10)))
-
-
-def kill_or_halt(run, journal, host, what, process, chance, restart):
-    """One turn of a victim that runs. `restart()` starts the next."""
-    time.sleep(moment(chance))
-    need(not process.ended(), f"{process.name} ended by itself: {process.tail()}")
-    if run.arguments.halts:
-        journal.note(f"halt {host} {what}")
-        process.signal(signal.SIGSTOP)
-        time.sleep(halt_s(run, chance))
-        process.signal(signal.SIGCONT)
-        journal.note(f"go {host} {what}")
-        need(not process.ended(), f"{process.name} ended while it stood still: {process.tail()}")
-        time.sleep(run.lease_s)
-    else:
-        journal.note(f"kill {host} {what}")
-        process.kill()
-        restart()
+from lab import TIMINGS, Failed, Process, Run, need  # noqa: E402
+from ring import Ring, Victims, halt_s, kill_or_halt, moment, report  # noqa: E402
 
 
 def ring_scenario(run, count, with_agents):
@@ -437,19 +83,8 @@ def ring_scenario(run, count, with_agents):
         ring.check_nothing_left({host: descriptors[host] if host == "z" else collections.Counter(ring.agents[host].descriptors()) for host in hosts})
     names = sorted(host["name"] for host in run.listed("hosts") if host["name"] in hosts or "~" in host["name"])
     need(names == sorted(hosts) or run.arguments.halts, f"hosts: {names}")
-    for agent in ring.agents.values():
-        agent.end()
-        ring_sockets = [host for host in ring.agents if ring.socket_of(host).exists() and ring.agents[host] is agent]
-        need(not ring_sockets, f"an agent left its socket: {ring_sockets}")
+    ring.end_agents()
     report(name, ring.journal.judgement)
-
-
-def report(name, judgement):
-    counts = judgement.counts
-    print(f"{name}: " + ", ".join(f"{counts[key]} x {key}" for key in sorted(counts) if key.startswith(("kill of", "kill with", "halt of"))))
-    print(f"  turns {judgement.last_value}, passed again {counts['again']}; streams: {counts['stream ok'] + counts['stream closed']} whole, "
-          f"{counts['stream aborted']} aborted, {counts['stream failed']} cut off")
-    print("  failed calls: " + ", ".join(f"{call} {error}/{reason} {n}" for (call, error, reason), n in sorted(judgement.failures.items())))
 
 
 def is_prefix(part, whole):
@@ -583,8 +218,7 @@ def fuse_scenario(run, count):
         if "ermi" in mounted.tail():
             print(f"fuse: left out: {mounted.tail()}")
             mounted.kill()
-            for agent in ring.agents.values():
-                agent.end()
+            ring.end_agents()
             return
         raise
     ring.start_player("y", ["m"], tokens=0)
@@ -631,8 +265,7 @@ def fuse_scenario(run, count):
     if agent_was_killed:
         descriptors["m"] = collections.Counter(ring.agents["m"].descriptors())
     ring.check_nothing_left(descriptors)
-    for agent in ring.agents.values():
-        agent.end()
+    ring.end_agents()
     report("fuse", ring.journal.judgement)
 
 
