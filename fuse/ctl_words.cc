@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "stp/names.h"
+
 namespace stp::view {
 namespace {
 
@@ -36,6 +38,13 @@ std::optional<std::uint16_t> port_of(std::string_view text) {
   return static_cast<std::uint16_t>(value);
 }
 
+// HOST or HOST.STG, in whatever case.
+bool names_a_host(std::string_view text) {
+  const std::string name = fold_name(text);
+  const auto dot = name.find('.');
+  return valid_instance_name(std::string_view(name).substr(0, dot)) && (dot == name.npos || valid_stg_name(std::string_view(name).substr(dot + 1)));
+}
+
 Result<CtlCommand> parse_connect(const std::vector<std::string_view>& words) {
   constexpr std::string_view kExpected = "\"connect HOST PORT\" or \"connect HOST!PORT\"";
   if (words.size() != 2 && words.size() != 3) return no(kExpected);
@@ -49,7 +58,8 @@ Result<CtlCommand> parse_connect(const std::vector<std::string_view>& words) {
     host = host.substr(0, mark);
   }
   const auto number = port_of(port);
-  if (host.empty() || host.size() > 95 || !number || *number == 0) return no(kExpected);
+  if (!number || *number == 0) return no(kExpected);
+  if (!names_a_host(host)) return no("a host's name: a-z, 0-9 and -, at most 63, and maybe a dot and the storage group's, at most 31");
   return ConnectCommand{.to = {.host = std::string(host), .port = *number}};
 }
 

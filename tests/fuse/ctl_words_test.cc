@@ -17,6 +17,8 @@ TEST(CtlWords, AreTakenAsPeopleAndPlanNineWriteThem) {
   const StpAddress beta{.host = "beta", .port = 700};
   EXPECT_EQ(destination("connect beta 700\n"), beta);
   EXPECT_EQ(destination("connect beta!700"), beta);
+  EXPECT_EQ(destination("connect Beta~2 700"), (StpAddress{.host = "Beta~2", .port = 700}));
+  EXPECT_EQ(destination("connect " + std::string(63, 'a') + "." + std::string(31, 'b') + " 700").host.size(), 95u);
   EXPECT_EQ(destination("  connect\tbeta.shop  65535 \n"), (StpAddress{.host = "beta.shop", .port = 65535}));
   EXPECT_EQ(std::get<AnnounceCommand>(*parse_ctl("announce 700\n")).port, 700);
   EXPECT_EQ(std::get<AnnounceCommand>(*parse_ctl("announce *!700")).port, 700);
@@ -56,6 +58,19 @@ TEST(CtlWords, AnythingElseIsRefusedInWords) {
     }
   }
   EXPECT_FALSE(parse_ctl(std::string(100'000, 'x')));
+}
+
+TEST(CtlWords, WhatIsNoNameOfAHostIsRefused) {
+  using namespace std::string_literals;
+  for (const std::string& host : {"beta\0junk"s, "beta\0"s, ".shop"s, "beta."s, "beta.shop.x"s, "be_ta"s, "beta~1"s, "beta~"s, "\xff\xfe"s, std::string(64, 'a'),
+                                  "beta." + std::string(32, 'b')}) {
+    const auto command = parse_ctl("connect " + host + " 9");
+    EXPECT_FALSE(command) << host;
+    if (!command) {
+      EXPECT_NE(command.error().text.find("a host's name"), std::string::npos) << command.error().text;
+    }
+    EXPECT_FALSE(parse_ctl("connect " + host + "!9")) << host;
+  }
 }
 
 }  // namespace
