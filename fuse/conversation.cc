@@ -54,13 +54,13 @@ Held::~Held() {
   if (conversation_) conversation_->let_go();
 }
 
-Conversation::Conversation(std::weak_ptr<Conversations> all, std::shared_ptr<EventLoop> loop, std::uint32_t number, Owner owner)
-    : all_(std::move(all)), loop_(std::move(loop)), number_(number), owner_(owner) {}
+Conversation::Conversation(std::weak_ptr<Conversations> all, Loops loops, std::uint32_t number, Owner owner)
+    : all_(std::move(all)), loops_(std::move(loops)), number_(number), owner_(owner) {}
 
-// Whatever is left is the loop's to take down.
+// Whatever is left is to be taken down where it was made.
 Conversation::~Conversation() {
   if (!dial_ && !listener_) return;
-  loop_->post([loop = loop_.get(), dial = std::move(dial_), socket = listener_.release(), fd = watched_]() {
+  loops_.calls->post([loop = loops_.calls.get(), dial = std::move(dial_), socket = listener_.release(), fd = watched_]() {
     if (fd >= 0) loop->forget(fd);
     if (socket >= 0) (void)STPclose(socket);
   });
@@ -82,7 +82,7 @@ void Conversation::let_go() {
     over_ = true;
   }
   if (const auto all = all_.lock()) all->remove(number_);
-  loop_->post([self = shared_from_this()] { self->close(ECONNABORTED); });
+  loops_.clock->post([self = shared_from_this()] { self->close(ECONNABORTED); });
 }
 
 void Conversation::hang_up() {
@@ -90,10 +90,11 @@ void Conversation::hang_up() {
     std::lock_guard lock(mutex_);
     state_ = State::kHungUp;
   }
-  loop_->post([self = shared_from_this()] { self->close(ECONNABORTED); });
+  note("the conversation was hung up");
+  loops_.clock->post([self = shared_from_this()] { self->close(ECONNABORTED); });
 }
 
-// In the loop's thread.
+// By the clock.
 void Conversation::close(int error) {
   std::deque<Accept> accepts;
   Done connected;
@@ -105,12 +106,18 @@ void Conversation::close(int error) {
     stream = stream_;
     state_ = State::kHungUp;
   }
-  dial_.reset();
-  if (watched_ >= 0) loop_->forget(std::exchange(watched_, -1));
-  if (listener_) (void)STPclose(listener_.release());
-  if (stream) stream->end(error);
+  loops_.calls->post([self = shared_from_this()] { self->let_sockets_go(); });
   if (connected) connected(error);
   for (const Accept& each : accepts) each.accepted(error, {});
+  if (stream) stream->end(error);
+}
+
+// In the thread of the calls.
+void Conversation::let_sockets_go() {
+  dial_.reset();
+  if (watched_ >= 0) loops_.calls->forget(std::exchange(watched_, -1));
+  if (listener_) (void)STPclose(listener_.release());
+  const Held unclaimed = std::move(unclaimed_);
 }
 
 // -- Connecting ----------------------------------------------------------------------------------------------------
@@ -139,6 +146,7 @@ int Conversation::unless_idle() const {
 
 void Conversation::connect(std::shared_ptr<Request> request, StpAddress to, Done done) {
   std::uint64_t id = 0;
+  std::chrono::milliseconds timeout{0};
   {
     std::unique_lock lock(mutex_);
     if (const int error = unless_idle(); error != 0) {
@@ -148,54 +156,48 @@ void Conversation::connect(std::shared_ptr<Request> request, StpAddress to, Done
     state_ = State::kConnecting;
     connecting_id_ = id = next_id_++;
     connected_ = std::move(done);
+    timeout = timeout_;
   }
-  const auto stop = [loop = loop_, weak = weak_from_this(), id] {
-    loop->post([weak, id] {
-      if (const auto self = weak.lock()) self->stop_dialling(id, EINTR);
-    });
+  const auto stop = [weak = weak_from_this(), id](int error) {
+    if (const auto self = weak.lock()) self->stop_dialling(id, error);
   };
-  const bool waits = request->on_interrupt(stop);
-  loop_->post([self = shared_from_this(), to = std::move(to), id] { self->dial(to, id); });
-  if (!waits) stop();
+  const bool waits = request->on_interrupt([clock = loops_.clock, stop] { clock->post([stop] { stop(EINTR); }); });
+  if (!waits) return stop(EINTR);
+  loops_.calls->post([self = shared_from_this(), to = std::move(to), id] { self->dial(to, id); });
+  if (timeout.count() != 0) loops_.later(timeout, [stop] { stop(ETIMEDOUT); });
 }
 
 void Conversation::dial(StpAddress to, std::uint64_t id) {
-  std::chrono::milliseconds timeout{0};
   {
     std::lock_guard lock(mutex_);
     if (state_ != State::kConnecting || connecting_id_ != id) return;
-    timeout = timeout_;
   }
   // Without an agent it fails at once. StpDial would try for a while, which is right for a host that has just come.
   if (const int error = no_agent(); error != 0) {
     note(stp_words(-1, error));
     return stop_dialling(id, error);
   }
-  dial_ = StpDial::start(*loop_, std::move(to), [weak = weak_from_this()](Result<StpSocket> socket) {
-    if (const auto self = weak.lock()) self->dialled(std::move(socket));
-  });
-  if (timeout.count() == 0) return;
-  loop_->after(timeout, [weak = weak_from_this(), id] {
-    if (const auto self = weak.lock()) self->stop_dialling(id, ETIMEDOUT);
+  dial_ = StpDial::start(*loops_.calls, std::move(to), [weak = weak_from_this(), id](Result<StpSocket> socket) {
+    if (const auto self = weak.lock()) self->dialled(id, std::move(socket));
   });
 }
 
-void Conversation::dialled(Result<StpSocket> socket) {
-  int error = 0;
-  if (socket)
-    error = adopt(std::move(*socket));
-  else
-    error = refuse(socket.error().code, socket.error().text);
+void Conversation::dialled(std::uint64_t id, Result<StpSocket> socket) {
+  const int error = socket ? adopt(std::move(*socket), State::kConnecting, id) : socket.error().code;
   Done done;
   {
     std::lock_guard lock(mutex_);
+    if (connecting_id_ != id) return;  // it was given up
     if (error != 0 && state_ == State::kConnecting) state_ = State::kIdle;
     done = std::exchange(connected_, nullptr);
   }
   dial_.reset();
-  if (done) done(error);
+  if (!done) return;
+  if (!socket) note(socket.error().text);
+  done(error);
 }
 
+// Any thread.
 void Conversation::stop_dialling(std::uint64_t id, int error) {
   Done done;
   {
@@ -204,22 +206,22 @@ void Conversation::stop_dialling(std::uint64_t id, int error) {
     state_ = State::kIdle;
     done = std::exchange(connected_, nullptr);
   }
-  dial_.reset();
+  loops_.calls->post([self = shared_from_this()] { self->dial_.reset(); });  // ahead of the next one's
   if (error == ETIMEDOUT || error == EINTR)
     note(fmt::format("connect: {}", error == ETIMEDOUT ? "no answer within the timeout that was set" : "interrupted"));
   if (done) done(error);
 }
 
-// A connected socket, in the loop's thread.
-int Conversation::adopt(StpSocket socket) {
+// A connected socket, in the thread of the calls. ECONNABORTED: nobody waits for it any more.
+int Conversation::adopt(StpSocket socket, State before, std::uint64_t connecting_id) {
   std::string local = own_address(socket.get()), remote = peer_address(socket.get());
   // A stream outlives its conversation only to be taken down.
-  auto stream = DataStream::make(loop_, std::move(socket), [weak = weak_from_this()](std::string words) {
+  auto stream = DataStream::make(loops_, std::move(socket), [weak = weak_from_this()](std::string words) {
     if (const auto self = weak.lock()) self->note(std::move(words));
   });
   if (!stream) return refuse(stream.error().code, stream.error().text);
   std::lock_guard lock(mutex_);
-  if (state_ == State::kHungUp) return ECONNABORTED;
+  if (state_ != before || connecting_id_ != connecting_id) return ECONNABORTED;
   (*stream)->set_timeout(timeout_);
   stream_ = std::move(*stream);
   local_ = std::move(local);
@@ -242,7 +244,7 @@ void Conversation::announce(std::uint16_t port, Done done) {
   }
   if (error == EACCES) return done(refuse(error, fmt::format("announce: port {} is root's, as all below {}", port, kFirstFreePort)));
   if (error != 0) return done(refuse(error, "announce: the conversation is in use already; open clone for another one"));
-  loop_->post([self = shared_from_this(), port, done = std::move(done)] {
+  loops_.calls->post([self = shared_from_this(), port, done = std::move(done)] {
     const auto listening = self->listen(port);
     if (!listening) self->note(listening.error().text);
     bool hung_up = false;
@@ -251,7 +253,7 @@ void Conversation::announce(std::uint16_t port, Done done) {
       hung_up = self->state_ != State::kAnnouncing;
       if (!hung_up) self->state_ = listening ? State::kAnnounced : State::kIdle;
     }
-    if (hung_up) self->close(ECONNABORTED);
+    if (hung_up) self->let_sockets_go();
     done(hung_up ? ECONNABORTED : listening ? 0 : listening.error().code);
   });
 }
@@ -271,7 +273,7 @@ Result<void> Conversation::listen(std::uint16_t port) {
   const int fd = STPgetpollfd(s, POLLIN);
   if (fd < 0) return failed(s);
   // Edges: see DataStream.
-  const bool watching = loop_->watch(fd, EPOLLIN | EPOLLET, [weak = weak_from_this()](std::uint32_t) {
+  const bool watching = loops_.calls->watch(fd, EPOLLIN | EPOLLET, [weak = weak_from_this()](std::uint32_t) {
     if (const auto self = weak.lock()) self->take_connections();
   });
   if (!watching) return failed(s);
@@ -285,6 +287,7 @@ Result<void> Conversation::listen(std::uint16_t port) {
 
 void Conversation::accept(std::shared_ptr<Request> request, bool wait, Accepted accepted) {
   std::uint64_t id = 0;
+  std::chrono::milliseconds timeout{0};
   {
     std::unique_lock lock(mutex_);
     if (state_ != State::kAnnounced) {
@@ -293,25 +296,18 @@ void Conversation::accept(std::shared_ptr<Request> request, bool wait, Accepted 
     }
     id = next_id_++;
     accepts_.push_back({.id = id, .request = request, .accepted = std::move(accepted)});
+    timeout = timeout_;
   }
-  const auto stop = [loop = loop_, weak = weak_from_this(), id](int error) {
-    loop->post([weak, id, error] {
-      if (const auto self = weak.lock()) self->stop_accepting(id, error);
-    });
+  const auto stop = [weak = weak_from_this(), id](int error) {
+    if (const auto self = weak.lock()) self->stop_accepting(id, error);
   };
-  const bool waits = request->on_interrupt([stop] { stop(EINTR); });
+  const bool waits = request->on_interrupt([clock = loops_.clock, stop] { clock->post([stop] { stop(EINTR); }); });
   if (!waits) return stop(EINTR);
-  loop_->post([self = shared_from_this(), id, wait] {
+  loops_.calls->post([self = shared_from_this(), id, wait] {
     self->take_connections();
-    if (!wait) return self->stop_accepting(id, EAGAIN);
-    std::unique_lock lock(self->mutex_);
-    const auto timeout = self->timeout_;
-    lock.unlock();
-    if (timeout.count() == 0) return;
-    self->loop_->after(timeout, [weak = self->weak_from_this(), id] {
-      if (const auto again = weak.lock()) again->stop_accepting(id, ETIMEDOUT);
-    });
+    if (!wait) self->stop_accepting(id, EAGAIN);
   });
+  if (wait && timeout.count() != 0) loops_.later(timeout, [stop] { stop(ETIMEDOUT); });
 }
 
 void Conversation::take_connections() {
@@ -322,11 +318,14 @@ void Conversation::take_connections() {
       std::lock_guard lock(mutex_);
       if (accepts_.empty()) return;
     }
-    Held conversation;
-    const int error = next_connection(conversation);
+    Held conversation = std::move(unclaimed_);
+    const int error = conversation ? 0 : next_connection(conversation);
     if (error == EAGAIN) return;
     std::unique_lock lock(mutex_);
-    if (accepts_.empty()) return;
+    if (accepts_.empty()) {
+      unclaimed_ = std::move(conversation);
+      return;
+    }
     const Accept first = std::move(accepts_.front());
     accepts_.pop_front();
     lock.unlock();
@@ -350,12 +349,13 @@ int Conversation::next_connection(Held& out) {
       std::scoped_lock both(mutex_, made->mutex_);
       made->timeout_ = timeout_;
     }
-    if (const int error = made->adopt(std::move(socket)); error != 0) return refuse(error, made->error());
+    if (const int error = made->adopt(std::move(socket), State::kIdle, 0); error != 0) return refuse(error, made->error());
     out = std::move(made);
     return 0;
   }
 }
 
+// Any thread.
 void Conversation::stop_accepting(std::uint64_t id, int error) {
   std::unique_lock lock(mutex_);
   const auto it = std::ranges::find(accepts_, id, &Accept::id);
@@ -363,6 +363,7 @@ void Conversation::stop_accepting(std::uint64_t id, int error) {
   const Accept over = std::move(*it);
   accepts_.erase(it);
   lock.unlock();
+  if (error == ETIMEDOUT) note("listen: nobody came within the timeout that was set");
   over.accepted(error, {});
 }
 
@@ -379,9 +380,20 @@ std::shared_ptr<DataStream> Conversation::stream() const {
 }
 
 void Conversation::set_timeout(std::chrono::milliseconds span) {
-  std::lock_guard lock(mutex_);
-  timeout_ = span;
-  if (stream_) stream_->set_timeout(span);
+  std::shared_ptr<DataStream> stream;
+  {
+    std::lock_guard lock(mutex_);
+    timeout_ = span;
+    stream = stream_;
+  }
+  if (stream) stream->set_timeout(span);
+}
+
+int Conversation::end_sending() {
+  const auto stream = this->stream();
+  if (!stream) return refuse(ENOTCONN, "shutdown: the conversation is not connected");
+  stream->end_sending();
+  return 0;
 }
 
 void Conversation::add_writer() {

@@ -2,7 +2,7 @@
 // through, and look at, by opening files. It belongs to the user who opened `clone`, and lives while any of its files is open.
 //
 // Any thread may call; nothing blocks. What may take long is given a request, which can be interrupted, and a function that is
-// called once, with an errno, or 0, when it has ended: in the loop's thread, or within the call when it fails at once.
+// called once, with an errno, or 0, when it has ended: in a loop's thread, or within the call when it fails at once.
 #pragma once
 
 #include <sys/types.h>
@@ -55,7 +55,7 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
   using Accepted = std::function<void(int error, Held conversation)>;
 
   // By Conversations.
-  Conversation(std::weak_ptr<Conversations> all, std::shared_ptr<EventLoop> loop, std::uint32_t number, Owner owner);
+  Conversation(std::weak_ptr<Conversations> all, Loops loops, std::uint32_t number, Owner owner);
   ~Conversation();
 
   std::uint32_t number() const { return number_; }
@@ -72,6 +72,8 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
   void accept(std::shared_ptr<Request> request, bool wait, Accepted accepted);
   // Everything that waits, and comes, fails with ECONNABORTED. What was written goes on to the peer.
   void hang_up();
+  // No more will be written. ENOTCONN.
+  int end_sending();
   // Of what waits from now on. 0: none.
   void set_timeout(std::chrono::milliseconds span);
 
@@ -89,6 +91,8 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
   std::string error() const;
   // What the next look at error() shows.
   void note(std::string words);
+  // The same, and gives the error.
+  int refuse(int error, std::string words);
 
  private:
   friend class Held;
@@ -101,19 +105,19 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
 
   void let_go();
   void dial(StpAddress to, std::uint64_t id);
-  void dialled(Result<StpSocket> socket);
+  void dialled(std::uint64_t id, Result<StpSocket> socket);
   void stop_dialling(std::uint64_t id, int error);
   Result<void> listen(std::uint16_t port);
   void take_connections();
   int next_connection(Held& out);
-  int adopt(StpSocket socket);
+  int adopt(StpSocket socket, State before, std::uint64_t connecting_id);
   void stop_accepting(std::uint64_t id, int error);
   void close(int error);
-  int refuse(int error, std::string words);
+  void let_sockets_go();
   int unless_idle() const;
 
   const std::weak_ptr<Conversations> all_;
-  const std::shared_ptr<EventLoop> loop_;
+  const Loops loops_;
   const std::uint32_t number_;
   const Owner owner_;
 
@@ -132,10 +136,11 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
   mutable std::mutex words_mutex_;  // apart: streams note within their lock
   std::string words_;
 
-  // Of the loop's thread.
+  // Of the thread of the calls.
   std::shared_ptr<StpDial> dial_;
   StpSocket listener_;
   int watched_ = -1;
+  Held unclaimed_;  // a connection that came for somebody who gave up waiting
 };
 
 }  // namespace stp::view

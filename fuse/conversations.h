@@ -1,7 +1,9 @@
-// All conversations of a mount, and the thread that carries them on.
+// All conversations of a mount, and the threads that carry them on.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -9,7 +11,7 @@
 #include <vector>
 
 #include "fuse/conversation.h"
-#include "hostlib/event_loop.h"
+#include "fuse/loops.h"
 #include "stp/error.h"
 
 namespace stp::view {
@@ -32,14 +34,22 @@ class Conversations : public std::enable_shared_from_this<Conversations> {
   std::shared_ptr<Conversation> find(std::uint32_t number) const;
   std::vector<std::shared_ptr<Conversation>> list() const;
 
+  // Is told of each one that has gone, a moment after that: what the kernel does at a close is over then. By the clock.
+  using Gone = std::function<void(std::uint32_t number)>;
+  void tell_gone(Gone gone);
+  static constexpr std::chrono::milliseconds kGoneFor{200};
+
   // By a conversation whose last file was closed.
   void remove(std::uint32_t number);
 
  private:
   Conversations() = default;
-  std::shared_ptr<EventLoop> loop_;
-  std::thread thread_;
+  bool start_threads();
+  void say_gone(std::uint32_t number);
+  Loops loops_;
+  std::thread calls_, clock_;
   mutable std::mutex mutex_;
+  Gone gone_;
   std::uint32_t next_ = 0;
   std::map<std::uint32_t, std::shared_ptr<Conversation>> all_;
   std::map<uid_t, std::size_t> of_user_;

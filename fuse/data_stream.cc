@@ -20,6 +20,7 @@ constexpr int kBatch = 16;  // answers to one stream before the others have thei
 // Of what waits to be written. Above it, those who come are answered when this much of theirs has gone.
 constexpr std::size_t kMostKept = 16 << 20;
 constexpr std::size_t kKeptThen = 64 << 10;
+constexpr const char* kHungUp = "the conversation was hung up";
 constexpr auto kFirstDrainLook = 1ms;
 constexpr auto kSlowestDrainLook = 50ms;
 
@@ -46,13 +47,13 @@ void answer_write(Request& request, int error, std::size_t done) {
 
 }  // namespace
 
-DataStream::DataStream(std::shared_ptr<EventLoop> loop, StpSocket socket, Note note)
-    : loop_(std::move(loop)), note_(std::move(note)), socket_(std::move(socket)) {}
+DataStream::DataStream(Loops loops, StpSocket socket, Note note)
+    : loops_(std::move(loops)), note_(std::move(note)), socket_(std::move(socket)) {}
 
 DataStream::~DataStream() { end(ECONNABORTED); }
 
-Result<std::shared_ptr<DataStream>> DataStream::make(std::shared_ptr<EventLoop> loop, StpSocket socket, Note note) {
-  std::shared_ptr<DataStream> stream(new DataStream(std::move(loop), std::move(socket), std::move(note)));
+Result<std::shared_ptr<DataStream>> DataStream::make(Loops loops, StpSocket socket, Note note) {
+  std::shared_ptr<DataStream> stream(new DataStream(std::move(loops), std::move(socket), std::move(note)));
   if (auto watched = stream->watch(); !watched) return std::unexpected(watched.error());
   return stream;
 }
@@ -65,7 +66,7 @@ Result<void> DataStream::watch() {
   for (int i = 0; i < 2; ++i) {
     const int fd = STPgetpollfd(socket_.get(), kEvents[i]);
     if (fd < 0) return fail(errno, stp_words(socket_.get(), errno));
-    const bool watching = loop_->watch(fd, EPOLLIN | EPOLLET, [weak = weak_from_this()](std::uint32_t) {
+    const bool watching = loops_.calls->watch(fd, EPOLLIN | EPOLLET, [weak = weak_from_this()](std::uint32_t) {
       if (const auto self = weak.lock()) self->ready();
     });
     if (!watching) return fail(errno, std::string("can not watch a socket: ") + std::strerror(errno));
@@ -76,13 +77,31 @@ Result<void> DataStream::watch() {
 
 // -- Moving bytes, under the lock ----------------------------------------------------------------------------------
 
+// Of a call of the library that failed.
 int DataStream::fail_words(int error) {
-  if (error != EAGAIN && note_) note_(stp_words(socket_.get(), error));
+  if (error == EAGAIN) return error;
+  std::string words = stp_words(socket_.get(), error);
+  if (broke_ == 0 && error != EPIPE && error != EINTR) {
+    broke_ = error;
+    why_ = words;
+  }
+  return fail_words(error, std::move(words));
+}
+
+int DataStream::fail_words(int error, std::string words) {
+  if (note_) note_(std::move(words));
   return error;
 }
 
+// So that the words are there before anybody reads or writes.
+void DataStream::look_for_break() {
+  pollfd look = {.fd = socket_.get(), .events = 0, .revents = 0};
+  if (broke_ != 0 || STPpoll(&look, 1, 0) <= 0 || (look.revents & POLLERR) == 0) return;
+  if (STPsend(socket_.get(), "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) (void)fail_words(errno);
+}
+
 DataStream::Moved DataStream::receive(std::size_t most) {
-  if (ended_ != 0) return {.error = ended_};
+  if (ended_ != 0) return {.error = fail_words(ended_, kHungUp)};
   if (most == 0) return {};
   const Bytes into = threads_buffer(most);
   const ssize_t n = STPrecv(socket_.get(), into.data(), into.size(), MSG_DONTWAIT);
@@ -93,15 +112,14 @@ DataStream::Moved DataStream::receive(std::size_t most) {
 
 // Until nothing moves: see watch().
 DataStream::Moved DataStream::send(ConstBytes bytes) {
-  if (ended_ != 0) return {.error = ended_};
-  if (const int error = std::exchange(error_later_, 0); error != 0) return {.error = error};
+  if (ended_ != 0) return {.error = fail_words(ended_, kHungUp)};
+  if (broke_ != 0) return {.error = fail_words(broke_, why_)};
   Moved moved;
   while (moved.bytes < bytes.size()) {
     const ConstBytes rest = bytes.subspan(moved.bytes);
     const ssize_t n = STPsend(socket_.get(), rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) {
       moved.error = fail_words(errno);
-      if (moved.error != EAGAIN && moved.bytes > 0) error_later_ = moved.error;
       break;
     }
     moved.bytes += static_cast<std::size_t>(n);
@@ -117,8 +135,8 @@ template <class Queue, class Item>
 bool DataStream::put_off(Queue& queue, Item item) {
   item.id = next_id_++;
   item.until = timeout_ > 0ms ? Clock::now() + timeout_ : Clock::time_point::max();
-  const bool waits = item.request->on_interrupt([loop = loop_, weak = weak_from_this(), id = item.id] {
-    loop->post([weak, id] {
+  const bool waits = item.request->on_interrupt([clock = loops_.clock, weak = weak_from_this(), id = item.id] {
+    clock->post([weak, id] {
       if (const auto self = weak.lock()) self->give_up(id, EINTR);
     });
   });
@@ -126,7 +144,7 @@ bool DataStream::put_off(Queue& queue, Item item) {
   const bool timed = item.until != Clock::time_point::max();
   queue.push_back(std::move(item));
   if (timed && !std::exchange(timer_runs_, true))
-    loop_->post([weak = weak_from_this()] {
+    loops_.clock->post([weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->look_at_deadlines();
     });
   return true;
@@ -147,7 +165,10 @@ void DataStream::read(std::shared_ptr<Request> request, std::size_t most, bool w
 void DataStream::write(std::shared_ptr<Request> request, ConstBytes bytes, bool wait) {
   std::unique_lock lock(mutex_);
   Moved moved{.error = ended_ != 0 ? ended_ : EAGAIN};
-  if (writers_.empty()) moved = send(bytes);
+  if (ends_sending_ && ended_ == 0 && broke_ == 0)
+    moved.error = fail_words(EPIPE, "write: the end of what is sent has been said, by shutdown or by the last writer's close");
+  else if (writers_.empty())
+    moved = send(bytes);
   if (moved.error == EAGAIN && wait) {
     const std::size_t left = bytes.size() - moved.bytes;
     const ConstBytes rest = bytes.subspan(moved.bytes, kept_ < kMostKept ? left : std::min(left, kKeptThen));
@@ -163,7 +184,15 @@ void DataStream::write(std::shared_ptr<Request> request, ConstBytes bytes, bool 
 void DataStream::end_sending() {
   std::lock_guard lock(mutex_);
   if (ended_ != 0 || std::exchange(ends_sending_, true)) return;
-  if (writers_.empty()) (void)STPshutdown(socket_.get(), SHUT_WR);
+  loops_.calls->post([weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->shut_down();
+  });
+}
+
+// In the thread of the calls. Once all that waited to be written has gone.
+void DataStream::shut_down() {
+  std::lock_guard lock(mutex_);
+  if (ends_sending_ && writers_.empty() && ended_ == 0) (void)STPshutdown(socket_.get(), SHUT_WR);
 }
 
 void DataStream::set_timeout(std::chrono::milliseconds span) {
@@ -181,7 +210,7 @@ std::uint64_t DataStream::bytes_written() const {
   return written_;
 }
 
-// -- In the loop's thread ------------------------------------------------------------------------------------------
+// -- In the thread of the calls, but for what the clock does --------------------------------------------------------
 
 void DataStream::ready() {
   std::vector<std::shared_ptr<Waker>> wakers;
@@ -189,6 +218,7 @@ void DataStream::ready() {
     std::lock_guard lock(mutex_);
     if (ended_ != 0) return;
     (void)STPgetpollfd(socket_.get(), POLLIN);  // sets both descriptors to what is true, ahead of the looks below
+    look_for_break();
     wakers = take_wakers();
   }
   for (const auto& waker : wakers) waker->wake();
@@ -207,7 +237,7 @@ void DataStream::serve_readers() {
     lock.unlock();
     answer_read(*request, moved.error, threads_buffer(moved.bytes));
   }
-  loop_->soon([weak = weak_from_this()] {
+  loops_.calls->soon([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->serve_readers();
   });
 }
@@ -229,11 +259,12 @@ void DataStream::serve_writers() {
     answer_write(*over.request, moved.error, over.done);
     for (const auto& waker : wakers) waker->wake();
   }
-  loop_->soon([weak = weak_from_this()] {
+  loops_.calls->soon([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->serve_writers();
   });
 }
 
+// By the clock.
 void DataStream::give_up(std::uint64_t id, int error) {
   const auto is_it = [id](const auto& item) { return item.id == id; };
   std::unique_lock lock(mutex_);
@@ -258,10 +289,14 @@ void DataStream::give_up(std::uint64_t id, int error) {
 // Under the lock. Who is to be told, when the last one that waited to write has gone.
 std::vector<std::shared_ptr<Waker>> DataStream::no_more_writers() {
   if (!writers_.empty()) return {};
-  if (ends_sending_ && ended_ == 0) (void)STPshutdown(socket_.get(), SHUT_WR);
+  if (ends_sending_ && ended_ == 0)
+    loops_.calls->post([weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->shut_down();
+    });
   return take_wakers();
 }
 
+// By the clock.
 void DataStream::look_at_deadlines() {
   const auto now = Clock::now();
   std::vector<std::uint64_t> late;
@@ -283,7 +318,7 @@ void DataStream::look_at_deadlines() {
   if (!late.empty() && note_) note_("nothing came, or could be sent, within the timeout that was set");
   for (const std::uint64_t id : late) give_up(id, ETIMEDOUT);
   if (next == Clock::time_point::max()) return;
-  loop_->after(std::chrono::ceil<std::chrono::milliseconds>(next - now), [weak = weak_from_this()] {
+  loops_.clock->after(std::chrono::ceil<std::chrono::milliseconds>(next - now), [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->look_at_deadlines();
   });
 }
@@ -295,30 +330,31 @@ void DataStream::drain(std::shared_ptr<Request> request) {
     if (const auto waiting = weak.lock()) waiting->error(EINTR);
   });
   if (!waits) return request->error(EINTR);
-  loop_->post([weak = weak_from_this(), request = std::move(request)] {
+  loops_.calls->post([weak = weak_from_this(), request = std::move(request)] {
     if (const auto self = weak.lock()) self->look_at_drain(request, Clock::now() + kLongestDrain, kFirstDrainLook);
   });
 }
 
 // Nothing tells when the last byte is acknowledged: asked for, less and less often.
 void DataStream::look_at_drain(const std::shared_ptr<Request>& request, Clock::time_point until, std::chrono::milliseconds span) {
-  int unacknowledged = 0;
+  bool arrived = false;
   int error = 0;
   {
     std::lock_guard lock(mutex_);
-    pollfd look = {.fd = socket_.get(), .events = 0, .revents = 0};
-    if (ended_ != 0 || error_later_ != 0) {
-      error = ended_ != 0 ? ended_ : error_later_;
-    } else if (STPpoll(&look, 1, 0) > 0 && (look.revents & POLLERR) != 0) {
-      socklen_t length = sizeof error;
-      (void)STPgetsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-      if (error != 0 && note_) note_(std::string("not everything that was written has arrived: ") + std::strerror(error));
-    } else if (STPioctl(socket_.get(), SIOCOUTQ, &unacknowledged) != 0) {
-      unacknowledged = 0;
+    if (ended_ == 0) look_for_break();
+    arrived = arrived_ == written_;
+    if (!arrived && (ended_ != 0 || broke_ != 0)) {
+      error = ended_ != 0 ? ended_ : broke_;
+      (void)fail_words(error, std::string("not everything that was written is known to have arrived: ") + (ended_ != 0 ? kHungUp : why_));
+    } else if (!arrived) {
+      int unacknowledged = 0;
+      arrived = STPioctl(socket_.get(), SIOCOUTQ, &unacknowledged) != 0 || unacknowledged == 0;
+      if (arrived) arrived_ = written_;
     }
   }
-  if (error != 0 || unacknowledged == 0 || Clock::now() >= until) return request->error(error);
-  loop_->after(span, [weak = weak_from_this(), request, until, span] {
+  if (arrived) return request->error(0);
+  if (error != 0 || Clock::now() >= until) return request->error(error);
+  loops_.calls->after(span, [weak = weak_from_this(), request, until, span] {
     if (const auto self = weak.lock())
       self->look_at_drain(request, until, std::min<std::chrono::milliseconds>(2 * span, kSlowestDrainLook));
   });
@@ -336,7 +372,7 @@ void DataStream::end(int error) {
     writers.swap(writers_);
     wakers = take_wakers();
     // The descriptors are the loop's to forget, and the socket's to close.
-    loop_->post([loop = loop_.get(), socket = socket_.release(), in = watched_[0], out = watched_[1]] {
+    loops_.calls->post([loop = loops_.calls.get(), socket = socket_.release(), in = watched_[0], out = watched_[1]] {
       if (in >= 0) loop->forget(in);
       if (out >= 0) loop->forget(out);
       (void)STPclose(socket);
@@ -370,6 +406,7 @@ std::uint32_t DataStream::poll(const void* file, std::shared_ptr<Waker> waker) {
   pollfd look = {.fd = socket_.get(), .events = POLLIN | POLLOUT | POLLRDHUP | POLLRDNORM | POLLWRNORM, .revents = 0};
   if (STPpoll(&look, 1, 0) < 0) return POLLERR;
   std::uint32_t events = static_cast<std::uint16_t>(look.revents);
+  if (broke_ != 0) events |= POLLERR;
   // Who waits has the first turn.
   if (!writers_.empty()) events &= ~static_cast<std::uint32_t>(POLLOUT | POLLWRNORM);
   return events;

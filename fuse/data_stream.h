@@ -1,9 +1,9 @@
 // A connected STP socket as several programs read and write it at once, none of them waiting in a thread of ours: what can be done now
-// is done in the calling thread, everything else waits in order and is answered by the event loop.
+// is done in the calling thread, everything else waits in order and is answered by the loops.
 //
 // Readers get the bytes in the order in which they asked, writers' bytes go out in the order in which they came. Whatever waits ends
 // when it is interrupted (EINTR), when the timeout passes (ETIMEDOUT), or when the conversation ends: with the socket's error; the
-// end of the stream is told only where the peer ended it.
+// end of the stream is told only where the peer ended it. What breaks a stream is told to everybody from then on, after what came ahead.
 #pragma once
 
 #include <chrono>
@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "fuse/loops.h"
 #include "fuse/request.h"
-#include "hostlib/event_loop.h"
 #include "hostlib/stp_socket.h"
 #include "stp/error.h"
 
@@ -30,8 +30,8 @@ class DataStream : public std::enable_shared_from_this<DataStream> {
   // Larger requests are answered in part.
   static constexpr std::size_t kMostAtOnce = 1 << 20;
 
-  // In the loop's thread, with a connected non-blocking socket.
-  static Result<std::shared_ptr<DataStream>> make(std::shared_ptr<EventLoop> loop, StpSocket socket, Note note);
+  // In the thread of the calls, with a connected non-blocking socket.
+  static Result<std::shared_ptr<DataStream>> make(Loops loops, StpSocket socket, Note note);
   ~DataStream();
   DataStream(const DataStream&) = delete;
   DataStream& operator=(const DataStream&) = delete;
@@ -41,10 +41,10 @@ class DataStream : public std::enable_shared_from_this<DataStream> {
   // Answered when all is taken; when many wait already, with a part.
   void write(std::shared_ptr<Request> request, ConstBytes bytes, bool wait);
   // Somebody who wrote is about to go: answered when what was written is in the memory of the peer's host, with the error when it will
-  // never be, and well when that has taken kLongestDrain: then it goes on by itself.
+  // never be, and well when that has taken kLongestDrain: then it goes on by itself, and the next who asks waits again.
   void drain(std::shared_ptr<Request> request);
   static constexpr std::chrono::seconds kLongestDrain{3};
-  // After what waits to be written the peer sees the end of the stream. Reading goes on.
+  // After what waits to be written the peer sees the end of the stream; nothing else is taken. Reading goes on.
   void end_sending();
   // Everything that waits, and comes, fails with this. What was written goes on to the peer.
   void end(int error);
@@ -78,7 +78,7 @@ class DataStream : public std::enable_shared_from_this<DataStream> {
     std::size_t bytes = 0;
   };
 
-  DataStream(std::shared_ptr<EventLoop> loop, StpSocket socket, Note note);
+  DataStream(Loops loops, StpSocket socket, Note note);
   Result<void> watch();
   void ready();
   void serve_readers();
@@ -92,25 +92,30 @@ class DataStream : public std::enable_shared_from_this<DataStream> {
   void look_at_deadlines();
   void look_at_drain(const std::shared_ptr<Request>& request, Clock::time_point until, std::chrono::milliseconds span);
   int fail_words(int error);
+  int fail_words(int error, std::string words);
+  void look_for_break();
+  void shut_down();
   std::vector<std::shared_ptr<Waker>> take_wakers();
   std::vector<std::shared_ptr<Waker>> no_more_writers();
 
-  const std::shared_ptr<EventLoop> loop_;
+  const Loops loops_;
   const Note note_;
   mutable std::mutex mutex_;
   StpSocket socket_;
   int ended_ = 0;  // what end() said
+  int broke_ = 0;  // the first error of the socket: nothing is sent after it
+  std::string why_;  // its words
   int watched_[2] = {-1, -1};
   std::deque<Reader> readers_;
   std::deque<Writer> writers_;
   std::size_t kept_ = 0;  // bytes of writers_
   std::uint64_t next_id_ = 1;
-  int error_later_ = 0;  // of a write that had moved some bytes
   bool ends_sending_ = false;
   bool timer_runs_ = false;
   std::chrono::milliseconds timeout_{0};
   std::vector<std::pair<const void*, std::shared_ptr<Waker>>> wakers_;
   std::uint64_t read_ = 0, written_ = 0;
+  std::uint64_t arrived_ = 0;  // of those written: known to be in the memory of the peer's host
 };
 
 }  // namespace stp::view

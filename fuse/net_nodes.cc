@@ -32,19 +32,14 @@ class CtlFile final : public OpenFile {
 
   void write(std::shared_ptr<Request> request, ConstBytes bytes, int) override {
     const auto command = parse_ctl({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-    if (!command) {
-      held_->note(command.error().text);
-      return request->error(command.error().code);
-    }
+    if (!command) return request->error(held_->refuse(command.error().code, command.error().text));
     const auto done = [request, size = bytes.size()](int error) { error != 0 ? request->error(error) : request->written(size); };
     if (const auto* connect = std::get_if<ConnectCommand>(&*command)) return held_->connect(request, connect->to, done);
     if (const auto* announce = std::get_if<AnnounceCommand>(&*command)) return held_->announce(announce->port, done);
     if (std::holds_alternative<HangUpCommand>(*command)) held_->hang_up();
     if (const auto* timeout = std::get_if<TimeoutCommand>(&*command)) held_->set_timeout(timeout->span);
     if (!std::holds_alternative<ShutDownCommand>(*command)) return done(0);
-    const auto stream = held_->stream();
-    if (stream) stream->end_sending();
-    done(stream ? 0 : ENOTCONN);
+    done(held_->end_sending());
   }
 
   void release() override { const Held last = std::move(held_); }
@@ -75,7 +70,8 @@ class DataFile final : public OpenFile {
   std::uint32_t poll(std::shared_ptr<Waker> waker) override { return stream_->poll(this, std::move(waker)); }
 
   void flush(std::shared_ptr<Request> request) override {
-    if (to_be_drained_.exchange(false)) return stream_->drain(std::move(request));
+    // Each time: who waited before may have given up.
+    if (to_be_drained_.load(std::memory_order_relaxed)) return stream_->drain(std::move(request));
     request->error(0);
   }
 
@@ -96,7 +92,7 @@ class DataFile final : public OpenFile {
 void give_ctl(OpenRequest& request, Held held) { (void)request.opened(std::make_shared<CtlFile>(std::move(held))); }
 
 void give_data(OpenRequest& request, Held held, int flags) {
-  if (held->stream() == nullptr) return request.error(ENOTCONN);
+  if (held->stream() == nullptr) return request.error(held->refuse(ENOTCONN, "data: the conversation is not connected"));
   (void)request.opened(std::make_shared<DataFile>(std::move(held), (flags & O_ACCMODE) != O_RDONLY));
 }
 
@@ -138,7 +134,11 @@ class ConversationText final : public TextFile {
   ConversationText(std::shared_ptr<Conversation> conversation, Tell tell) : conversation_(std::move(conversation)), tell_(tell) {}
   std::uint64_t identity() const override { return conversation_->number(); }
   Attributes attributes() override { return attributes_of(*conversation_, 0400); }
-  Result<std::string> text(Patience) override { return (*conversation_.*tell_)(); }
+  Result<std::string> text(Patience patience) override {
+    // That one looks at the socket, where an agent that stands still keeps everybody waiting.
+    if (tell_ == &Conversation::status && patience == Patience::kAtOnce) return not_at_once();
+    return (*conversation_.*tell_)();
+  }
 
  private:
   const std::shared_ptr<Conversation> conversation_;
@@ -226,6 +226,12 @@ class NetDirectory final : public Directory {
     for (const auto& conversation : all_->list())
       entries.push_back({std::to_string(conversation->number()), std::make_shared<ConversationDirectory>(conversation)});
     return entries;
+  }
+
+  void tell_gone(Gone gone) override {
+    all_->tell_gone([gone = std::move(gone)](std::uint32_t number) {
+      if (gone) gone(std::to_string(number));
+    });
   }
 
  private:

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,6 +68,10 @@ class Directory : public Node {
   // ENOENT: no such name (now).
   virtual Result<NodePtr> lookup(std::string_view name, Patience patience) = 0;
   virtual Result<std::vector<Entry>> list(Patience patience) = 0;
+  // `gone`, in place of an earlier one, is to be told of names that are not there any more and will hardly be again, from any thread: the
+  // kernel, which keeps what it has seen until it needs the memory, and keeps us from forgetting it, then lets go of it.
+  using Gone = std::function<void(std::string name)>;
+  virtual void tell_gone(Gone gone) { (void)gone; }
 };
 
 // A file whose whole text is made when it is opened, and stays that while it is open.

@@ -12,6 +12,7 @@ namespace {
 std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
 
 constexpr std::size_t kSmallReceive = 4096;
+constexpr std::uint64_t kUnknown = ~std::uint64_t{0};  // the agent that knows is gone: not for none
 
 std::uint32_t state_of(const ShadowEnd& end) { return end.mine().state.load(std::memory_order_acquire); }
 
@@ -434,6 +435,8 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
       out.unacknowledged_bytes = reply->answer.bytes;
       if (const std::string host = get_text(reply->answer.host); !host.empty()) entry->peer.host = host;
       entry->peer_known = true;
+    } else {
+      out.unacknowledged_bytes = entry->local ? 0 : kUnknown;
     }
   }
   if (entry->kind == Entry::Kind::kListener) out.state = ScbState::kListening;

@@ -1,9 +1,11 @@
 // Conversations as the files of /net are opened, read and written, over the real library and real agents.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -313,6 +315,7 @@ TEST_F(Conversations_, ShutdownEndsSendingWhileTheFileIsOpen) {
   EXPECT_EQ(writer->result(), 0);
   EXPECT_EQ(ends.server.data.text(), "");
   EXPECT_EQ(ends.client.data.say("x"), EPIPE);
+  EXPECT_NE(text(ends.client.number + "/err").find("the end of what is sent"), std::string::npos) << text(ends.client.number + "/err");
 }
 
 TEST_F(Conversations_, NonBlockingFilesDoNotWait) {
@@ -379,6 +382,7 @@ TEST_F(Conversations_, TimeoutsEndWhatWaits) {
   EXPECT_EQ(ends.server.data.begin_write(data)->result(), ETIMEDOUT);
   EXPECT_EQ(ends.listener.say("timeout 0.05"), 0);
   EXPECT_EQ(begin_open(ends.listeners_number + "/listen")->result(), ETIMEDOUT);
+  EXPECT_NE(text(ends.listeners_number + "/err").find("nobody came"), std::string::npos) << text(ends.listeners_number + "/err");
   EXPECT_EQ(ends.listener.say("timeout 0"), 0);
   const auto listening = begin_open(ends.listeners_number + "/listen");
   std::this_thread::sleep_for(60ms);
@@ -390,7 +394,11 @@ TEST_F(Conversations_, TimeoutsEndWhatWaits) {
 TEST_F(Conversations_, SayWhyTheyFail) {
   auto [ctl, number] = clone();
   EXPECT_EQ(begin_open(number + "/data")->result(), ENOTCONN);
+  EXPECT_EQ(text(number + "/err"), "data: the conversation is not connected\n");
   EXPECT_EQ(begin_open(number + "/listen")->result(), EINVAL);
+  EXPECT_EQ(text(number + "/err"), "listen: announce a port first\n");
+  EXPECT_EQ(ctl.say("shutdown"), ENOTCONN);
+  EXPECT_EQ(text(number + "/err"), "shutdown: the conversation is not connected\n");
   EXPECT_EQ(ctl.say("connect alpha 9"), ECONNREFUSED);
   EXPECT_NE(text(number + "/err").find("nobody listens"), std::string::npos) << text(number + "/err");
   EXPECT_EQ(ctl.say("dance"), EINVAL);
@@ -417,6 +425,7 @@ TEST_F(Conversations_, HangingUpEndsWhatWaits) {
   EXPECT_EQ(reader->result(), ECONNABORTED);
   EXPECT_EQ(ends.client.data.begin_read(1)->result(), ECONNABORTED);
   EXPECT_EQ(ends.client.data.say("x"), ECONNABORTED);
+  EXPECT_EQ(text(ends.client.number + "/err"), "the conversation was hung up\n");
   EXPECT_EQ(ends.server.data.text(), "last words");
   EXPECT_EQ(text(ends.client.number + "/status"), "hung-up\n");
   const auto listening = begin_open(ends.listeners_number + "/listen");
@@ -492,6 +501,117 @@ TEST_F(Conversations_, ADeadPeerIsAnError) {
   EXPECT_NE(text(end.number + "/err"), "");
   const auto late = end.data.begin_write(data);
   EXPECT_TRUE(late->result() == EPIPE || late->result() == ECONNRESET) << late->result();
+}
+
+TEST_F(Conversations_, WhatBrokeAConversationStays) {
+  auto beta = std::make_unique<PeerProcess>("beta", "echo");
+  End end = connected_to(stp::test::announced_port(*beta));
+  beta->kill();
+  EXPECT_TRUE(within(20s, [&] { return text(end.number + "/err") != ""; })) << "words before anybody reads";
+  EXPECT_NE(text(end.number + "/err").find("beta"), std::string::npos) << text(end.number + "/err");
+  EXPECT_EQ(text(end.number + "/status"), "broken read 0 written 0\n");
+  EXPECT_EQ(end.ctl.say("dance"), EINVAL);  // other words meanwhile
+  EXPECT_EQ(end.data.begin_read(1)->result(), ECONNRESET);
+  EXPECT_NE(text(end.number + "/err").find("beta"), std::string::npos) << text(end.number + "/err");
+  EXPECT_EQ(text(end.number + "/status"), "broken read 0 written 0\n") << "after somebody was told";
+  EXPECT_NE(end.data->poll(nullptr) & POLLERR, 0u);
+  EXPECT_EQ(end.data.say("x"), ECONNRESET);
+}
+
+TEST_F(Conversations_, EachCloseTellsOfWhatDidNotArrive) {
+  PeerProcess beta("beta", "echo");
+  End end = connected_to(stp::test::announced_port(beta));
+  ASSERT_EQ(::kill(stp::test::agent_pid("beta"), SIGSTOP), 0);
+  EXPECT_TRUE(end.data.write_all(pattern(200'000, 23)));
+  const auto flush = [&] {
+    const auto request = ask();
+    end.data->flush(request);
+    return request;
+  };
+  const auto childs = flush();  // which has the descriptor too
+  childs->interrupt();
+  EXPECT_EQ(childs->result(), EINTR);
+  const auto last = flush();
+  EXPECT_FALSE(last->answered());
+  stp::test::kill_agent("beta");
+  EXPECT_EQ(last->result(), ECONNRESET);
+  EXPECT_NE(text(end.number + "/err").find("not everything"), std::string::npos) << text(end.number + "/err");
+  EXPECT_EQ(flush()->result(), ECONNRESET);
+}
+
+// An agent that stands still keeps whoever asks it waiting: not those who set a timeout, or are hit by a signal.
+TEST_F(Conversations_, AnAgentThatStandsStillHoldsUpNoTimeoutAndNoSignal) {
+  Ends ends = connected();
+  const std::string port = std::to_string(port_of(ends.listeners_number));
+  const auto reader = ends.server.data.begin_read(1), timed = ends.client.data.begin_read(1);
+  const auto listening = begin_open(ends.listeners_number + "/listen");
+  auto [first, firsts_number] = clone();
+  auto [second, seconds_number] = clone();
+  EXPECT_EQ(first.say("timeout 0.2"), 0);
+  EXPECT_EQ(second.say("timeout 0.1"), 0);
+  const pid_t agent = stp::test::agent_pid("alpha");
+  ASSERT_EQ(::kill(agent, SIGSTOP), 0);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto waits_for_agent = first.begin_write(bytes_of("connect alpha " + port));
+  std::this_thread::sleep_for(20ms);
+  EXPECT_EQ(second.say("connect alpha " + port), ETIMEDOUT);
+  EXPECT_EQ(waits_for_agent->result(), ETIMEDOUT);
+  EXPECT_NE(text(firsts_number + "/err").find("timeout"), std::string::npos) << text(firsts_number + "/err");
+  reader->interrupt();
+  EXPECT_EQ(reader->result(), EINTR);
+  timed->interrupt();
+  EXPECT_EQ(timed->result(), EINTR);
+  listening->interrupt();
+  EXPECT_EQ(listening->result(), EINTR);
+  EXPECT_EQ(second.say("hangup"), 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 4s);
+  ASSERT_EQ(::kill(agent, SIGCONT), 0);
+  EXPECT_EQ(first.say("timeout 20"), 0);
+  EXPECT_EQ(first.say("connect alpha " + port), 0) << text(firsts_number + "/err");  // as if nothing had been
+}
+
+TEST_F(Conversations_, AConnectionIsNotLostOnWhoGaveUpWaiting) {
+  auto [listener, number] = clone();
+  EXPECT_EQ(listener.say("announce 0"), 0);
+  const std::string port = std::to_string(port_of(number));
+  for (int i = 0; i < 200; ++i) {
+    const auto gives_up = begin_open(number + "/listen");
+    auto [ctl, clients_number] = clone();
+    const auto connecting = ctl.begin_write(bytes_of("connect alpha " + port));
+    if (i % 4 == 0) {
+      EXPECT_EQ(connecting->result(), 0);
+    }
+    gives_up->interrupt();
+    EXPECT_EQ(connecting->result(), 0);
+    if (gives_up->result() == 0) {
+      const File taken(gives_up->file());
+      continue;
+    }
+    EXPECT_EQ(gives_up->result(), EINTR);
+    const auto next = begin_open(number + "/listen");
+    ASSERT_EQ(next->result(), 0) << i;
+    const File taken(next->file());
+  }
+}
+
+// So that the kernel can be told.
+TEST_F(Conversations_, OnesThatHaveGoneAreTold) {
+  std::mutex mutex;
+  std::vector<std::string> gone;
+  static_cast<Directory&>(*net).tell_gone([&](std::string name) {
+    std::lock_guard lock(mutex);
+    gone.push_back(std::move(name));
+  });
+  auto [ctl, number] = clone();
+  auto [kept, kept_number] = clone();
+  ctl.close();
+  EXPECT_TRUE(within(20s, [&] {
+    std::lock_guard lock(mutex);
+    return !gone.empty();
+  }));
+  static_cast<Directory&>(*net).tell_gone(nullptr);
+  std::lock_guard lock(mutex);
+  EXPECT_EQ(gone, std::vector<std::string>{number});
 }
 
 TEST_F(Conversations_, ADeadAgentEndsThemAndTheNextCarriesNewOnes) {
