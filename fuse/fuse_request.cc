@@ -130,13 +130,8 @@ class Wakers::Poller final : public Waker, public std::enable_shared_from_this<P
   Poller(fuse_pollhandle* handle, std::shared_ptr<State> state) : handle_(handle), state_(std::move(state)) {}
   ~Poller() override { fuse_pollhandle_destroy(handle_); }
   void wake() override {
-    if (woken_.exchange(true)) return;
-    std::lock_guard lock(state_->mutex);
-    if (state_->stopping) return;
-    state_->queue.push_back(shared_from_this());
-    state_->news.notify_one();
+    if (!woken_.exchange(true)) state_->add([self = shared_from_this()] { (void)fuse_lowlevel_notify_poll(self->handle_); });
   }
-  void notify() { (void)fuse_lowlevel_notify_poll(handle_); }
 
  private:
   fuse_pollhandle* const handle_;
@@ -146,20 +141,32 @@ class Wakers::Poller final : public Waker, public std::enable_shared_from_this<P
 
 std::shared_ptr<Waker> Wakers::make(fuse_pollhandle* handle) { return handle == nullptr ? nullptr : std::make_shared<Poller>(handle, state_); }
 
-bool Wakers::start() {
-  return host::start_quiet_thread(thread_, [state = state_] { run(state); });
+void Wakers::State::add(Work work) {
+  std::lock_guard lock(mutex);
+  if (stopping) return;
+  queue.push_back(std::move(work));
+  news.notify_one();
 }
 
-void Wakers::stop() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-    state_->news.notify_one();
-  }
-  if (thread_.joinable()) thread_.join();
-  std::deque<std::shared_ptr<Poller>> left;
-  std::lock_guard lock(state_->mutex);
+std::function<void(Wakers::Work)> Wakers::runner() const {
+  return [state = state_](Work work) { state->add(std::move(work)); };
+}
+
+bool Wakers::start() {
+  state_->running = true;
+  return state_->running = host::start_quiet_thread(thread_, [state = state_] { run(state); });
+}
+
+bool Wakers::stop(std::chrono::milliseconds patience) {
+  std::deque<Work> left;  // let go without the lock
+  std::unique_lock lock(state_->mutex);
+  state_->stopping = true;
+  state_->news.notify_one();
+  if (!state_->ended.wait_for(lock, patience, [this] { return !state_->running; })) return false;
   left.swap(state_->queue);
+  lock.unlock();
+  if (thread_.joinable()) thread_.join();
+  return true;
 }
 
 void Wakers::run(const std::shared_ptr<State>& state) {
@@ -169,13 +176,15 @@ void Wakers::run(const std::shared_ptr<State>& state) {
       state->news.wait(lock);
       continue;
     }
-    std::shared_ptr<Poller> poller = std::move(state->queue.front());
+    Work work = std::move(state->queue.front());
     state->queue.pop_front();
     lock.unlock();
-    poller->notify();
-    poller.reset();
+    work();
+    work = nullptr;
     lock.lock();
   }
+  state->running = false;
+  state->ended.notify_all();
 }
 
 }  // namespace stp::view

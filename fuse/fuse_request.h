@@ -5,8 +5,10 @@
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -116,25 +118,33 @@ struct Handle {
   bool listed = false;  // read from its beginning
 };
 
-// Tells the kernel to poll again, from a thread of its own: told from within a handler, it would wait for the handler.
+// Tells the kernel what it has not asked for, to poll again for one, from a thread of its own: told from within a handler, it would wait
+// for the handler.
 class Wakers {
  public:
+  using Work = std::function<void()>;
   Wakers() : state_(std::make_shared<State>()) {}
-  ~Wakers() { stop(); }
+  ~Wakers() {
+    while (!stop(std::chrono::seconds(1))) continue;
+  }
   Wakers(const Wakers&) = delete;
   Wakers& operator=(const Wakers&) = delete;
   bool start();
-  void stop();
+  // False: what is being told still waits for an answer to the kernel. To be called again then.
+  bool stop(std::chrono::milliseconds patience);
   // Null for a null handle. Takes the handle over.
   std::shared_ptr<Waker> make(fuse_pollhandle* handle);
+  // Has its work done on that thread; until stop(). Outlives this. Any thread, any time.
+  std::function<void(Work work)> runner() const;
 
  private:
   class Poller;
   struct State {
     std::mutex mutex;
-    std::condition_variable news;
-    std::deque<std::shared_ptr<Poller>> queue;
-    bool stopping = false;
+    std::condition_variable news, ended;
+    std::deque<Work> queue;
+    bool stopping = false, running = false;
+    void add(Work work);
   };
   static void run(const std::shared_ptr<State>& state);
   std::shared_ptr<State> state_;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "fuse/fuse_request.h"
@@ -56,6 +57,8 @@ class FuseSession final : public Session {
   struct stat stat_without_size(Node& node, std::uint64_t number);
   bool add_entry(fuse_req_t request, std::span<char> room, std::size_t& used, fuse_ino_t directory, const Directory::Entry& entry, off_t next, bool plus,
                  std::vector<std::uint64_t>& entered);
+  void forget_what_goes(Directory& directory, fuse_ino_t number);
+  void answer_one(int patience_ms);
   void end();
 
   const SessionSettings settings_;
@@ -128,6 +131,7 @@ void FuseSession::lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   const NodePtr node = find(raw, parent);
   if (node == nullptr) return;
   if (node->kind() != Node::Kind::kDirectory) return (void)fuse_reply_err(raw, ENOTDIR);
+  forget_what_goes(static_cast<Directory&>(*node), parent);
   ask(raw, [this, node, parent, name = std::string(name)](const RequestPtr& request, Patience patience) {
     auto found = static_cast<Directory&>(*node).lookup(name, patience);
     if (!found) return found.error().code;
@@ -184,6 +188,7 @@ void FuseSession::opendir(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) 
   const NodePtr node = find(raw, ino);
   if (node == nullptr) return;
   if (node->kind() != Node::Kind::kDirectory) return (void)fuse_reply_err(raw, ENOTDIR);
+  forget_what_goes(static_cast<Directory&>(*node), ino);
   ask(raw, [node, info = *info](const RequestPtr& request, Patience patience) mutable {
     auto entries = static_cast<Directory&>(*node).list(patience);
     if (!entries) return entries.error().code;
@@ -383,8 +388,23 @@ Result<bool> FuseSession::run(NodePtr root) {
   return all_ended;
 }
 
+// The kernel then forgets it too. That waits there for whoever looks something up in the directory, so it is not a thread's that answers.
+void FuseSession::forget_what_goes(Directory& directory, fuse_ino_t number) {
+  directory.tell_gone([run = wakers_.runner(), session = session_, number](std::string name) {
+    run([session, number, name = std::move(name)] { (void)fuse_lowlevel_notify_inval_entry(session, number, name.c_str(), name.size()); });
+  });
+}
+
+void FuseSession::answer_one(int patience_ms) {
+  pollfd look = {.fd = fuse_session_fd(session_), .events = POLLIN, .revents = 0};
+  if (::poll(&look, 1, patience_ms) <= 0 || (look.revents & POLLIN) == 0) return;
+  fuse_buf asked = {};
+  if (fuse_session_receive_buf(session_, &asked) > 0) fuse_session_process_buf(session_, &asked);
+  std::free(asked.mem);
+}
+
 void FuseSession::end() {
-  wakers_.stop();
+  while (!wakers_.stop(std::chrono::milliseconds(1))) answer_one(10);
   gate_->shut();
   if (session_ != nullptr) {
     if (handling_signals_) fuse_remove_signal_handlers(session_);

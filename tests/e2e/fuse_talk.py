@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+import time
 
 near, far, far_host = sys.argv[1:]
 
@@ -173,5 +174,21 @@ def check_random():
     ends.close()
 
 
-for check in (check_epoll, check_signals, check_errors, check_random):
+def check_gone():
+    """The kernel, and the mount with it, does not keep what is over."""
+    ctl = os.open(near + "/net/clone", os.O_RDWR)
+    place = near + "/net/" + os.read(ctl, 100).decode().strip()
+    os.stat(place + "/ctl")
+    seen = os.open(place, os.O_RDONLY)
+    os.close(ctl)
+    for _ in range(200):
+        if os.readlink("/proc/self/fd/%d" % seen).endswith(" (deleted)"):
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("the kernel was not told that a conversation has gone")
+    os.close(seen)
+
+
+for check in (check_gone, check_epoll, check_signals, check_errors, check_random):
     check()
