@@ -11,8 +11,8 @@ namespace {
 constexpr int kMostUnread = 60'000;  // of a direction: neither side's buffers are full
 constexpr int kMostQueued = 12;
 
-// It got a port when it tried to connect, in vain.
-bool keeps_port(const Known& known) { return known.began && !known.connected && !known.bound; }
+// It has a port that its program did not name, and tried to connect, in vain.
+bool keeps_port(const Known& known) { return known.began && !known.connected && !known.named; }
 
 bool peeks(const Call& call) { return call.b == 2 || call.b == 4 || call.b == 5; }
 
@@ -119,7 +119,7 @@ void Model::leave(int slot, bool unread) {
     each.peer = -1;
     each.peer_closed = true;
     each.left_unread = unread;
-    each.peer_ended = each.peer_ended || unread || !at(slot).aborts;
+    each.peer_ended = each.peer_ended || !at(slot).aborts;
   }
   of(slot) = {};
 }
@@ -135,7 +135,7 @@ void Model::learn(const Call& call, const Plan& plan, const Outcome& outcome, co
   Known& known = of(call.slot);
   switch (call.op) {
     case Op::kBind:
-      if (well) known.bound = true;
+      if (well && call.a != kNoPort) known.named = true;
       if (well && call.a < kPorts) known.port = call.a;
       break;
     case Op::kListen:
@@ -158,7 +158,7 @@ void Model::learn(const Call& call, const Plan& plan, const Outcome& outcome, co
       --known.queue;
       Known& made = of(plan.target);
       made = {};
-      made.open = made.connected = made.began = made.bound = true;
+      made.open = made.connected = made.began = made.named = true;
       made.blocking = call.a != 1;
       made.aborts = known.aborts;
       made.peer = outcome.from;

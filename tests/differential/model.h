@@ -17,8 +17,8 @@ struct Known {
   bool connected = false;  // once, at least
   bool read_shut = false;
   bool write_shut = false;
-  bool bound = false;
-  int port = -1;           // that it was bound to, of the named ones
+  bool named = false;      // the port that it was bound to
+  int port = -1;           // which, of the named ones above 1024
   int target = -1;         // the named port that it connects to
   int peer = -1;           // the slot at the other end
   bool peer_ended = false;   // the other end sends no more, and said so in good order

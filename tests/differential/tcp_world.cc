@@ -62,14 +62,14 @@ class TcpWorld final : public World {
 
   // Ports are free at once: what the kernel gives those who ask for it, but not to a second socket while the first has it.
   int bind(int slot, const sockaddr* address, socklen_t length, int port) override {
-    const bool owned = port < kPorts && owner_of(port) >= 0;
+    const bool owned = port != kNoPort && owner_of(port) >= 0;
     const int reuse = owned ? 0 : 1;
     if (holds(slot)) (void)::setsockopt(fd(slot), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
     use(Excuse::kPortsFree);
     const int result = ::bind(fd(slot), address, length);
     const int error = errno;
     if (holds(slot)) (void)::setsockopt(fd(slot), SOL_SOCKET, SO_REUSEADDR, &kYes, sizeof kYes);
-    if (result == 0 && port < kPorts) owners_[static_cast<std::size_t>(port)] = fd(slot);
+    if (result == 0 && port != kNoPort) owners_[static_cast<std::size_t>(port)] = fd(slot);
     errno = error;
     return result;
   }
@@ -133,7 +133,7 @@ class TcpWorld final : public World {
 
   in_addr_t address_;
   Uses& uses_;
-  std::array<int, kPorts> owners_{-1, -1, -1, -1};
+  std::array<int, kLowPort + 1> owners_{-1, -1, -1, -1, -1, -1};
   std::array<bool, kSlots> deaf_{};
 };
 
