@@ -3,8 +3,8 @@
  *
  * The calls that begin a socket, name it or ask about it are redirected to libstp, by their symbols: no macros, so that a member or
  * variable called `connect` or `bind` stays what it is. The socket is one of the kernel's, so read, write, send, recv, readv, writev,
- * poll, select, epoll_wait, fcntl, ioctl and fork are left as they are and work on it. (A copy that fcntl makes of a socket which is not
- * connected yet stays unconnected; dup's does not.)
+ * poll, select, epoll_wait and fork are left as they are and work on it, and of fcntl and ioctl what is seen to is only copies and
+ * close-on-exec.
  *
  * The agent is the one of STP_AGENT, else of /run/stp/agent.sock; where none serves at the first call, all sockets are the kernel's
  * (STP_DEBUG=1 says so). STP_MAP has the rules of `stp run --map`. Include it before any other header, best on the command line; it
@@ -17,8 +17,13 @@
 #define _GNU_SOURCE 1 /* accept4, and others */
 #endif
 
+/* Where files are of 64 bits <fcntl.h> redirects fcntl itself, and nothing is redirected twice: it gets another word for its own. */
+#define fcntl STPbsd_unused_fcntl
+#include <fcntl.h>
+#undef fcntl
 #include <netdb.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,6 +44,8 @@ extern int __REDIRECT_NTH(getpeername, (int, __SOCKADDR_ARG, socklen_t *__restri
 extern int __REDIRECT_NTH(getsockopt, (int, int, int, void *__restrict, socklen_t *__restrict), STPbsd_getsockopt);
 extern int __REDIRECT_NTH(setsockopt, (int, int, int, const void *, socklen_t), STPbsd_setsockopt);
 extern int __REDIRECT_NTH(epoll_ctl, (int, int, int, struct epoll_event *), STPbsd_epoll_ctl);
+extern int __REDIRECT(fcntl, (int, int, ...), STPbsd_fcntl);
+extern int __REDIRECT_NTH(ioctl, (int, unsigned long, ...), STPbsd_ioctl);
 extern int __REDIRECT(close, (int), STPbsd_close);
 extern int __REDIRECT_NTH(dup, (int), STPbsd_dup);
 extern int __REDIRECT_NTH(dup2, (int, int), STPbsd_dup2);

@@ -5,18 +5,13 @@
 #include <cerrno>
 
 #include "hostlib/preload_descriptor.h"
+#include "hostlib/preload_options.h"
 #include "hostlib/preload_real.h"
 #include "hostlib/preload_state.h"
 #include "hostlib/run_protocol.h"
 
 namespace stp::run {
 namespace {
-
-// Only the agent may say that a conversation comes from another host.
-bool is_of_agent(int fd) {
-  const uid_t user = user_of(fd);
-  return user == 0 || user == settings().user;
-}
 
 // Who is behind a TCP connection that comes from kTcpSource, where anybody may come from: whom the agent does not know is never said to have a
 // loopback address.
@@ -44,6 +39,22 @@ void correct_peer(int fd, sockaddr* address, socklen_t* length, socklen_t given)
 }
 
 }  // namespace
+
+bool is_of_agent(int fd) {
+  const uid_t user = user_of(fd);
+  return user == 0 || user == settings().user;
+}
+
+std::optional<SocketName> conversation_of(int fd) {
+  auto name = name_of(fd);
+  sockaddr_storage peer = {};
+  socklen_t length = sizeof peer;
+  const int kept = errno;
+  if (name && name->is_listener())
+    name = real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0 ? decode(reinterpret_cast<const sockaddr*>(&peer), length) : std::nullopt;
+  errno = kept;
+  return name && (name->kind == SocketName::Kind::kConnected || name->kind == SocketName::Kind::kRelayed) ? name : std::nullopt;
+}
 
 int peer_of_tcp(int fd, sockaddr* address, socklen_t* length) {
   const socklen_t given = *length;
@@ -79,6 +90,7 @@ std::optional<NetAddress> accepted_from(int fd) {
   const NetAddress nobody{own_name ? own_name->local.ip : first_storage().own_ip, 0};
   if (!name) return nobody;  // some program that found the socket by itself
   const bool own = name->local.ip == nobody.ip && (name->local.port >= kFirstFreePort || user_of(fd) == 0);
+  // Only the agent may say that a conversation comes from another host.
   const bool believed = name->kind == SocketName::Kind::kConnected ? own : is_of_agent(fd);
   return believed ? name->local : nobody;
 }
@@ -104,6 +116,7 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
     const Head head = head_of(*from);
     (void)::send(fd, head.data(), head.size(), MSG_NOSIGNAL | MSG_DONTWAIT);  // the first: there is room
   }
+  inherit_linger(listener, fd);
   if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{name->local.ip, 0}), name->v6, address, length);
   errno = kept;
   return fd;

@@ -1,6 +1,8 @@
 #include "hostlib/preload_connect.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -11,6 +13,7 @@
 
 #include "hostlib/interrupts.h"
 #include "hostlib/preload_descriptor.h"
+#include "hostlib/preload_options.h"
 #include "hostlib/preload_real.h"
 #include "hostlib/preload_state.h"
 #include "hostlib/run_protocol.h"
@@ -44,13 +47,15 @@ int connect_here(int fd, NetAddress peer, bool v6) {
   }
   int code = bound ? ECONNREFUSED : EADDRNOTAVAIL;
   if (nonblocking(fd)) (void)real_fcntl(mine, F_SETFL, O_NONBLOCK);
-  copy_timeouts(fd, mine);
+  copy_options(fd, mine);
   for (const bool listener_v6 : {false, true}) {
     if (!bound) break;
     const UnixName there = encode(SocketName::listener(peer, listener_v6, storage_of(peer.ip).tag));
     if (real_connect(mine, there.get(), there.length) == 0) {
-      if (peer.port >= kFirstFreePort || user_of(mine) == 0) return install(mine, fd);
-      break;  // anybody can take that name; root's ports are root's
+      if (peer.port < kFirstFreePort && user_of(mine) != 0) break;  // anybody can take that name; root's ports are root's
+      const int installed = install(mine, fd);
+      if (installed == 0) inherit_linger(fd, fd);
+      return installed;
     }
     if (errno != ECONNREFUSED) code = errno;
   }
@@ -65,11 +70,16 @@ int begin_connect(int fd, NetAddress peer, std::uint16_t own_port) {
   call.ip = peer.ip;
   call.port = peer.port;
   call.own_port = own_port;
-  call.flags = is_v6(fd) ? RunCall::kV6 : 0;
+  const bool resets = resets_when_closed(fd);
+  call.flags = (is_v6(fd) ? RunCall::kV6 : 0) | (resets ? RunCall::kOn : 0);
+  // How long TCP would try. It says what was set in milliseconds.
+  if (const int timeout_ms = int_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT); timeout_ms > 0) call.timeout_ms = static_cast<std::uint32_t>(timeout_ms);
   int mine = -1;
   const int code = ask_agent(storage_of(peer.ip), call, &mine);
   if (code != 0) return code == ENOENT || code == EPROTO ? ENETUNREACH : code;
-  return install(mine, fd);
+  const int installed = install(mine, fd);
+  if (installed == 0 && resets) set_mark(fd, Mark::kResets, true);
+  return installed;
 }
 
 int wait_for_outcome(int fd) {

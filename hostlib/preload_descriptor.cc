@@ -68,12 +68,15 @@ bool is_v6(int fd) {
 
 bool nonblocking(int fd) { return (real_fcntl(fd, F_GETFL) & O_NONBLOCK) != 0; }
 
-void copy_timeouts(int from, int to) {
-  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
-    timeval span = {};
-    socklen_t length = sizeof span;
-    if (real_getsockopt(from, SOL_SOCKET, option, &span, &length) == 0) (void)real_setsockopt(to, SOL_SOCKET, option, &span, length);
-  }
+void copy_option(int from, int to, int option, socklen_t size) {
+  unsigned char value[sizeof(timeval)] = {};
+  if (real_getsockopt(from, SOL_SOCKET, option, value, &size) == 0) (void)real_setsockopt(to, SOL_SOCKET, option, value, size);
+}
+
+void copy_options(int from, int to) {
+  static_assert(sizeof(linger) <= sizeof(timeval));
+  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) copy_option(from, to, option, sizeof(timeval));
+  copy_option(from, to, SO_LINGER, sizeof(linger));
 }
 
 namespace {
@@ -105,7 +108,7 @@ int install(int from, int to) {
   const int flags = real_fcntl(to, F_GETFL);
   if (flags < 0) return errno;
   (void)real_fcntl(from, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
-  copy_timeouts(to, from);
+  copy_options(to, from);
   const bool v6 = is_v6(to);
   const bool no_delay = marked(to, Mark::kNoDelay) || int_option(to, IPPROTO_TCP, TCP_NODELAY) > 0;
   const std::vector<int> copies = copies_of(to);

@@ -3,6 +3,7 @@
 // Any thread. Where nothing else is said, errno stays what it was.
 #pragma once
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <cerrno>
@@ -34,7 +35,9 @@ bool is_internet_stream(int fd);
 bool is_v6(int fd);
 bool nonblocking(int fd);
 uid_t user_of(int fd);  // of a connected Unix socket's other side
-void copy_timeouts(int from, int to);
+// What a program may have set on a socket before it became an STP socket, or on a listener.
+void copy_option(int from, int to, int option, socklen_t size);
+void copy_options(int from, int to);
 
 int unix_socket();  // -1 with errno
 bool bind_to(int fd, const SocketName& name);  // false with errno

@@ -8,9 +8,11 @@
 #include <cstring>
 #include <optional>
 
+#include "hostlib/preload_accept.h"
 #include "hostlib/preload_connect.h"
 #include "hostlib/preload_descriptor.h"
 #include "hostlib/preload_real.h"
+#include "hostlib/preload_reset.h"
 #include "hostlib/preload_state.h"
 #include "hostlib/run_protocol.h"
 
@@ -23,6 +25,8 @@ int give_option(const void* source, socklen_t size, void* value, socklen_t* leng
   std::memcpy(value, source, *length);
   return 0;
 }
+
+bool is_reset(const linger& set) { return set.l_onoff != 0 && set.l_linger == 0; }
 
 int give_int(int number, void* value, socklen_t* length) { return give_option(&number, sizeof number, value, length); }
 
@@ -61,7 +65,10 @@ int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (level != SOL_SOCKET) return give_int(0, value, length);
   if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
   if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
-  if (!marked(fd, Mark::kConnecting)) return real_getsockopt(fd, level, option, value, length);
+  if (!marked(fd, Mark::kConnecting)) {
+    if (option == SO_ERROR && takes_reset(fd)) return give_int(ECONNRESET, value, length);
+    return real_getsockopt(fd, level, option, value, length);
+  }
   const int code = outcome(fd);
   if (code == EALREADY) return give_int(0, value, length);
   set_mark(fd, Mark::kConnecting, false);
@@ -74,22 +81,29 @@ int get_option(int fd, int level, int option, void* value, socklen_t* length) {
 void tell_of_linger(int fd, const void* value) {
   linger wanted = {};
   std::memcpy(&wanted, value, sizeof wanted);
-  const bool resets = wanted.l_onoff != 0 && wanted.l_linger == 0;
-  auto name = resets || marked(fd, Mark::kResets) ? name_of(fd) : std::nullopt;
+  const bool resets = is_reset(wanted);
+  const auto name = resets || marked(fd, Mark::kResets) ? conversation_of(fd) : std::nullopt;
   if (!name) return;
   set_mark(fd, Mark::kResets, resets);
-  sockaddr_storage peer = {};
-  socklen_t length = sizeof peer;
-  if (name->is_listener() && real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0)
-    name = decode(reinterpret_cast<const sockaddr*>(&peer), length);  // accepted: the agent's end has the name
-  if (!name || (name->kind != SocketName::Kind::kConnected && name->kind != SocketName::Kind::kRelayed)) return;
   RunCall call;
   RunAnswer answer;
   call.what = RunRequest::kResetWhenClosed;
   call.flags = resets ? RunCall::kOn : 0;
   text_of(*name).copy(call.name.data(), call.name.size() - 1);
   const std::uint32_t own = name->kind == SocketName::Kind::kConnected ? name->local.ip : name->peer.ip;
-  (void)ask_run_server(storage_of(own).server, settings().user, call, answer);  // ENOENT: of two programs of this host
+  (void)ask_run_server(storage_of(own).server, settings().user, call, answer);
+}
+
+bool resets_when_closed(int fd) {
+  linger set = {};
+  socklen_t length = sizeof set;
+  return real_getsockopt(fd, SOL_SOCKET, SO_LINGER, &set, &length) == 0 && is_reset(set);
+}
+
+void inherit_linger(int listener, int fd) {
+  copy_option(listener, fd, SO_LINGER, sizeof(linger));
+  constexpr linger kReset = {.l_onoff = 1, .l_linger = 0};
+  if (resets_when_closed(fd)) tell_of_linger(fd, &kReset);
 }
 
 }  // namespace stp::run

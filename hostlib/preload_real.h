@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #ifdef STP_BSD_NAMES
@@ -57,6 +58,24 @@ STP_REAL(gethostbyname2)
 STP_REAL(gethostbyname_r)
 STP_REAL(gethostbyname2_r)
 STP_REAL(gethostbyaddr)
+STP_REAL(read)
+STP_REAL(readv)
+STP_REAL(recv)
+STP_REAL(recvfrom)
+STP_REAL(recvmsg)
 #undef STP_REAL
+
+// In no header.
+#define STP_REAL_CHECKED(name, ...)                                                   \
+  template <typename... Arguments>                                                    \
+  ssize_t real_##name(Arguments... arguments) {                                       \
+    static auto* const function = real_function<ssize_t(__VA_ARGS__)>("__" #name);    \
+    return function(arguments...);                                                    \
+  }
+
+STP_REAL_CHECKED(read_chk, int, void*, size_t, size_t)
+STP_REAL_CHECKED(recv_chk, int, void*, size_t, size_t, int)
+STP_REAL_CHECKED(recvfrom_chk, int, void*, size_t, size_t, int, sockaddr*, socklen_t*)
+#undef STP_REAL_CHECKED
 
 }  // namespace stp::run

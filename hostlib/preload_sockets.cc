@@ -24,6 +24,7 @@
 #include "hostlib/preload_listen.h"
 #include "hostlib/preload_options.h"
 #include "hostlib/preload_real.h"
+#include "hostlib/preload_reset.h"
 #include "hostlib/preload_state.h"
 #include "hostlib/run_address.h"
 #include "hostlib/run_protocol.h"
@@ -101,6 +102,7 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
 STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
   // A Unix socket's peer would hear of it; TCP's does not.
   if (how == SHUT_RD && settings().on && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) return 0;
+  if (settings().on) ends_in_good_order(fd);
   return real_shutdown(fd, how);
 }
 
@@ -181,10 +183,15 @@ STP_ANSWER(int, dup3)(int fd, int number, int flags) STP_THROWS_NOTHING {
   return copy;
 }
 
-#ifndef STP_BSD_NAMES
-// Two names of one call; <fcntl.h> makes the first mean the second here. Whatever comes behind the command is one word, or nothing.
-__attribute__((visibility("default"))) int answer_fcntl(int fd, int command, ...) __asm__("fcntl");
-__attribute__((visibility("default"))) int answer_fcntl64(int fd, int command, ...) __asm__("fcntl64");
+// fcntl has two names, of which <fcntl.h> may make the one mean the other. Whatever comes behind the command, or the request, is one word, or nothing.
+#ifdef STP_BSD_NAMES
+#define STP_SYMBOL(name) "STPbsd_" #name
+#else
+#define STP_SYMBOL(name) #name
+#endif
+__attribute__((visibility("default"))) int answer_fcntl(int fd, int command, ...) __asm__(STP_SYMBOL(fcntl));
+__attribute__((visibility("default"))) int answer_fcntl64(int fd, int command, ...) __asm__(STP_SYMBOL(fcntl64));
+__attribute__((visibility("default"))) int answer_ioctl(int fd, unsigned long request, ...) __asm__(STP_SYMBOL(ioctl));
 
 int answer_fcntl(int fd, int command, ...) {
   va_list list;
@@ -205,7 +212,7 @@ int answer_fcntl64(int fd, int command, ...) {
   return answer_fcntl(fd, command, word);
 }
 
-__attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, ...) STP_THROWS_NOTHING {
+int answer_ioctl(int fd, unsigned long request, ...) {
   va_list list;
   va_start(list, request);
   void* const word = va_arg(list, void*);
@@ -214,6 +221,5 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
   if (request == FIOCLEX || request == FIONCLEX) follow_close_on_exec(fd);
   return result;
 }
-#endif
 
 }  // extern "C"

@@ -106,7 +106,9 @@ const RunSettings& settings() {
 
 #ifndef STP_BSD_NAMES
 __attribute__((constructor)) static void start() {
-  (void)real_close(-1);  // found now: a child of fork may close when nothing can be looked up
+  // Found now: a child of fork may close, and a signal handler read, when nothing can be looked up.
+  (void)real_close(-1);
+  (void)real_read(-1, nullptr, size_t{0});
   take_up_held();
 }
 #endif

@@ -59,6 +59,7 @@ enum class Mark : std::uint8_t {
   kCopied = 16,     // young, and dup(2) or its like gave the socket another number, which is marked, too
   kHolds = 64,      // one of the sockets for which the process holds a port (preload_hold.h)
   kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
+  kToldReset = 128,  // that what reads as its end is one (preload_reset.h)
 };
 bool marked(int fd, Mark mark);
 void set_mark(int fd, Mark mark, bool on);

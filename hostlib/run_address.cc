@@ -72,7 +72,7 @@ std::optional<SocketName> decode(const sockaddr* address, socklen_t length) {
 }
 
 std::optional<SocketName> decode_text(std::string_view text) {
-  constexpr std::string_view kKinds = "LSBCRE";
+  constexpr std::string_view kKinds = "LSBCREA";
   if (text.size() != kNameBytes || !text.starts_with(kNameMark)) return std::nullopt;
   const char* at = text.data() + kMarkBytes;
   SocketName name;

@@ -15,6 +15,8 @@
 //           C  connected: the program's end; the tail is random
 //           R  connected: the agent's end of a conversation with another host, as its "local" address the other host's
 //           E  a connect failed: the tail is the errno
+//           A  listening, and the agent's: the conversation C of two programs of this host with that peer, local port and tail is to end with a reset,
+//              says the user whose number is the local IP (tools/run_aborts.h)
 //   FAMILY  4 or 6, what the program calls its address family
 //
 // A port with S or B is held: by one process, which has both L of it (IPv4's and IPv6's) on sockets that never listen. Whose these are,
@@ -56,7 +58,7 @@ struct Network {
 inline constexpr std::uint32_t kLongestPrefix = 24;  // room for the slots of one storage system
 
 struct SocketName {
-  enum class Kind : char { kListener = 'L', kShared = 'S', kOverTcp = 'B', kConnected = 'C', kRelayed = 'R', kFailed = 'E' };
+  enum class Kind : char { kListener = 'L', kShared = 'S', kOverTcp = 'B', kConnected = 'C', kRelayed = 'R', kFailed = 'E', kAborted = 'A' };
   Kind kind = Kind::kListener;
   bool v6 = false;
   NetAddress local = {};
@@ -68,6 +70,9 @@ struct SocketName {
   static SocketName listener(NetAddress local, bool v6, std::uint32_t storage) {
     return {.kind = Kind::kListener, .v6 = v6, .local = local, .tail = storage};
   }
+  // A conversation of two programs of one host.
+  bool stays_here() const { return kind == Kind::kConnected && local.ip == peer.ip; }
+  SocketName aborted_by(std::uint32_t user) const { return {.kind = Kind::kAborted, .v6 = v6, .local = {user, local.port}, .peer = peer, .tail = tail}; }
 };
 
 struct UnixName {

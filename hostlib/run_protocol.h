@@ -27,7 +27,7 @@
 
 namespace stp::run {
 
-inline constexpr std::uint32_t kRunVersion = 3;
+inline constexpr std::uint32_t kRunVersion = 4;
 // What the program's end has at least as its send buffer: the agent leaves the last byte in it that it took (relay.h), and with it a
 // piece of up to 64 KiB; below four of these Linux does not call a socket writable.
 inline constexpr int kSmallestSendBuffer = 208 * 1024;
@@ -39,8 +39,8 @@ enum class RunRequest : std::uint32_t {
   kResolve = 2,  // name -> ip. ENOENT
   kReverse = 3,  // ip -> name. ENOENT
   kListen = 4,   // port, backlog, flags. EADDRINUSE, EACCES; EOPNOTSUPP with kHeld: this kernel does not say whose a socket is
-  kConnect = 5,  // ip, port, own port or 0. The answer brings the program's end; how it ends is seen there
-  kResetWhenClosed = 6,  // name of a conversation's end (text_of): its close is to be a reset with kOn, else none any more. ENOENT, EPERM
+  kConnect = 5,  // ip, port, own port or 0, timeout_ms or 0; kOn as below. The answer brings the program's end; how it ends is seen there
+  kResetWhenClosed = 6,  // name of a conversation's end (text_of): its close is to be a reset with kOn, else none any more. ENOENT, EPERM, ENOBUFS
   kBehind = 7,  // cookie (SO_COOKIE) of a TCP socket that was accepted, port that it came from at kTcpSource -> ip, port. ENOENT
 };
 
@@ -53,13 +53,15 @@ struct RunCall {
   std::int32_t backlog = 0;
   std::uint32_t flags = 0;
   std::uint64_t cookie = 0;
+  std::uint32_t timeout_ms = 0;
+  std::uint32_t reserved = 0;
   std::array<char, 256> name{};
 
   static constexpr std::uint32_t kV6 = 1;
   static constexpr std::uint32_t kOn = 2;
   static constexpr std::uint32_t kHeld = 4;  // the port's names are held, and sockets share it or listen on TCP
 };
-static_assert(sizeof(RunCall) == 32 + 256);
+static_assert(sizeof(RunCall) == 40 + 256);
 
 struct RunAnswer {
   std::uint32_t version = kRunVersion;

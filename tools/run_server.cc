@@ -38,6 +38,8 @@ constexpr auto kRequestWithin = 5000ms;
 constexpr int kGuestsAtOnce = 64;
 constexpr unsigned kMostGuestsOfUser = 256;
 constexpr int kTries = 16;
+constexpr std::uint32_t kLongestTimeoutMs = 600'000;  // of a program's own; STP's is shorter
+constexpr unsigned kMostTimed = 16384;                // connects with a timeout of their own, those that have ended included until then
 
 // As the agent's own socket would let that user in: an abstract one lets everybody.
 bool may_open_door(const std::string& path, uid_t user, const std::vector<gid_t>& groups) {
@@ -98,6 +100,7 @@ struct RunServer::Connecting {
   sockaddr_stp there = {};
   uid_t user = 0;
   bool v6 = false;
+  bool resets = false;  // when the program closes it
 };
 
 // -- Coming and going ----------------------------------------------------------------------------------------------
@@ -123,7 +126,8 @@ RunServer::RunServer(host::Agent& agent, const Settings& settings, const host::A
       access_(access),
       loop_(std::move(loop)),
       conversations_(*loop_, settings.most_of_a_user),
-      listeners_(*loop_, hosts_, conversations_) {}
+      listeners_(*loop_, hosts_, conversations_),
+      aborts_(*loop_, hosts_) {}
 
 RunServer::~RunServer() {
   if (!thread_.joinable()) return;
@@ -148,6 +152,7 @@ Result<void> RunServer::open() {
 void RunServer::close_all() {
   conversations_.abort_all();
   listeners_.close_all();
+  aborts_.close_all();
 }
 
 // -- Requests ------------------------------------------------------------------------------------------------------
@@ -236,7 +241,11 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& program, RunAns
       answer.port = peer->port;
       return 0;
     }
-    case RunRequest::kResetWhenClosed: return conversations_.reset_when_closed(call.name.data(), user, (call.flags & RunCall::kOn) != 0);
+    case RunRequest::kResetWhenClosed: {
+      const bool on = (call.flags & RunCall::kOn) != 0;
+      const int code = conversations_.reset_when_closed(call.name.data(), user, on);
+      return code == ENOENT ? aborts_.set(call.name.data(), user, on) : code;
+    }
   }
   return EPROTO;
 }
@@ -256,6 +265,7 @@ int RunServer::connect(const RunCall& call, uid_t user, UniqueFd& program) {
   if (!program) return ENOBUFS;
   connecting->peer = {call.ip, call.port};
   connecting->v6 = (call.flags & RunCall::kV6) != 0;
+  connecting->resets = (call.flags & RunCall::kOn) != 0;
   connecting->socket.reset(STPsocket(AF_STP, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!connecting->socket) return errno;
   const int socket = connecting->socket.get();
@@ -272,7 +282,21 @@ int RunServer::connect(const RunCall& call, uid_t user, UniqueFd& program) {
   if (code != EINPROGRESS) return code == EHOSTDOWN ? EHOSTUNREACH : code;
   connecting->writable = STPgetpollfd(socket, POLLOUT);
   const bool watched = connecting->writable >= 0 && loop_->watch(connecting->writable, EPOLLIN, [this, connecting](std::uint32_t) { look_at(connecting); });
-  return watched ? 0 : ENOBUFS;
+  if (!watched) return ENOBUFS;
+  if (call.timeout_ms != 0 && timed_ < kMostTimed) give_up_after(call.timeout_ms, connecting);
+  return 0;
+}
+
+void RunServer::give_up_after(std::uint32_t ms, const std::shared_ptr<Connecting>& connecting) {
+  ++timed_;
+  loop_->after(std::chrono::milliseconds(std::min(ms, kLongestTimeoutMs)), [this, weak = std::weak_ptr(connecting)] {
+    --timed_;
+    const auto one = weak.lock();
+    if (one == nullptr || !one->mine || !one->socket) return;
+    loop_->forget(one->writable);
+    failed(*one, ETIMEDOUT);
+    one->socket.reset();
+  });
 }
 
 void RunServer::look_at(const std::shared_ptr<Connecting>& connecting) {
@@ -305,6 +329,7 @@ void RunServer::connected(Connecting& connecting) {
   // What the program said before it was connected, it did not say: it could not write.
   if (::recv(connecting.mine.get(), hello, sizeof hello, MSG_DONTWAIT) != static_cast<ssize_t>(sizeof hello)) return;
   conversations_.carry_on(std::move(connecting.mine), KernelSide::kUnixWithHead, std::move(connecting.socket), {}, connecting.user, name);
+  if (connecting.resets) (void)conversations_.reset_when_closed(run::text_of(name), connecting.user, true);
 }
 
 void RunServer::failed(Connecting& connecting, int code) {

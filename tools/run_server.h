@@ -19,6 +19,7 @@
 #include "hostlib/event_loop.h"
 #include "hostlib/run_protocol.h"
 #include "hostlib/unique_fd.h"
+#include "tools/run_aborts.h"
 #include "tools/run_conversations.h"
 #include "tools/run_hosts.h"
 #include "tools/run_listeners.h"
@@ -60,6 +61,7 @@ class RunServer {
   // Connecting
   int connect(const run::RunCall& call, uid_t user, UniqueFd& program);
   void look_at(const std::shared_ptr<Connecting>& connecting);
+  void give_up_after(std::uint32_t ms, const std::shared_ptr<Connecting>& connecting);
   void connected(Connecting& connecting);
   static void failed(Connecting& connecting, int code);
 
@@ -71,8 +73,10 @@ class RunServer {
   const std::unique_ptr<EventLoop> loop_;
   RunConversations conversations_;
   RunListeners listeners_;
+  RunAborts aborts_;
   UniqueFd door_;
   std::map<uid_t, unsigned> guests_of_user_;
+  unsigned timed_ = 0;
   std::thread thread_;
 };
 

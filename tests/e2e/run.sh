@@ -54,8 +54,12 @@ until_true 20 answers alpha.stp 7000 || fail 'nothing answers'
 on beta timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 beta.stp >other.log 2>&1 || fail 'from another host'
 on alpha timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 alpha.stp >same.log 2>&1 || fail 'on one host'
 
-on beta $python "$here/run_calls.py" linger alpha.stp 7000 >linger.log 2>&1 || fail 'SO_LINGER'
-until_true 20 grep -q 'ended with <reset>' calls.log || fail "a client's close with SO_LINGER 0 is no reset: $(grep 'ended with' calls.log)"
+resets() { [ "$(grep -c 'ended with <reset>' calls.log)" = "$1" ]; }
+for host in beta alpha; do
+  : >calls.log
+  on $host $python "$here/run_calls.py" linger alpha.stp 7000 >linger.log 2>&1 || fail "SO_LINGER, from $host"
+  until_true 20 resets 2 || fail "a client's close with SO_LINGER 0, from $host, is no reset: $(grep 'ended with' calls.log)"
+done
 : >calls.log
 
 section 'the second storage system of the agents'
@@ -158,6 +162,19 @@ s.accept()' $((both + 1)) >inode &
   grep -q 'Address already in use' err.log || fail 'a program whose name is taken is not told'
   exec 3>&-
   wait $!
+  # A conversation of two programs of this host: nobody makes its end a reset.
+  thief mark "$door" 7000 <rest >mark.log 2>&1 &
+  exec 3>rest
+  on alpha $python -c 'import socket
+s = socket.create_connection(("alpha.stp", 7000), 5)
+s.sendall(b"count\nA")
+while "there" not in open("mark.log").read():
+    pass
+s.shutdown(1)
+print(s.recv(10), s.recv(10))' >marked.log 2>&1
+  [ "$(cat marked.log)" = "b'65' b''" ] || fail "another user marks a conversation: $(cat marked.log)"
+  exec 3>&-
+  wait $! || fail 'the thief does not come that far'
   # From where another host's conversation came, and from nowhere.
   thief pass "$both" >pass.log 2>&1 &
   on beta $python -c 'import socket, sys
@@ -252,11 +269,16 @@ PY
 section 'a program compiled with <stp/bsd.h>, without stp run'
 library=$(dirname "$(command -v stp)")/../hostlib
 mkdir -p include && ln -s "$here/../../hostlib" include/stp
-if cc -Wall -Wextra -Werror -O2 -D_FORTIFY_SOURCE=2 -Iinclude -include stp/bsd.h "$here/bsd_fetch.c" -o bsd_fetch "$library/libstp.so.0" -Wl,-rpath,"$(realpath "$library")" 2>cc.log; then
-  STP_AGENT=$work/alpha.sock ./bsd_fetch beta.stp 8000 /large | tail -c "$(bytes file)" >got
-  same got file
-  STP_AGENT=$work/beta.sock ./bsd_fetch beta.stp 8000 /large | tail -c "$(bytes file)" >got
-  same got file
+compile_bsd() { cc -Wall -Wextra -Werror -O2 -Iinclude -include stp/bsd.h "$@" "$here/bsd_fetch.c" -o bsd_fetch "$library/libstp.so.0" -Wl,-rpath,"$(realpath "$library")" 2>cc.log; }
+if compile_bsd -D_FORTIFY_SOURCE=2; then
+  for options in -D_FORTIFY_SOURCE=2 -D_FILE_OFFSET_BITS=64; do
+    compile_bsd "$options" || fail "compiling with <stp/bsd.h> and $options"
+    for host in alpha beta; do
+      STP_AGENT=$work/$host.sock ./bsd_fetch beta.stp 8000 /large >bsd.got 2>bsd.log || fail "bsd_fetch on $host: status $?"
+      tail -c "$(bytes file)" bsd.got >got
+      same got file
+    done
+  done
   STP_AGENT=$work/alpha.sock ./bsd_fetch beta.stp 8009 /large 2>bsd.log
   [ $? = 2 ] && grep -q refused bsd.log || fail 'bsd_fetch where nobody listens'
 elif command -v cc >/dev/null; then
@@ -430,6 +452,12 @@ else
   sums='select (select sum(hashtext(t::text)) from pgbench_accounts t), (select sum(hashtext(t::text)) from pgbench_history t)'
   [ -n "$(sql alpha alpha "$sums")" ] && [ "$(sql alpha alpha "$sums")" = "$(sql beta beta "$sums")" ] || fail 'the copy of the database differs'
 fi
+
+section 'a host that is alive and silent'
+kill -STOP "$beta"
+on alpha $python "$here/run_calls.py" silent beta.stp 7000 1000 >silent.log 2>&1
+kill -CONT "$beta"
+[ "$(cat silent.log)" = $'ETIMEDOUT\nEINPROGRESS\nETIMEDOUT' ] || fail "a host that is silent: $(cat silent.log)"
 
 section 'an agent is killed in the middle of an upload: both ends are reset, and neither takes it for an end'
 STP_DEBUG=1 on beta $python "$here/run_calls.py" upload alpha.stp 7000 >upload.log 2>&1 &

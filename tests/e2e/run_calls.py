@@ -1,6 +1,6 @@
 """The socket calls of an unmodified program, as `stp run` answers them:
 run_calls.py serve PORT [HOST] | exec PORT | share PORT NAME... | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT |
-errno HOST PORT | ask HOST PORT TIMES.
+errno HOST PORT | silent HOST PORT MILLISECONDS | ask HOST PORT TIMES.
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
 """
@@ -43,6 +43,10 @@ def serve_one(connection, address):
         select.select([connection], [], [])
     elif words[0] == "linger":  # closed with a reset
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif words[0] == "said":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(b"last")
+        time.sleep(0.1)  # on the way to another host a reset overtakes what was not sent yet
     elif words[0] == "lingering":  # reads to the end, answers and says its own; closes when that has arrived
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         while connection.recv(65536):
@@ -224,8 +228,17 @@ def ends(host, port):
         ended = "a reset"
     if host == OTHER:
         expect("a process that was killed: its bytes", got in (b"", b"x" * 1000), True)
+    for receive in (lambda c: c.recv(10), lambda c: os.read(c.fileno(), 10), lambda c: c.recv_into(bytearray(10)), lambda c: c.recvmsg(10)[0],
+                    lambda c: os.readv(c.fileno(), [bytearray(10)]), lambda c: c.recvfrom(10)[0], lambda c: c.recv(10, socket.MSG_PEEK)):
         connection = dial(host, port, "linger")
-        expect("closed with SO_LINGER 0", errno_of(lambda: connection.recv(10)), "ECONNRESET")
+        expect("closed with SO_LINGER 0", errno_of(lambda: receive(connection)), "ECONNRESET")
+        expect("said once", receive(connection) in (b"", 0), True)
+    connection = dial(host, port, "linger")
+    select.select([connection], [], [])
+    expect("its SO_ERROR", connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), errno.ECONNRESET)
+    connection = dial(host, port, "said linger")
+    expect("what was said before a reset", connection.makefile("rb", buffering=0).read(4), b"last")
+    expect("and the reset", errno_of(lambda: connection.recv(10)), "ECONNRESET")
     connection = dial(host, port, "unread")
     expect("before", connection.recv(2), b"ok")
     code = errno_of(lambda: [connection.sendall(b"y" * 100000), connection.recv(10), connection.sendall(b"z"), connection.recv(10)])
@@ -279,6 +292,13 @@ def linger(host, port):
     expect("before", connection.recv(2), b"ok")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+    connection = socket.socket()  # set before it is connected
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.connect((host, port))
+    expect("SO_LINGER after the connect", connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8), struct.pack("ii", 1, 0))
+    connection.sendall(b"wait\n")
+    expect("before", connection.recv(2), b"ok")
+    connection.close()
     connection = dial(host, port, "count")
     for on in 1, 0:  # taken back
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0))
@@ -288,6 +308,31 @@ def linger(host, port):
     connection = dial(host, port, "lingering answer")
     connection.shutdown(socket.SHUT_WR)
     expect("an answer after both ends were told", len(connection.makefile("rb").read()), 3_000_000)
+
+
+def inherited(host):
+    """What is accepted has its listener's SO_LINGER."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    listener.bind((host, 7997))
+    listener.listen()
+    client = socket.create_connection((host, 7997))
+    accepted, _ = listener.accept()
+    expect("SO_LINGER of its listener", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8), struct.pack("ii", 1, 0))
+    accepted.close()
+    expect("closed with its listener's SO_LINGER 0", errno_of(lambda: client.recv(1)), "ECONNRESET")
+
+
+def silent(host, port, milliseconds):
+    s = socket.socket()
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    print(errno_of(lambda: s.connect((host, port))))
+    s = socket.socket()
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    s.setblocking(False)
+    print(errno_of(lambda: s.connect((host, port))))
+    select.select([], [s], [])
+    print(errno.errorcode.get(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
 
 
 def share(port, names):
@@ -352,6 +397,8 @@ elif sys.argv[1] == "linger":
     linger(sys.argv[2], int(sys.argv[3]))
 elif sys.argv[1] == "errno":
     print(errno_of(lambda: socket.create_connection((sys.argv[2], int(sys.argv[3])), 5)))
+elif sys.argv[1] == "silent":
+    silent(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
 elif sys.argv[1] == "upload":
     upload(sys.argv[2], int(sys.argv[3]))
 elif sys.argv[1] == "serve":
@@ -368,4 +415,5 @@ else:
     fork_and_exec(host, port)
     many(host, port)
     stopped()
+    inherited(own)
     print("all as on TCP")

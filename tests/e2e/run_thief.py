@@ -1,5 +1,5 @@
 """What another user of the machine tries, against the agent of `stp run` and the ports of somebody's programs. Each prints what came of it.
-run_thief.py claim DOOR PORT | hold DOOR PORT INODE | behind DOOR COOKIE | squat DOOR PORT | pass PORT | take PORT SECONDS
+run_thief.py claim DOOR PORT | hold DOOR PORT INODE | behind DOOR COOKIE | squat DOOR PORT | mark DOOR PORT | pass PORT | take PORT SECONDS
 
 DOOR is the abstract name of the agent's socket. hostlib/run_protocol.h has the requests, hostlib/run_address.h the names.
 """
@@ -14,10 +14,10 @@ TCP_SOURCE = "127.83.84.80"
 HELD = 4
 
 
-def ask(door, what, port=0, flags=0, cookie=0):
+def ask(door, what, port=0, flags=0, cookie=0, text=b""):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     s.connect("\0" + door)
-    s.send(struct.pack("=IIIHHiIQ256s", 3, what, 0, port, 0, 1, flags, cookie, b""))
+    s.send(struct.pack("=IIIHHiIQII256s", 4, what, 0, port, 0, 1, flags, cookie, 0, 0, text))
     _, error, ip, _, _, storage, _ = struct.unpack_from("=IiIIIII", s.recv(1000))
     return errno.errorcode.get(error, error), ip, storage
 
@@ -50,6 +50,19 @@ elif act == "hold":  # the names of a port of STP, for the TCP socket of somebod
 elif act == "squat":
     _, ip, storage = ask(sys.argv[2], 1)
     kept = name("L", 6, ip, int(sys.argv[3]), 0, 0, storage)
+    print("there", flush=True)
+    select.select([sys.stdin], [], [])
+elif act == "mark":  # that a conversation of two other programs, to that port, is to end with a reset
+    to_port = f"{int(sys.argv[3]):04x}"
+    until = time.monotonic() + 20
+    found = []
+    while not found and time.monotonic() < until:
+        texts = [line.split("@")[1].strip() for line in open("/proc/net/unix") if "@stp:C4" in line]
+        found = [text for text in texts if text[6:14] == text[18:26] and text[26:30] == to_port]
+    print(ask(sys.argv[2], 6, flags=2, text=found[0].encode())[0])
+    mark = socket.socket(socket.AF_UNIX)
+    mark.bind("\0stp:A4" + "0" * 8 + found[0][14:])  # as if root had asked for it
+    mark.listen()
     print("there", flush=True)
     select.select([sys.stdin], [], [])
 elif act == "pass":  # from where another host's conversation came just now

@@ -1,0 +1,117 @@
+#include "hostlib/preload_reset.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <optional>
+
+#include "hostlib/preload_accept.h"
+#include "hostlib/preload_descriptor.h"
+#include "hostlib/preload_options.h"
+#include "hostlib/preload_real.h"
+#include "hostlib/preload_state.h"
+
+namespace stp::run {
+namespace {
+
+// Nothing: it is no conversation with a program of this host.
+std::optional<SocketName> conversation_here(int fd) {
+  const auto name = conversation_of(fd);
+  return name && name->stays_here() ? name : std::nullopt;
+}
+
+bool is_hung_up(int fd) {
+  pollfd look = {.fd = fd, .events = 0, .revents = 0};
+  return ::poll(&look, 1, 0) == 1 && (look.revents & POLLHUP) != 0;
+}
+
+// Anybody may listen under that name: the agent is asked for, by its user.
+bool is_marked(const SocketName& conversation, uid_t user) {
+  const int look = real_socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (look < 0) return false;
+  const UnixName mark = encode(conversation.aborted_by(user));
+  const bool there = real_connect(look, mark.get(), mark.length) == 0 && is_of_agent(look);
+  (void)real_close(look);
+  return there;
+}
+
+}  // namespace
+
+bool takes_reset(int fd) {
+  if (!settings().on || marked(fd, Mark::kToldReset)) return false;
+  const int kept = errno;
+  const auto conversation = conversation_here(fd);
+  const bool reset = conversation && is_hung_up(fd) && is_marked(*conversation, user_of(fd));
+  if (reset) set_mark(fd, Mark::kToldReset, true);
+  errno = kept;
+  return reset;
+}
+
+void ends_in_good_order(int fd) {
+  constexpr linger kInGoodOrder = {};
+  if (!marked(fd, Mark::kResets)) return;
+  const int kept = errno;
+  if (conversation_here(fd)) tell_of_linger(fd, &kInGoodOrder);
+  errno = kept;
+}
+
+}  // namespace stp::run
+
+#ifndef STP_BSD_NAMES
+// The calls that read, by their symbols: the C library's headers may have inline functions of these names. Nothing is done but where nothing came.
+#define STP_READS(result, name, parameters) \
+  __attribute__((visibility("default"))) result answer_##name parameters __asm__(#name); \
+  result answer_##name parameters
+
+namespace {
+
+ssize_t read_or_reset(int fd, ssize_t got, bool wanted) {
+  if (got != 0 || !wanted || !stp::run::takes_reset(fd)) return got;
+  errno = ECONNRESET;
+  return -1;
+}
+
+}  // namespace
+
+using namespace stp::run;
+
+extern "C" {
+
+STP_READS(ssize_t, read, (int fd, void* into, size_t size)) { return read_or_reset(fd, real_read(fd, into, size), size != 0); }
+
+STP_READS(ssize_t, readv, (int fd, const iovec* parts, int count)) {
+  const ssize_t got = real_readv(fd, parts, count);
+  bool wanted = false;
+  for (int i = 0; got == 0 && i < count; ++i) wanted |= parts[i].iov_len != 0;
+  return read_or_reset(fd, got, wanted);
+}
+
+STP_READS(ssize_t, recv, (int fd, void* into, size_t size, int flags)) { return read_or_reset(fd, real_recv(fd, into, size, flags), size != 0); }
+
+STP_READS(ssize_t, recvfrom, (int fd, void* into, size_t size, int flags, sockaddr* from, socklen_t* length)) {
+  return read_or_reset(fd, real_recvfrom(fd, into, size, flags, from, length), size != 0);
+}
+
+STP_READS(ssize_t, recvmsg, (int fd, msghdr* message, int flags)) {
+  const ssize_t got = real_recvmsg(fd, message, flags);
+  bool wanted = false;
+  for (size_t i = 0; got == 0 && i < message->msg_iovlen; ++i) wanted |= message->msg_iov[i].iov_len != 0;
+  return read_or_reset(fd, got, wanted);
+}
+
+// What _FORTIFY_SOURCE makes of them.
+STP_READS(ssize_t, __read_chk, (int fd, void* into, size_t size, size_t room)) { return read_or_reset(fd, real_read_chk(fd, into, size, room), size != 0); }
+
+STP_READS(ssize_t, __recv_chk, (int fd, void* into, size_t size, size_t room, int flags)) {
+  return read_or_reset(fd, real_recv_chk(fd, into, size, room, flags), size != 0);
+}
+
+STP_READS(ssize_t, __recvfrom_chk, (int fd, void* into, size_t size, size_t room, int flags, sockaddr* from, socklen_t* length)) {
+  return read_or_reset(fd, real_recvfrom_chk(fd, into, size, room, flags, from, length), size != 0);
+}
+
+}  // extern "C"
+#endif
