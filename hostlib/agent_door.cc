@@ -1,5 +1,6 @@
 #include "hostlib/agent_door.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 
@@ -20,6 +22,12 @@ namespace {
 constexpr Nanos kHelloWithin = 2 * kSecond;
 constexpr Nanos kRest = 100 * kMillisecond;  // when there is no room for one more program
 constexpr int kPeerGroups = 59;  // SO_PEERGROUPS
+
+// The path is there when somebody listens, and not a moment before: a program that finds nobody behind it goes without an agent.
+bool put_in_place(const std::string& first_path, const std::string& path) {
+  if (::renameat2(AT_FDCWD, first_path.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) return true;
+  return errno == EINVAL && ::rename(first_path.c_str(), path.c_str()) == 0;  // a file system that can not promise to replace nobody's
+}
 
 bool contains_any(const std::vector<gid_t>& wanted, const std::vector<gid_t>& groups) {
   return std::ranges::any_of(groups, [&](gid_t group) { return std::ranges::find(wanted, group) != wanted.end(); });
@@ -45,10 +53,12 @@ bool AgentAccess::allows(uid_t user, const std::vector<gid_t>& groups) const {
 }
 
 Result<std::unique_ptr<AgentDoor>> AgentDoor::open(const std::string& path, mode_t mode) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return fail(ENAMETOOLONG, fmt::format("the path \"{}\" is too long for a Unix socket", path));
-  std::memcpy(address.sun_path, path.data(), path.size());
+  sockaddr_un address = {}, first = {};
+  address.sun_family = first.sun_family = AF_UNIX;
+  const std::string first_path = fmt::format("{}.{}", path, ::getpid());
+  if (first_path.size() >= sizeof first.sun_path) return fail(ENAMETOOLONG, fmt::format("the path \"{}\" is too long for a Unix socket", path));
+  path.copy(address.sun_path, path.size());
+  first_path.copy(first.sun_path, first_path.size());
   std::error_code ignored;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
   std::unique_ptr<AgentDoor> door(new AgentDoor);
@@ -63,11 +73,16 @@ Result<std::unique_ptr<AgentDoor>> AgentDoor::open(const std::string& path, mode
     if (answered) return fail(EADDRINUSE, fmt::format("another agent answers on \"{}\"; stop it, or name another path", path));
     (void)::unlink(path.c_str());
   }
+  (void)::unlink(first_path.c_str());
   const mode_t before = ::umask(0777 & ~mode);
-  const bool bound = ::bind(door->fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const bool bound = ::bind(door->fd_, reinterpret_cast<const sockaddr*>(&first), sizeof first) == 0;
   const int code = errno;
   (void)::umask(before);
-  if (!bound || ::listen(door->fd_, 256) != 0) return fail(bound ? errno : code, fmt::format("can not listen on \"{}\": {}", path, std::strerror(bound ? errno : code)));
+  if (!bound || ::listen(door->fd_, 256) != 0 || !put_in_place(first_path, path)) {
+    const int why = bound ? errno : code;
+    if (bound) (void)::unlink(first_path.c_str());
+    return fail(why, fmt::format("can not listen on \"{}\": {}", path, std::strerror(why)));
+  }
   door->path_ = path;
   if (::lstat(path.c_str(), &facts) == 0) {
     door->device_ = facts.st_dev;
