@@ -96,14 +96,17 @@ World::Given World::given_address(const Call& call) const {
   return given;
 }
 
-std::string World::port_words(in_port_t port) const {
+// Of a name of the slot `about`. The kernel gives two sockets one port where their peers are others: the slot itself and its peer come first.
+std::string World::port_words(in_port_t port, int about) const {
   const int number = ntohs(port);
   if (number == 0) return "0";
   for (int index = 0; index <= kLowPort; ++index)
     if (number == port_number(index)) return fmt::format("#{}", index);
-  for (int slot = 0; slot < kSlots; ++slot) {
-    if (holds(slot) && port_by(api_.getsockname, slot) == port) return fmt::format("of slot {}", slot);
-  }
+  const auto has = [&](int slot) { return slot >= 0 && holds(slot) && port_by(api_.getsockname, slot) == port; };
+  for (const int slot : {about, slot_of_peer(about)})
+    if (has(slot)) return fmt::format("of slot {}", slot);
+  for (int slot = 0; slot < kSlots; ++slot)
+    if (has(slot)) return fmt::format("of slot {}", slot);
   return "other";
 }
 
@@ -184,19 +187,24 @@ Outcome World::accept(const Call& call, const Plan& plan) {
   this->made(plan.target);
   std::string detail;
   if (into != nullptr)
-    detail = fmt::format("family {} port {} whole {}", address.ss_family == api_.domain, port_words(reinterpret_cast<sockaddr_in&>(address).sin_port),
+    detail = fmt::format("family {} port {} whole {}", address.ss_family == api_.domain, port_words(reinterpret_cast<sockaddr_in&>(address).sin_port, plan.target),
                          length == whole.length);
   Outcome done = outcome(0, std::move(detail));
   done.from = slot_of_peer(plan.target);
   return done;
 }
 
-// Who is at the other end, by the ports.
+// Who is at the other end, by the ports: one whose peer this one is, unless it has forgotten that.
 int World::slot_of_peer(int slot) const {
-  const auto peer = port_by(api_.getpeername, slot);
-  for (int other = 0; peer && other < kSlots; ++other)
-    if (other != slot && holds(other) && port_by(api_.getsockname, other) == peer) return other;
-  return -1;
+  const auto peer = port_by(api_.getpeername, slot), mine = port_by(api_.getsockname, slot);
+  int found = -1;
+  for (int other = 0; peer && other < kSlots; ++other) {
+    if (other == slot || !holds(other) || port_by(api_.getsockname, other) != peer) continue;
+    const auto others = port_by(api_.getpeername, other);
+    if (others == mine) return other;
+    if (!others && found < 0) found = other;
+  }
+  return found;
 }
 
 Outcome World::named(const Call& call, int (*function)(int, sockaddr*, socklen_t*)) {
@@ -208,7 +216,7 @@ Outcome World::named(const Call& call, int (*function)(int, sockaddr*, socklen_t
   const int result = function(fd(call.slot), into, fault == Fault::kNotMine ? nullptr : &length);
   if (result != 0) return outcome(result);
   return outcome(0, fmt::format("family {} port {} whole {}", address.ss_family == api_.domain || fault == Fault::kEmpty,
-                                port_words(reinterpret_cast<sockaddr_in&>(address).sin_port), length == whole.length));
+                                port_words(reinterpret_cast<sockaddr_in&>(address).sin_port, call.slot), length == whole.length));
 }
 
 Outcome World::send(const Call& call, const Plan& plan) {

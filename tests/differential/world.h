@@ -106,7 +106,7 @@ class World {
   struct Given;
   struct Vector;
   Given given_address(const Call& call) const;
-  std::string port_words(in_port_t port) const;
+  std::string port_words(in_port_t port, int about) const;
   std::optional<in_port_t> port_by(int (*function)(int, sockaddr*, socklen_t*), int slot) const;
   int slot_of_peer(int slot) const;
   Outcome outcome(long result, std::string detail = {}) const;
