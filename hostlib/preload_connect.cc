@@ -53,9 +53,10 @@ int connect_here(int fd, NetAddress peer, bool v6) {
     const UnixName there = encode(SocketName::listener(peer, listener_v6, storage_of(peer.ip).tag));
     if (real_connect(mine, there.get(), there.length) == 0) {
       if (peer.port < kFirstFreePort && user_of(mine) != 0) break;  // anybody can take that name; root's ports are root's
-      const int installed = install(mine, fd);
-      if (installed == 0) inherit_linger(fd, fd);
-      return installed;
+      set_mark(mine, Mark::kHere, true);
+      if (const int code_of_install = install(mine, fd); code_of_install != 0) return code_of_install;
+      inherit_linger(fd, fd);
+      return 0;
     }
     if (errno != ECONNREFUSED) code = errno;
   }

@@ -98,6 +98,7 @@ bool take_number(int from, int to, bool v6, bool no_delay) {
   clear_marks(to);
   set_mark(to, Mark::kV6, v6);
   set_mark(to, Mark::kNoDelay, no_delay);
+  set_mark(to, Mark::kHere, marked(from, Mark::kHere));
   register_again(to);
   return true;
 }

@@ -41,7 +41,7 @@ bool is_marked(const SocketName& conversation, uid_t user) {
 }  // namespace
 
 bool takes_reset(int fd) {
-  if (!settings().on || marked(fd, Mark::kToldReset)) return false;
+  if (!marked(fd, Mark::kHere) || marked(fd, Mark::kToldReset)) return false;  // no call of the kernel for what is no business of ours: a program may be kept from it
   const int kept = errno;
   const auto conversation = conversation_here(fd);
   const bool reset = conversation && is_hung_up(fd) && is_marked(*conversation, user_of(fd));

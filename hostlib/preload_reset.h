@@ -1,6 +1,6 @@
 // Resets between two unmodified programs of one host. The Unix socket that is between them knows a reset only where something was left unread; that a program had
 // set SO_LINGER to 0 seconds before it closed, it does not tell. The agent keeps a mark for as long (tools/run_aborts.h), and what reads
-// as the end is taken for a reset where there is one.
+// as the end is taken for a reset where there is one. It is looked for by the process that accepted or connected, and its children.
 //
 // Any thread; errno stays what it was.
 #pragma once

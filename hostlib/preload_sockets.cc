@@ -157,6 +157,7 @@ STP_ANSWER(int, epoll_ctl)(int epoll, int operation, int fd, epoll_event* event)
 
 STP_ANSWER(int, close)(int fd) {
   let_go(fd);
+  set_mark(fd, Mark::kHere, false);
   return real_close(fd);
 }
 

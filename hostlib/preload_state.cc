@@ -23,7 +23,7 @@ namespace stp::run {
 namespace {
 
 constexpr int kMostMarked = 1 << 16;  // descriptor numbers above it are left to the kernel
-std::array<std::atomic<std::uint8_t>, kMostMarked> marks;
+std::array<std::atomic<std::uint16_t>, kMostMarked> marks;
 
 struct Registration {
   int epoll = -1;
@@ -146,16 +146,16 @@ void say(const char* format, ...) {
 }
 
 bool marked(int fd, Mark mark) {
-  return fd >= 0 && fd < kMostMarked && (marks[static_cast<std::size_t>(fd)].load(std::memory_order_relaxed) & static_cast<std::uint8_t>(mark)) != 0;
+  return fd >= 0 && fd < kMostMarked && (marks[static_cast<std::size_t>(fd)].load(std::memory_order_relaxed) & static_cast<std::uint16_t>(mark)) != 0;
 }
 
 void set_mark(int fd, Mark mark, bool on) {
   if (fd < 0 || fd >= kMostMarked) return;
-  const auto bit = static_cast<std::uint8_t>(mark);
+  const auto bit = static_cast<std::uint16_t>(mark);
   if (on)
     marks[static_cast<std::size_t>(fd)].fetch_or(bit, std::memory_order_relaxed);
   else
-    marks[static_cast<std::size_t>(fd)].fetch_and(static_cast<std::uint8_t>(~bit), std::memory_order_relaxed);
+    marks[static_cast<std::size_t>(fd)].fetch_and(static_cast<std::uint16_t>(~bit), std::memory_order_relaxed);
 }
 
 void clear_marks(int fd) {
@@ -171,7 +171,8 @@ std::vector<int> all_marked(Mark mark) {
 
 void note_copy(int fd, int copy) {
   if (copy < 0 || copy == fd) return;
-  if (marked(fd, Mark::kHolds)) set_mark(copy, Mark::kHolds, true);
+  for (const Mark mark : {Mark::kHolds, Mark::kResets, Mark::kHere, Mark::kToldReset})
+    if (marked(fd, mark)) set_mark(copy, mark, true);
   if (!marked(fd, Mark::kYoung)) return;
   set_mark(fd, Mark::kCopied, true);
   for (const Mark mark : {Mark::kYoung, Mark::kV6, Mark::kNoDelay, Mark::kCopied}) set_mark(copy, mark, marked(fd, mark));

@@ -51,7 +51,7 @@ int ask_agent(const RunStorage& storage, const RunCall& call, int* descriptor = 
 void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 // What is remembered of a descriptor number until it is used for another socket.
-enum class Mark : std::uint8_t {
+enum class Mark : std::uint16_t {
   kYoung = 1,       // an internet stream socket, not connected or listening yet
   kV6 = 2,
   kConnecting = 4,  // to STP, and the outcome was not told yet
@@ -60,6 +60,7 @@ enum class Mark : std::uint8_t {
   kHolds = 64,      // one of the sockets for which the process holds a port (preload_hold.h)
   kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
   kToldReset = 128,  // that what reads as its end is one (preload_reset.h)
+  kHere = 256,       // a conversation with another program of this host
 };
 bool marked(int fd, Mark mark);
 void set_mark(int fd, Mark mark, bool on);

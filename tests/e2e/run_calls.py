@@ -211,6 +211,15 @@ def copies(host, port):
     first.close()
     others[2].shutdown(socket.SHUT_WR)
     expect("what copies wrote", others[0].recv(100), str(sum(b"ab")).encode())
+    first = socket.socket()
+    other = first.dup()
+    first.connect((host, port))
+    first.sendall(b"linger\n")
+    expect("a reset, at a copy", errno_of(lambda: other.recv(10)), "ECONNRESET")
+    first = dial(host, port, "linger")
+    other = first.dup()
+    first.close()
+    expect("a reset, at a copy of one that is connected", errno_of(lambda: other.recv(10)), "ECONNRESET")
 
 
 def ends(host, port):
