@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""FAULTS.md names a test, a trouble of the simulation or a planted bug for what it claims: do they all exist?"""
+"""FAULTS.md names a test, a trouble of the simulation, a planted bug or a fuzz target for what it claims: do they all exist?"""
 import pathlib
 import re
 import sys
@@ -17,6 +17,7 @@ missing = [name for name in re.findall(r"`([A-Z]\w+\.\w+)`", text) if name not i
 missing += [f"sim:{name}" for name in re.findall(r"`sim:([a-z-]+)`", text) if name not in troubles]
 missing += [f"plant:{name}" for name in re.findall(r"`plant:([a-z-]+)`", text) if name not in plants]
 missing += [f"kill:{name}" for name in re.findall(r"`kill:([a-z-]+)`", text) if name not in kills and name != "NAME"]
+missing += [f"fuzz:{name}" for name in re.findall(r"`fuzz:([a-z_]+)`", text) if not (root / f"tests/fuzz/{name}_fuzz.cc").exists()]
 missing += [f"plant:{name} (in no line)" for name in sorted(plants) if f"`plant:{name}`" not in text]
 for name in missing:
     print(f"FAULTS.md: {name} does not exist")
