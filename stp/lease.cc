@@ -100,6 +100,7 @@ DecodedLease decode_lease(ConstBytes block, const Uuid& uuid, const Geometry& g,
   const bool named = valid_instance_name(l.name);
   if (r.bad() || state < 1 || state > 3 || (!named && !(l.state == LeaseState::kFree && l.name.empty()))) {
     out.fault = BlockFault::kBody;
+    out.lease = {};  // nobody is to show a name that is none
     return out;
   }
   Reader list(block.subspan(kSeenAt + 4));

@@ -45,7 +45,7 @@ void judge_superblock(ConstBytes block) {
 
 void judge_lease(ConstBytes block) {
   const DecodedLease decoded = decode_lease(block, uuid(), geometry(), kSlot);
-  if (decoded.fault != BlockFault::kNone) return require(!to_string(decoded.fault).empty(), "a fault has words");
+  if (decoded.fault != BlockFault::kNone) return require(decoded.lease == Lease{}, "nothing is said of a lease that is refused");
   Block again(block.size());
   encode_lease(again, decoded.lease, uuid(), geometry());
   const DecodedLease back = decode_lease(again, uuid(), geometry(), kSlot);

@@ -74,6 +74,14 @@ TEST(LeaseCodec, RefusesStatesAndNamesThatDoNotExist) {
   EXPECT_EQ(decode(encoded(l)), BlockFault::kBody);
 }
 
+TEST(LeaseCodec, SaysNothingOfALeaseThatItRefuses) {
+  Lease l = golden::lease();
+  l.name = "\x1b[2J";
+  const DecodedLease decoded = decode_lease(encoded(l), golden::uuid(), g, 1);
+  EXPECT_EQ(decoded.fault, BlockFault::kBody);
+  EXPECT_EQ(decoded.lease, Lease{});
+}
+
 TEST(LeaseCodec, HoldsTheLongestListAndCutsALongerOne) {
   Lease l = golden::lease();
   l.seen.assign(kMaxHosts, {1, 2, 1});
