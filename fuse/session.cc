@@ -282,7 +282,8 @@ void FuseSession::open(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) {
 void FuseSession::read(fuse_req_t raw, std::size_t size, off_t from, fuse_file_info* info) {
   const Handle* const handle = handle_of(info);
   if (handle->stream != nullptr) return handle->stream->read(take(raw), std::min(size, kMostRequest), info->flags);
-  const std::string& text = *handle->text;
+  const Text kept = handle->text;  // whoever closes does not wait for the end of this
+  const std::string& text = *kept;
   const std::size_t begin = std::min(static_cast<std::size_t>(std::max<off_t>(from, 0)), text.size());
   (void)fuse_reply_buf(raw, text.data() + begin, std::min(size, text.size() - begin));
 }
