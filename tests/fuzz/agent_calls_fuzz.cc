@@ -371,6 +371,7 @@ void ask_run_server(Input& input, const std::string& door) {
   call.backlog = static_cast<std::int32_t>(input.near(5));
   call.flags = static_cast<std::uint32_t>(input.near(input.below(8)));
   call.cookie = input.near(1);
+  call.timeout_ms = input.flag() ? static_cast<std::uint32_t>(input.near(50)) : 0;
   const std::string_view text = input.flag() ? "beta.stp" : input.text(256);
   std::ranges::copy(text.substr(0, call.name.size()), call.name.begin());
   const std::size_t bytes = input.u8() < 230 ? sizeof call : 1 + input.below(sizeof call);

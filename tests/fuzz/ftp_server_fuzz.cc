@@ -37,6 +37,8 @@ void say(Input& input, FtpScript& script) {
     case 4: return script.frame(FrameType::kRemove, encode(PathRequest{some_path(input)}));
     case 5: {
       Rename request{some_path(input), some_path(input)};
+      // What an unfinished file is called is its client's affair then.
+      if (request.from.contains(".part")) return script.odd_frame(FrameType::kRename, encode(request));
       return script.frame(FrameType::kRename, encode(request));
     }
     case 6:
