@@ -143,6 +143,12 @@ std::optional<SlotChoice> SlotChooser::choose_previous(const LeaseSweep& sweep, 
     return std::nullopt;
   }
   if (exhausted(slot)) return std::nullopt;
+  // Somebody else's lease, if of a lower incarnation, is not always a late write: a rival who claimed before he could see mine may
+  // own the slot by now. Join anew, by name, which watches whether it beats; on this kernel the lock tells.
+  if (reading.good() && reading.lease().owner != previous.identity() && reading.lease().state != LeaseState::kFree) {
+    const StorageIdentity holder{reading.lease().boot_id, reading.lease().device, reading.lease().inode};
+    if (!lock_.usable() || holder != config_.identity) return std::nullopt;
+  }
   if (lock_.usable() && !lock_.take(slot)) return std::nullopt;  // another program of this kernel is at it
   return SlotChoice{.what = SlotChoice::What::kTake, .slot = slot, .name = previous.name(), .wait = 0, .why = {}, .error_code = 0};
 }

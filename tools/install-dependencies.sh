@@ -2,7 +2,7 @@
 # Installs what building STP needs and this machine lacks, through the system's package manager.
 #
 #   tools/install-dependencies.sh                what the build needs
-#   tools/install-dependencies.sh --sanitizers   also what tests/run.sh in its full form needs (clang 19); done without where not to be had
+#   tools/install-dependencies.sh --sanitizers   also what tests/run.sh in its full form needs (clang 19, spin); done without where not to be had
 #   tools/install-dependencies.sh --programs     also the programs that the end-to-end test of `stp run` uses (servers among them: for test machines)
 #   tools/install-dependencies.sh --check        installs nothing; names what is missing
 #
@@ -30,7 +30,7 @@ if command -v apt-get >/dev/null; then
   manager=apt-get
   packages=(meson ninja-build g++ pkg-config libfmt-dev libssl-dev liburing-dev libisal-dev libxxhash-dev libgtest-dev libcli11-dev
             nlohmann-json3-dev libedit-dev libblkid-dev libtomlplusplus-dev prometheus-cpp-dev libspdlog-dev libfuse3-dev fuse3)
-  extras=(clang-19 libclang-rt-19-dev)
+  extras=(clang-19 libclang-rt-19-dev spin)
   programs=(curl netcat-openbsd socat iperf3 redis-server redis-tools nginx-light wrk rsync openssh-server openssh-client postgresql)
   installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
   refresh() { as_root apt-get -q update; }
@@ -108,7 +108,7 @@ if [ ${#missing[@]} != 0 ] && ! quietly install "${missing[@]}"; then
   exit 1
 fi
 if [ ${#wanted[@]} != 0 ] && ! quietly install "${wanted[@]}"; then
-  say "not to be had here: ${wanted[*]}; the sanitizer builds will use g++ alone"
+  say "not to be had here: ${wanted[*]}; the sanitizer builds use g++ then, and the models are not checked without spin"
 fi
 if [ ${#servers[@]} != 0 ] && ! quietly install "${servers[@]}"; then
   say "not to be had here: ${servers[*]}; the end-to-end test leaves out what is missing, and names it"

@@ -385,6 +385,43 @@ TEST(Membership, FencedHostWhoseSlotWasTakenJoinsAnew) {
   EXPECT_EQ(w.lease(0), other);
 }
 
+// Who claimed the slot before he could see my last life has a lower incarnation, and lives: found by the model in tests/model.
+TEST(Membership, FencedHostLeavesItsSlotToARivalOfALowerIncarnationWhoBeats) {
+  World w;
+  FakeHost& a = w.add("alpha", 1, false);
+  ASSERT_TRUE(w.joins(a, 2 * w.join()));
+  const Identity mine = a.self().identity;
+  a.frozen = true;
+  w.run_for(2 * w.fence());
+  Lease rival = make_lease({mine.slot, mine.incarnation - 1, mine.nonce + 1}, LeaseState::kOwned, "alpha");
+  rival.boot_id[0] = std::byte{9};
+  w.put(rival);
+  a.frozen = false;
+  for (const Nanos end = w.disk.now() + 2 * w.dead(); w.disk.now() < end; w.run_for(w.superblock.timing.beat_ms * kMillisecond)) {
+    ASSERT_EQ(w.lease(mine.slot).owner, rival.owner) << "two owners of one slot";
+    ++rival.beat;
+    w.put(rival);
+  }
+  EXPECT_EQ(a.state(), MemberState::kStopped);
+  EXPECT_EQ(a.self().error_code, EADDRINUSE) << a.self().why;
+}
+
+TEST(Membership, FencedHostTakesItsSlotBackFromALateWriteOfAnEarlierLife) {
+  World w;
+  FakeHost& a = w.add("alpha", 1, false);
+  ASSERT_TRUE(w.joins(a, 2 * w.join()));
+  const Identity mine = a.self().identity;
+  a.frozen = true;
+  w.run_for(2 * w.fence());
+  w.put(make_lease({mine.slot, mine.incarnation - 1, mine.nonce + 1}, LeaseState::kOwned, "alpha"));
+  a.frozen = false;
+  w.run_for(20 * kMillisecond);
+  ASSERT_NE(a.state(), MemberState::kMember);
+  ASSERT_TRUE(w.joins(a, 3 * w.dead())) << a.self().why;
+  EXPECT_EQ(a.self().identity.slot, mine.slot);
+  EXPECT_GT(a.self().identity.incarnation, mine.incarnation);
+}
+
 TEST(Membership, RefusedIncarnationIsFencedAndComesBack) {
   World w;
   FakeHost& a = w.add("alpha", 1);
