@@ -36,6 +36,7 @@ void Conduit::end() {
 }
 
 void Conduit::refuse(const Identity& dead) {
+  if (planted(Plant::kVerdictNotPublished)) return;
   refused_ = dead;
   if (!open_) {
     self_ = core_.self;
@@ -79,7 +80,7 @@ void Conduit::take_ack(std::uint64_t ack) {
 }
 
 void Conduit::on_gate(const Gate& gate) {
-  if (!open_ || gate.sender != peer_ || gate.receiver != self_) return;
+  if (!open_ || (!planted(Plant::kAnyGate) && (gate.sender != peer_ || gate.receiver != self_))) return;
   if (gate.sequence <= their_sequence_) return;  // seen, or an old write that landed late
   their_sequence_ = gate.sequence;
   if (gate.head > receiver_.taken() + core_.geometry().ring_blocks) return on_protocol_fault();  // more than a ring can hold

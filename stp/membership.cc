@@ -10,6 +10,7 @@
 #include "stp/lease_io.h"
 #include "stp/lease_keeper.h"
 #include "stp/peer_watch.h"
+#include "stp/plant.h"
 #include "stp/slot_claim.h"
 
 namespace stp {
@@ -193,7 +194,7 @@ void Membership::Impl::advance_member(Nanos now) {
                  fmt::format("a peer's gate refuses incarnation {} of \"{}\": it was called dead; its connections are reset, and it "
                              "comes back by itself",
                              self_.identity.incarnation, self_.name));
-  if (const auto slot = watch_.refuser())
+  if (const auto slot = watch_.refuser(); slot && !planted(Plant::kIgnoreRefusal))
     return fence(Reason::kRefused,
                  fmt::format("host \"{}\" (slot {}) refuses incarnation {} of \"{}\", which it called dead; its connections are "
                              "reset, and it comes back by itself",

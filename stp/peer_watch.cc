@@ -55,7 +55,8 @@ void PeerWatch::observe_slot(Record& r, const LeaseReading& reading, Nanos submi
 bool PeerWatch::accept(Record& r, const Lease& lease) {
   // A claim is a wish, not a life: it may lose, and whoever owns the slot goes on with a lower incarnation.
   if (lease.state == LeaseState::kClaim) return false;
-  if (!r.known || lease.owner.incarnation > r.lease.owner.incarnation) return accept_new_life(r, lease);
+  const bool older = planted(Plant::kTakeOlderLease) && r.known && lease.owner.incarnation < r.lease.owner.incarnation;
+  if (!r.known || older || lease.owner.incarnation > r.lease.owner.incarnation) return accept_new_life(r, lease);
   if (lease.owner.incarnation < r.lease.owner.incarnation) return false;
   if (lease.owner.nonce != r.lease.owner.nonce) {
     ++faults_.foreign_nonces;
@@ -83,7 +84,7 @@ bool PeerWatch::accept_beat(Record& r, const Lease& lease) {
   std::vector<Seen> before = std::move(r.lease.seen);
   r.lease = lease;
   if (r.lease.seen.empty()) r.lease.seen = std::move(before);  // the list was torn, the core was not
-  if (r.state == PeerState::kDead) return true;
+  if (r.state == PeerState::kDead && !planted(Plant::kVerdictNotFinal)) return true;
   r.state = lease.state == LeaseState::kFree ? PeerState::kLeft : PeerState::kAlive;
   return true;
 }
@@ -130,7 +131,7 @@ std::vector<Seen> PeerWatch::seen() const {
   for (Slot slot = 0; slot < records_.size(); ++slot) {
     const Record& r = records_[slot];
     if (slot == self_.slot || !r.known) continue;
-    const std::uint32_t flags = r.state == PeerState::kAlive ? Seen::kAlive : r.state == PeerState::kDead ? Seen::kRefused : 0;
+    const std::uint32_t flags = r.state == PeerState::kAlive ? Seen::kAlive : r.state == PeerState::kDead && !planted(Plant::kVerdictNotPublished) ? Seen::kRefused : 0;
     out[slot] = {.incarnation = r.lease.owner.incarnation, .nonce = r.lease.owner.nonce, .flags = flags};
   }
   return out;

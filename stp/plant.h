@@ -25,13 +25,27 @@ enum class Plant : std::uint8_t {
   kIgnoreForeignOwner,    // the own lease block is not looked at before a beat
   kCountStalledTime,      // a peer's silence is counted over my own storage stalls
   kReuseIncarnation,      // a host comes back with the incarnation that it had
+  kSkipAddressee,         // a packet for another life of mine is taken
+  kAnyGate,               // a gate of another pair of incarnations is believed
+  kBeyondCredit,          // more is sent than the peer has given credit for
+  kFinBeforeData,         // FIN overtakes what was accepted, with the total of what was sent
+  kConsumedTooEarly,      // an extent counts as consumed when it is announced, not when it was verified
+  kIgnoreReset,           // the peer's RST is ignored
+  kReuseSessionId,        // each session of a life gets the same id
+  kCloseWithoutLinger,    // a closed socket goes at once, whatever of it is not acknowledged
+  kVerdictNotPublished,   // a verdict is kept to oneself
+  kIgnoreRefusal,         // a host that others refuse goes on
+  kTakeOlderLease,        // a lease of a lower incarnation is believed
+  kVerdictNotFinal,       // who was called dead and beats is alive again
+  kClaimWithoutSilence,   // the slot of the own name is claimed from a living host
+  kSkipJoinWait,          // a claim is read back at once
 };
 
 struct PlantName {
   Plant plant;
   std::string_view name;
 };
-inline constexpr std::array<PlantName, 15> kPlants{{
+inline constexpr std::array<PlantName, 29> kPlants{{
     {Plant::kSkipPacketCrc, "skip-packet-crc"},
     {Plant::kSkipIncarnation, "skip-incarnation"},
     {Plant::kAckTooEarly, "ack-too-early"},
@@ -47,6 +61,20 @@ inline constexpr std::array<PlantName, 15> kPlants{{
     {Plant::kIgnoreForeignOwner, "ignore-foreign-owner"},
     {Plant::kCountStalledTime, "count-stalled-time"},
     {Plant::kReuseIncarnation, "reuse-incarnation"},
+    {Plant::kSkipAddressee, "skip-addressee"},
+    {Plant::kAnyGate, "any-gate"},
+    {Plant::kBeyondCredit, "beyond-credit"},
+    {Plant::kFinBeforeData, "fin-before-data"},
+    {Plant::kConsumedTooEarly, "consumed-too-early"},
+    {Plant::kIgnoreReset, "ignore-reset"},
+    {Plant::kReuseSessionId, "reuse-session-id"},
+    {Plant::kCloseWithoutLinger, "close-without-linger"},
+    {Plant::kVerdictNotPublished, "verdict-not-published"},
+    {Plant::kIgnoreRefusal, "ignore-refusal"},
+    {Plant::kTakeOlderLease, "take-older-lease"},
+    {Plant::kVerdictNotFinal, "verdict-not-final"},
+    {Plant::kClaimWithoutSilence, "claim-without-silence"},
+    {Plant::kSkipJoinWait, "skip-join-wait"},
 }};
 
 #ifdef STP_SIMULATION

@@ -80,6 +80,7 @@ bool ReceiveStream::on_extent(const ExtentMessage& m) {
   pieces_.push_back(std::move(piece));
   ++extents_waiting_;
   expected_ += m.length;
+  if (planted(Plant::kConsumedTooEarly)) consumed_due_ = true;
   return true;
 }
 
@@ -257,7 +258,7 @@ bool ReceiveStream::credit_due() const {
 
 bool ReceiveStream::emit(PacketBuilder& packet, SessionId session) {
   bool any = false;
-  if (consumed_due_ && packet.append(session, ConsumedMessage{ready_})) {
+  if (consumed_due_ && packet.append(session, ConsumedMessage{planted(Plant::kConsumedTooEarly) ? expected_ : ready_})) {
     consumed_due_ = false;
     any = true;
   }

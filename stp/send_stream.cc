@@ -218,7 +218,8 @@ bool SendStream::emit(PacketBuilder& packet, SessionId session, std::uint64_t se
     if (!appended) break;
     any = true;
   }
-  if (pending_.empty() && finished_ && !fin_emitted_ && packet.append(session, FinMessage{accepted_})) {
+  const bool overtakes = planted(Plant::kFinBeforeData) && announced_.empty() && finished_ && !fin_emitted_;
+  if ((pending_.empty() || overtakes) && finished_ && !fin_emitted_ && packet.append(session, FinMessage{overtakes ? emitted_ : accepted_})) {
     fin_emitted_ = true;
     fin_sequence_ = sequence;
     any = true;

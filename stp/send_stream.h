@@ -13,6 +13,7 @@
 #include "stp/core.h"
 #include "stp/memory_budget.h"
 #include "stp/packet.h"
+#include "stp/plant.h"
 
 namespace stp {
 
@@ -36,7 +37,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   void abandon();
 
   // -- The peer's side. False: the peer broke the protocol.
-  void set_limit(std::uint64_t limit) { limit_ = std::max(limit_, limit); }
+  void set_limit(std::uint64_t limit) { limit_ = planted(Plant::kBeyondCredit) ? UINT64_MAX / 2 : std::max(limit_, limit); }
   bool on_consumed(std::uint64_t offset);
   bool on_nack(std::uint64_t offset, std::uint32_t length, std::uint32_t attempt);
   void on_packet_acked(std::uint64_t sequence);

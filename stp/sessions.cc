@@ -45,7 +45,7 @@ void Sockets::open_next_instance(Socket& s) {
       continue;
     }
     s.phase = Socket::Phase::kOpening;
-    begin_session(s, peer, {.counter = next_session_++, .initiator = true});
+    begin_session(s, peer, {.counter = planted(Plant::kReuseSessionId) ? 1 : next_session_++, .initiator = true});
     s.open_due = true;
     arm_connect_timeout(s.id, s.session.counter);
     write_scb(s, true);
@@ -167,6 +167,7 @@ void Sockets::reset(Socket& s, int code, Reason reason, Reason tell_peer) {
 }
 
 void Sockets::on_reset(Socket& s, const ResetMessage& m) {
+  if (planted(Plant::kIgnoreReset)) return;
   ++core_.counters.resets_taken;
   over(s, s.phase == Socket::Phase::kOpening ? ECONNREFUSED : errno_of_reset(m.reason), m.reason);
 }
@@ -174,7 +175,7 @@ void Sockets::on_reset(Socket& s, const ResetMessage& m) {
 // A closed socket goes when everything it accepted is in the peer's memory. If its program left something unread, the
 // peer is told so: a sender that is still open must get the error.
 void Sockets::finish_closed(Socket& s) {
-  if (s.drained_told || s.phase != Socket::Phase::kEstablished || !s.tx->settled()) return;
+  if (s.drained_told || s.phase != Socket::Phase::kEstablished || (!s.tx->settled() && !planted(Plant::kCloseWithoutLinger))) return;
   if (s.rx->has_messages()) return;  // the peer may wait for them: CONSUMED, or the credit to learn that nobody takes more
   const bool unread = s.rx->dropped() > s.dropped_before;
   // Announced extents that were not fetched yet would be waited for at the other end, for ever.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "stp/names.h"
+#include "stp/plant.h"
 
 namespace stp {
 namespace {
@@ -224,8 +225,8 @@ SlotChooser::Standing SlotChooser::judge(Slot slot, const Lease& lease) {
     return ending ? Standing::kEnding : Standing::kBusy;
   }
   if (lease.state == LeaseState::kFree) return Standing::kClaimable;
-  if (w.changes >= kBeatsOfTheLiving) return holder.boot_id == config_.identity.boot_id ? Standing::kBusy : Standing::kRefused;
-  return w.silent >= silence_limit(lease.state) ? Standing::kClaimable : Standing::kWatched;
+  if (w.changes >= kBeatsOfTheLiving && !planted(Plant::kClaimWithoutSilence)) return holder.boot_id == config_.identity.boot_id ? Standing::kBusy : Standing::kRefused;
+  return w.silent >= silence_limit(lease.state) || planted(Plant::kClaimWithoutSilence) ? Standing::kClaimable : Standing::kWatched;
 }
 
 SlotChoice SlotChooser::refuse(Slot slot, const Lease& lease) const {

@@ -141,7 +141,7 @@ void SlotClaim::on_write(const OwnWrite& write, const PeerWatch& watch, Nanos no
     if (write.error != 0) return retire(join_, fmt::format("the claim could not be written (errno {})", write.error), now);
     if (now - seen_free_ > claim_limit_) return retire(join_, "the claim took too long to land", now);
     phase_ = Phase::kWaiting;
-    until_ = now + wait_;
+    until_ = planted(Plant::kSkipJoinWait) ? now : now + wait_;
     if (planted(Plant::kSkipReadBack)) own(watch, now);
   } else if (phase_ == Phase::kOwning) {
     if (write.error != 0) return retire(join_, fmt::format("the first beat could not be written (errno {})", write.error), now);
