@@ -3,7 +3,7 @@
 #
 #   tests/fuzz/run.sh TARGET|all [--minutes N]    builds the fuzzers with clang in build-fuzz/, and fuzzes TARGET (each, one after the other)
 #                                                 for N minutes (default 1); what it learned is kept in build-fuzz/corpus/TARGET
-#   tests/fuzz/run.sh TARGET|all --keep           takes what adds to the coverage over into tests/fuzz/corpus/TARGET, for all test runs
+#   tests/fuzz/run.sh TARGET|all --keep           adds what reaches more of the code to tests/fuzz/corpus/TARGET, for all test runs
 #   tests/fuzz/run.sh TARGET --input FILE         runs one input
 #   tests/fuzz/run.sh --list                      the targets
 #
@@ -60,8 +60,7 @@ for target in $list; do
   if [ -n "$input" ]; then
     "$program" -timeout=25 "$input" || found=1
   elif [ $keep = yes ]; then
-    # Small ones first: libFuzzer keeps the smallest inputs that give the whole coverage.
-    "$program" "${options[@]}" -merge=1 "$kept" "$learned" 2>&1 | grep -E 'MERGE-OUTER: .*(new|added)' || true
+    "$program" "${options[@]}" -set_cover_merge=1 -use_counters=0 "$kept" "$learned" 2>&1 | grep 'new files'
   else
     log=$build/$target.log
     "$program" "${options[@]}" -max_total_time=$((minutes * 60)) -max_len=2048 -print_final_stats=1 "$learned" "$kept" >"$log" 2>&1 || found=1
