@@ -110,6 +110,8 @@ class Judgement:
         self.failures[call, error, reason] += 1
         if error == "EHOSTUNREACH" and (peer not in self.joined or self.now < max(self.joined[peer], self.began[host]) + JUST_JOINED_S):
             return  # it has not joined yet, or this life of mine has not seen it yet
+        if error == "EINTR" and peer == "mount" and self.trouble[host]:
+            return  # a stop interrupts what waits in the kernel, as every signal does
         if error not in DOCUMENTED and error not in OWN_HOST:
             self.fault(f"{host} life {life}: {call} {peer}: {error}, reason {reason}")
 

@@ -86,6 +86,9 @@ class TheJudge(unittest.TestCase):
     def test_finds_an_error_that_is_not_documented(self):
         self.finds("EISCONN", "begin z 1 7", "fail z 1 connect a EISCONN 0\nbegin z 1 7")
 
+    def test_finds_an_interruption_that_nobody_made(self):
+        self.finds("EINTR", "begin z 1 7", "fail z 1 fclose mount EINTR 0\nbegin z 1 7")
+
     def test_tells_what_a_player_saw(self):
         self.finds("wrong at 77", "begin z 1 7", "BAD b 1 stream 6 of z 1: wrong at 77\nbegin z 1 7")
 
