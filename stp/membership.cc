@@ -176,7 +176,8 @@ void Membership::Impl::become_member(Nanos now) {
            .name = keeper_->lease().name(),
            .reason = Reason::kNone,
            .why = {},
-           .error_code = 0};
+           .error_code = 0,
+           .ended = std::move(self_.ended)};
   watch_.set_self(self_.identity);
   board_.post_lease(keeper_->good_until());
   dirty_ = true;
@@ -222,7 +223,7 @@ void Membership::Impl::advance_fenced(Nanos now) {
     return;
   }
   if (!quiesced || io_.writing()) return;
-  self_ = {.state = MemberState::kJoining, .identity = {}, .name = {}, .reason = Reason::kNone, .why = {}, .error_code = 0};
+  self_ = {.state = MemberState::kJoining, .identity = {}, .name = {}, .reason = Reason::kNone, .why = {}, .error_code = 0, .ended = std::move(self_.why)};
   claim_.start(&keeper_->lease(), now);
   self_.why = claim_.why();
   dirty_ = true;

@@ -29,6 +29,7 @@ struct Self {
   Reason reason = Reason::kNone;
   std::string why;             // words for kFenced and kStopped, or what joining is waiting for
   int error_code = 0;          // errno that goes with `why`
+  std::string ended = {};      // why the life before this one ended; empty in the first one
 };
 
 enum class PeerState : std::uint8_t { kUnknown, kAlive, kDead, kLeft };

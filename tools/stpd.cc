@@ -16,6 +16,7 @@
 #include "hostlib/agent_door.h"
 #include "stp/names.h"
 #include "tools/daemon_log.h"
+#include "tools/membership_words.h"
 #include "tools/metrics_server.h"
 #include "tools/run_server.h"
 #include "tools/service_manager.h"
@@ -36,6 +37,7 @@ constexpr int kLookAroundMs = 1000;
 using stp::log_error;
 using stp::log_info;
 using stp::log_warning;
+using stp::MembershipWords;
 
 // A descriptor that is readable when a signal came; they no longer interrupt anything.
 int watch_signals() {
@@ -110,6 +112,14 @@ void reread(const std::string& path, StpdConfig& config, AgentDoor& door, const 
   log_info(fmt::format("read {} again: access and limits hold from now on, everything else from the next start", path));
 }
 
+// What became of a host since it joined: once each.
+void tell_news(Agent& agent, MembershipWords& words) {
+  const auto news = words.look(agent.view().self);
+  if (!news.ended.empty()) log_warning(news.ended);
+  if (!news.stopped.empty()) log_error(news.stopped);
+  if (!news.back.empty()) log_info(news.back);
+}
+
 int run(const std::string& path, StpdConfig config) {
   ::signal(SIGPIPE, SIG_IGN);
   const int signals = watch_signals();
@@ -121,6 +131,7 @@ int run(const std::string& path, StpdConfig config) {
   }
   (*door)->set_access(config.access);
   std::vector<std::unique_ptr<Agent>> agents;
+  std::vector<MembershipWords> words;  // of each
   for (const std::string& stg : config.stgs) {
     auto agent = start_agent(config, stg);
     if (!agent) {
@@ -128,6 +139,7 @@ int run(const std::string& path, StpdConfig config) {
       return kCannotStart;
     }
     log_info(fmt::format("{} is a host of {} (\"{}\")", (*agent)->name(), (*agent)->stg(), stg));
+    words.emplace_back(stg, (*agent)->view().self);
     agents.push_back(std::move(*agent));
   }
   std::unique_ptr<stp::MetricsServer> metrics;
@@ -147,6 +159,7 @@ int run(const std::string& path, StpdConfig config) {
   for (bool ended = false; !ended;) {
     (*door)->serve(agents, signals, manager.watchdog_ms(kLookAroundMs), log_warning);
     manager.alive();
+    for (std::size_t i = 0; i < agents.size(); ++i) tell_news(*agents[i], words[i]);
     signalfd_siginfo signal = {};
     while (::read(signals, &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
       if (signal.ssi_signo != SIGHUP) {

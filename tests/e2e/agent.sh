@@ -121,4 +121,17 @@ start_agent alpha
 took=$((($(date +%s%N) - begin) / 1000000))
 grep -q ' info stpd: alpha is a host' alpha.log || fail 'it came back under another name'
 echo "  after $took ms"
+
+echo '- an agent that stood still for longer than its lease says so, and comes back'
+stp format "$work/quick" --size 64M --hosts 2 --sockets 64 --timing fast >format.log || fail 'stp format'
+stpd --stg "$work/quick" --host zeta --agent "$work/zeta.sock" 2>zeta.log &
+zeta=$!
+until_true 30 grep -q ' info stpd: serving' zeta.log || fail 'the agent of zeta does not serve'
+kill -STOP "$zeta"
+sleep 1
+kill -CONT "$zeta"
+until_true 10 grep -q ' info stpd: .*zeta is back, as incarnation' zeta.log || fail 'zeta is not back'
+grep -q ' warning stpd: .*the lease of "zeta" is .* the program was stopped' zeta.log || fail 'it does not say why'
+kill -TERM "$zeta"
+wait "$zeta" || fail 'the agent of zeta did not end well'
 stp check "$storage" >check.log || fail 'stp check'

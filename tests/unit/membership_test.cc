@@ -368,6 +368,7 @@ TEST(Membership, FenceAfterAFreezeThenRebirthWithAHigherIncarnation) {
   ASSERT_TRUE(w.joins(a, 50 * kMillisecond));
   EXPECT_EQ(a.self().identity.slot, first.slot);
   EXPECT_GT(a.self().identity.incarnation, first.incarnation);
+  EXPECT_NE(a.self().ended.find("this machine slept"), std::string::npos) << "the new life knows why there is one: " << a.self().ended;
 }
 
 TEST(Membership, FencedHostWhoseSlotWasTakenJoinsAnew) {

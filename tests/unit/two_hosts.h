@@ -118,7 +118,7 @@ class TwoHosts {
   void post(Host& host, MemberState state, PeerState peer_state) {
     Host& other = &host == &alpha ? beta : alpha;
     MembershipBoard::View view;
-    view.self = {.state = state, .identity = host.identity, .name = host.name, .reason = Reason::kNone, .why = {}, .error_code = 0};
+    view.self = {.state = state, .identity = host.identity, .name = host.name, .reason = Reason::kNone, .why = {}, .error_code = 0, .ended = {}};
     view.peers.resize(superblock.geometry.hosts);
     view.peers[other.identity.slot] = {.state = peer_state, .identity = other.identity, .name = other.name, .sees_me = true};
     view.slots_in_use = 2;
