@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""FAULTS.md names a test, a trouble of the simulation, a planted bug or a fuzz target for what it claims: do they all exist?"""
+"""FAULTS.md names a test, a trouble of the simulation, a planted bug, a fuzz target or a scenario with machines for what it claims: do they all exist?"""
 import pathlib
 import re
 import sys
@@ -10,11 +10,14 @@ sources = "\n".join(path.read_text(encoding="utf-8") for path in sorted(root.glo
 
 tests = {f"{suite}.{case}" for suite, case in re.findall(r"^TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", sources, re.MULTILINE)}
 troubles = set(re.findall(r'"([a-z-]+)"', (root / "tests/sim/sim_plan.cc").read_text(encoding="utf-8")))
+machines = {name.replace("_", "-") for path in root.glob("tests/vm/scenarios/*.py")
+            for name in re.findall(r"^@scenario\(.*\)\ndef (\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)}
 plants = set(re.findall(r'"([a-z-]+)"', (root / "stp/plant.h").read_text(encoding="utf-8")))
 kills = set(re.findall(r'^    "([a-z]+)": ', (root / "tests/kill/kill.py").read_text(encoding="utf-8"), re.MULTILINE))
 
 missing = [name for name in re.findall(r"`([A-Z]\w+\.\w+)`", text) if name not in tests and name != "Suite.Test"]
 missing += [f"sim:{name}" for name in re.findall(r"`sim:([a-z-]+)`", text) if name not in troubles]
+missing += [f"vm:{name}" for name in re.findall(r"`vm:([a-z0-9-]+)`", text) if name not in machines]
 missing += [f"plant:{name}" for name in re.findall(r"`plant:([a-z-]+)`", text) if name not in plants]
 missing += [f"kill:{name}" for name in re.findall(r"`kill:([a-z-]+)`", text) if name not in kills and name != "NAME"]
 missing += [f"fuzz:{name}" for name in re.findall(r"`fuzz:([a-z_]+)`", text) if not (root / f"tests/fuzz/{name}_fuzz.cc").exists()]

@@ -126,9 +126,10 @@ if [ $install = yes ]; then
 fi
 
 if [ $plain = yes ] && set_up build 'default compiler' -Ddebug=false && build build 'default compiler'; then
-  meson_tests build 'default compiler' --no-suite e2e
+  meson_tests build 'default compiler' --no-suite e2e --no-suite vm
   # These wait for hosts to join most of the time.
   meson_tests build 'default compiler, end to end' --suite e2e --num-processes $((2 * jobs))
+  meson_tests build 'machines' --suite vm
   quickstart build
   simulate build 'default compiler' 1 "$seeds"
 fi

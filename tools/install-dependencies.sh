@@ -4,6 +4,7 @@
 #   tools/install-dependencies.sh                what the build needs
 #   tools/install-dependencies.sh --sanitizers   also what tests/run.sh in its full form needs (clang 19, spin); done without where not to be had
 #   tools/install-dependencies.sh --programs     also the programs that the end-to-end test of `stp run` uses (servers among them: for test machines)
+#   tools/install-dependencies.sh --machines     also QEMU and a kernel, with which tests/vm boots machines (46 MB of packages in Debian 12)
 #   tools/install-dependencies.sh --check        installs nothing; names what is missing
 #
 # Asks for root through sudo where it is not root. Exit status: 0 everything is there, 1 something needed is missing (named), 2 usage.
@@ -11,13 +12,15 @@ set -euo pipefail
 
 want_sanitizers=no
 want_programs=no
+want_machines=no
 check_only=no
 for argument in "$@"; do
   case $argument in
     --sanitizers) want_sanitizers=yes ;;
     --programs) want_programs=yes ;;
+    --machines) want_machines=yes ;;
     --check) check_only=yes ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 
@@ -26,12 +29,14 @@ say() { printf 'install-dependencies: %s\n' "$*" >&2; }
 # Debian's names are the ones that are tested; those of the others are a best effort.
 extras=()
 programs=()
+machines=()
 if command -v apt-get >/dev/null; then
   manager=apt-get
   packages=(meson ninja-build g++ pkg-config libfmt-dev libssl-dev liburing-dev libisal-dev libxxhash-dev libgtest-dev libcli11-dev
             nlohmann-json3-dev libedit-dev libblkid-dev libtomlplusplus-dev prometheus-cpp-dev libspdlog-dev libfuse3-dev fuse3)
   extras=(clang-19 libclang-rt-19-dev spin)
   programs=(curl netcat-openbsd socat iperf3 redis-server redis-tools nginx-light wrk rsync openssh-server openssh-client postgresql)
+  machines=(qemu-system-x86 linux-image-cloud-amd64 busybox e2fsprogs socat)
   installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
   refresh() { as_root apt-get -q update; }
   install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@"; }
@@ -74,6 +79,7 @@ missing=()
 for package in "${packages[@]}"; do installed "$package" || missing+=("$package"); done
 wanted=()
 servers=()
+machinery=()
 if [ $want_sanitizers = yes ]; then
   for package in "${extras[@]}"; do installed "$package" || wanted+=("$package"); done
 fi
@@ -81,10 +87,13 @@ if [ $want_programs = yes ]; then
   export RUNLEVEL=1 # the servers are not to start
   for package in "${programs[@]}"; do installed "$package" || servers+=("$package"); done
 fi
-[ ${#missing[@]} = 0 ] && [ ${#wanted[@]} = 0 ] && [ ${#servers[@]} = 0 ] && exit 0
+if [ $want_machines = yes ]; then
+  for package in "${machines[@]}"; do installed "$package" || machinery+=("$package"); done
+fi
+[ $((${#missing[@]} + ${#wanted[@]} + ${#servers[@]} + ${#machinery[@]})) = 0 ] && exit 0
 
 if [ $check_only = yes ]; then
-  say "missing: ${missing[*]} ${wanted[*]} ${servers[*]}"
+  say "missing: ${missing[*]} ${wanted[*]} ${servers[*]} ${machinery[*]}"
   [ ${#missing[@]} = 0 ]
   exit
 fi
@@ -100,7 +109,7 @@ trap 'rm -f "$log"' EXIT
 # Package managers talk a lot; only a failure is worth reading, and not the addresses in it.
 quietly() { "$@" >"$log" 2>&1 || { sed -E 's#[a-z+]+://[^ ]*#(address)#g' "$log" | tail -n 15 >&2; return 1; }; }
 
-say "installing with $manager: ${missing[*]} ${wanted[*]} ${servers[*]}"
+say "installing with $manager: ${missing[*]} ${wanted[*]} ${servers[*]} ${machinery[*]}"
 quietly refresh || say "$manager could not refresh its lists; trying with the ones that are there"
 if [ ${#missing[@]} != 0 ] && ! quietly install "${missing[@]}"; then
   say "$manager could not install: ${missing[*]}"
@@ -112,4 +121,7 @@ if [ ${#wanted[@]} != 0 ] && ! quietly install "${wanted[@]}"; then
 fi
 if [ ${#servers[@]} != 0 ] && ! quietly install "${servers[@]}"; then
   say "not to be had here: ${servers[*]}; the end-to-end test leaves out what is missing, and names it"
+fi
+if [ ${#machinery[@]} != 0 ] && ! quietly install "${machinery[@]}"; then
+  say "not to be had here: ${machinery[*]}; the test with machines is skipped"
 fi

@@ -1,0 +1,133 @@
+"""Commands in a guest, over a serial port.
+
+The other end is `agent` of initramfs.py, a loop in the guest's shell. A request is `NUMBER SCRIPT`, its answer `NUMBER STATUS OUTPUT`, script and output in base64,
+so that nothing that a program prints can be taken for an answer. A guest that has booted says `READY`.
+"""
+import base64
+import dataclasses
+import shlex
+import socket
+import time
+
+
+class GuestError(Exception):
+    """The guest does not answer, or a command that had to succeed failed."""
+
+
+@dataclasses.dataclass
+class Output:
+    status: int
+    text: str  # standard output and standard error, as they came
+
+    def __str__(self):
+        return f"status {self.status}: {self.text.strip()}"
+
+
+class Guest:
+    LONGEST_REQUEST = 3000  # the guest's terminal buffers 4095 bytes
+
+    def __init__(self, name, connection: socket.socket):
+        self.name = name
+        self._connection = connection
+        self._buffer = b""
+        self._number = int(time.time() * 1000) % 1_000_000_000  # a restored guest must not meet the numbers of its earlier life
+
+    def wait_ready(self, timeout_s):
+        until = time.monotonic() + timeout_s
+        while self._line(until, "to boot") != "READY":
+            pass
+
+    def run(self, script, timeout_s=120, check=True) -> Output:
+        """Runs a shell script to its end."""
+        self._number += 1
+        request = f"{self._number} {base64.b64encode(script.encode()).decode()}\n".encode()
+        assert len(request) < self.LONGEST_REQUEST, script
+        try:
+            self._connection.sendall(request)
+        except OSError as error:
+            raise GuestError(f"{self.name}: the machine is gone ({error}), which was to run: {script}") from error
+        until = time.monotonic() + timeout_s
+        while True:
+            number, _, answer = self._line(until, f"to run: {script}").partition(" ")
+            if number == str(self._number):
+                break
+        status, _, text = answer.partition(" ")
+        output = Output(int(status), base64.b64decode(text).decode(errors="replace"))
+        if check and output.status != 0:
+            raise GuestError(f"{self.name}: {script}\n  {output}")
+        return output
+
+    def text(self, script, timeout_s=120):
+        return self.run(script, timeout_s).text.strip()
+
+    def start(self, script) -> "Job":
+        """Runs a shell script in the background."""
+        self._number += 1
+        files = f"/tmp/job.{self._number}"
+        wrapped = f"( {script}\n) >{files}.out 2>&1 </dev/null; echo $? >{files}.status.new; mv {files}.status.new {files}.status"
+        pid = self.text(f"setsid sh -c {shlex.quote(wrapped)} >/dev/null 2>&1 & echo $!")
+        return Job(self, script, files, pid)
+
+    def until(self, script, timeout_s, what=None) -> Output:
+        """Repeats the script until it succeeds."""
+        until = time.monotonic() + timeout_s
+        while True:
+            output = self.run(script, check=False)
+            if output.status == 0:
+                return output
+            if time.monotonic() > until:
+                raise GuestError(f"{self.name}: not within {timeout_s} s: {what or script}\n  {output}")
+            time.sleep(0.2)
+
+    def close(self):
+        self._connection.close()
+
+    def _line(self, until, what):
+        while b"\n" not in self._buffer:
+            self._connection.settimeout(max(0.001, until - time.monotonic()))
+            try:
+                got = self._connection.recv(65536)
+            except TimeoutError as error:
+                raise GuestError(f"{self.name}: no answer in time {what}") from error
+            except OSError as error:
+                raise GuestError(f"{self.name}: {error}, {what}") from error
+            if not got:
+                raise GuestError(f"{self.name}: the machine has ended, which was {what}")
+            self._buffer += got
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.decode(errors="replace").strip()
+
+
+class Job:
+    """A script in the background of a guest."""
+
+    def __init__(self, guest, script, files, pid):
+        self.guest = guest
+        self.script = script
+        self.pid = pid
+        self._files = files
+
+    def in_guest(self, guest):
+        """The same job, as a restored or copied guest has it."""
+        return Job(guest, self.script, self._files, self.pid)
+
+    def output(self):
+        return self.guest.run(f"cat {self._files}.out").text
+
+    def wait(self, timeout_s=120) -> Output:
+        self.guest.until(f"[ -e {self._files}.status ]", timeout_s, f"the end of: {self.script}")
+        return Output(int(self.guest.text(f"cat {self._files}.status")), self.output())
+
+    def running(self):
+        return self.guest.run(f"[ -e {self._files}.status ]", check=False).status != 0
+
+    def succeed(self, timeout_s=120):
+        output = self.wait(timeout_s)
+        if output.status != 0:
+            raise GuestError(f"{self.guest.name}: {self.script}\n  {output}")
+        return output.text
+
+    def kill(self, signal="TERM"):
+        """Ends all its processes."""
+        self.guest.run(f"kill -{signal} -{self.pid}", check=False)
+        self.guest.until(f"! kill -0 -{self.pid} 2>/dev/null", 60, f"the end of: {self.script}")
