@@ -20,6 +20,7 @@ namespace {
 constexpr std::string_view kMagic = "stp-ftp partial transfer 1\n";
 constexpr std::chrono::milliseconds kLockInterval{20};
 constexpr std::uint64_t kReserveFrom = std::uint64_t{1} << 20;  // smaller files are not worth the call
+constexpr std::uint64_t kDurableFrom = std::uint64_t{1} << 20;
 
 std::string info_text(const SourceIdentity& source) { return fmt::format("{}size {}\nmtime_ns {}\n", kMagic, source.size, source.mtime_ns); }
 
@@ -106,13 +107,18 @@ Outcome<void> PartFile::open_part() {
   char buffer[512];
   const ssize_t length = ::pread(info_.get(), buffer, sizeof buffer, 0);
   if (length < 0) return failed(errno, "cannot read the partial file of");
-  const std::string_view text(buffer, static_cast<std::size_t>(length));
+  std::string_view text(buffer, static_cast<std::size_t>(length));
+  // Of one that was just created when the power went, the size may have been kept without the content. There was no part yet.
+  if (text.find_first_not_of('\0') == text.npos) text = {};
   if (!text.empty() && !text.starts_with(kMagic))
     return failure(FailureCode::kExists, fmt::format("\"{}.part.info\" is in the way and was not made by a transfer", printable(shown_)));
   // An empty one was just created: whatever carries the part's name is not ours.
   const int exclusive = text.empty() ? O_EXCL : 0;
-  if (exclusive != 0)
+  if (exclusive != 0) {
     if (auto done = write_info(); !done) return done;
+    // Durable before there is a part: else a machine that loses its power has a part that nothing proves to be ours. What takes no time is not worth it.
+    if (source_.size >= kDurableFrom && ::fsync(info_.get()) != 0) return failed(errno, "cannot write the partial file of");
+  }
   const std::string name = part_name();
   part_.reset(::openat(place_.directory.get(), name.c_str(), O_RDWR | O_CREAT | exclusive | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
   struct stat status {};

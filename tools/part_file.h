@@ -2,7 +2,7 @@
 //
 // NAME.part.info says from which source (size and modification time) NAME.part was begun; a later transfer of the same source goes on
 // where the bytes end, after both sides compared the hash of what is there. It also proves that NAME.part is ours: a file of that
-// name without it belongs to somebody else and is never touched. It is created before NAME.part and removed after it, and holds an
+// name without it belongs to somebody else and is never touched. It is created, and for a large file made durable, before NAME.part and removed after it, and holds an
 // exclusive flock while a transfer runs, so that two transfers never write one file.
 //
 // One thread at a time uses a PartFile; dropping it without commit() or discard() keeps the part for resume.

@@ -108,6 +108,17 @@ TEST_F(PartFileTest, DamagedInfoMeansFromTheBeginning) {
   EXPECT_EQ(begin({10, 7})->resumable(), 0u);
 }
 
+TEST_F(PartFileTest, InfoWhoseContentWasLostWithThePowerProvesNothingAndIsInNobodysWay) {
+  scratch_.write("x.part.info", std::string(69, '\0'));
+  leave({10, 7}, "01234");
+  EXPECT_EQ(begin({10, 7})->resumable(), 5u);
+  scratch_.write("x.part.info", std::string(69, '\0'));
+  const auto part = begin({10, 7});
+  ASSERT_FALSE(part) << "x.part may be anybody's";
+  EXPECT_EQ(part.error().code, FailureCode::kExists);
+  EXPECT_EQ(scratch_.read("x.part"), "01234");
+}
+
 TEST_F(PartFileTest, DiscardLeavesNothing) {
   leave({10, 7}, "01234");
   begin({10, 7})->discard();

@@ -30,8 +30,8 @@ def power_off_in_mid_transfer(lab, timing):
     files.make_big(alpha)
     server = files.serve(beta, "/data/served")
 
-    start_put(alpha, beta)
     before = lab.incarnation(beta, "alpha")
+    start_put(alpha, beta)
     alpha.power_off()
     lab.step("the sender has no power, in mid-transfer")
     alpha.start()
