@@ -7,7 +7,7 @@ from scenario import scenario
 MIB = 1 << 20
 
 
-@scenario("fast")
+@scenario("long")
 def powered_off_in_mid_transfer(lab):
     """The sender's plug is pulled in mid-transfer, then the receiver's: each comes back under its name, and the transfer goes on to equal checksums."""
     lab.make_disk("virtio512")
