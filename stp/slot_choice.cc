@@ -221,7 +221,7 @@ SlotChooser::Standing SlotChooser::judge(Slot slot, const Lease& lease) {
   const Watched& w = slots_[slot];
   if (same_kernel && lock_.usable()) {
     if (lock_.take(slot)) return Standing::kTakeable;
-    const bool ending = lease.state != LeaseState::kClaim && w.beats < kBeatsOfTheRunning && w.silent < kBeatsOfTheEnding * beat_;
+    const bool ending = w.beats < kBeatsOfTheRunning && w.silent < kBeatsOfTheEnding * beat_;
     return ending ? Standing::kEnding : Standing::kBusy;
   }
   if (lease.state == LeaseState::kFree) return Standing::kClaimable;

@@ -69,7 +69,7 @@ class SlotChooser {
   static constexpr int kBeatsOfTheLiving = 2;
   // One beat of a program that was killed may still land.
   static constexpr int kBeatsOfTheRunning = 2;
-  // Who holds the lock and has not beaten for so many beats is alive, but hangs.
+  // Who holds the lock and has not beaten for so many beats is alive, but hangs, or waits out his claim.
   static constexpr int kBeatsOfTheEnding = 3;
   enum class Standing : std::uint8_t { kTakeable, kClaimable, kBusy, kEnding, kWatched, kRefused };
   struct Watched {

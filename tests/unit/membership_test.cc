@@ -93,6 +93,24 @@ TEST(Membership, RestartKeepsItsNameAlthoughTheKernelStillEndsTheKilledOne) {
   EXPECT_EQ(again.self().identity.slot, slot);
 }
 
+// The claim of the first one is on the disk, and its kernel has not ended its I/O yet.
+TEST(Membership, RestartKeepsItsNameAlthoughTheKernelStillEndsTheKilledClaimant) {
+  World w(2);
+  FakeHost& other = w.add("beta", 2);  // so that there is nowhere else to go
+  ASSERT_TRUE(w.joins(other, 2 * w.join()));
+  const Slot slot = 1 - other.self().identity.slot;
+  FakeHost& first = w.add("alpha", 1);
+  w.run_until(w.disk.now() + 20 * kMillisecond);
+  ASSERT_EQ(first.state(), MemberState::kJoining);
+  w.kill(first);
+  w.tables[1][slot] = &w;
+  w.disk.at(w.disk.now() + 2 * Nanos{w.superblock.timing.beat_ms} * kMillisecond, [&w, slot] { w.tables[1].erase(slot); });
+  FakeHost& again = w.add("alpha", 1);
+  ASSERT_TRUE(w.joins(again, 2 * w.join())) << again.self().why;
+  EXPECT_EQ(again.self().name, "alpha");
+  EXPECT_EQ(again.self().identity.slot, slot);
+}
+
 TEST(Membership, WhoHoldsTheLockAndHangsKeepsItsName) {
   World w;
   (void)killed_but_locked(w, "alpha");  // for ever
