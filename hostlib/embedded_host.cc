@@ -42,6 +42,8 @@ Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& se
   if (!membership_medium) return std::unexpected(membership_medium.error());
   auto engine_medium = host->storage_->make_medium();
   if (!engine_medium) return std::unexpected(engine_medium.error());
+  if (const std::string faults = host->storage_->faults(); !faults.empty())
+    debug_line(fmt::format("FAULTS ARE ON for {}, on purpose: STP_FAULTS={}", settings.path, faults));
   host->membership_medium_ = std::move(*membership_medium);
   host->engine_medium_ = std::move(*engine_medium);
 

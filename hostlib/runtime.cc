@@ -74,7 +74,11 @@ namespace {
 Result<std::unique_ptr<Host>> make_host(const HostSettings& settings, std::mutex& mutex, EngineEvents& events) {
   if (!settings.agent.empty()) {
     auto served = AgentHost::connect({.agent_path = settings.agent, .stg_path = settings.path, .host = settings.wanted_name}, mutex, events);
-    if (served) return std::unique_ptr<Host>(std::move(*served));
+    if (served) {
+      if (const char* faults = std::getenv("STP_FAULTS"); faults != nullptr && *faults != '\0')
+        debug_line(fmt::format("STP_FAULTS does nothing in this program, whose I/O the agent {} does: set it for the agent, or set STP_AGENT=none", settings.agent));
+      return std::unique_ptr<Host>(std::move(*served));
+    }
     if (settings.agent_only || (settings.path.empty() && settings.agent_named)) return std::unexpected(served.error());
     debug("embedded: {}", served.error().text);
   }

@@ -10,6 +10,8 @@
  *              STP_AGENT socket of the agent (default: /run/stp/agent.sock); none: no agent
  *              STP_IO    uring or threads: forces one way of doing direct I/O
  *              STP_DEBUG 1: say on stderr what happens
+ *              STP_FAULTS faults on purpose, to try a program under them, as in delay=5ms@1%,eio=0.1%,torn=0.01%,flip=1e-6,seed=7 (the README
+ *                        has them all); for the I/O of this program, hence without an agent
  *
  * Where an agent serves that storage and host name, the first call that needs it connects to the agent, and the program needs no
  * access to the storage. When the agent ends, all sockets end with ECONNRESET (STP_EAGENT); the library finds the next one by

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "stp/content.h"
+#include "stp/fault_medium.h"
 #include "stp/file_locks.h"
 #include "stp/lease.h"
 #include "stp/mapped_medium.h"
@@ -119,6 +120,7 @@ class OpenStorage final : public Storage, public std::enable_shared_from_this<Op
   StorageIdentity identity() const override { return identity_; }
   SlotLocks& locks() override { return *locks_; }
   Result<std::unique_ptr<Medium>> make_medium() override;
+  std::string faults() const override { return faults_ ? to_string(*faults_) : std::string(); }
   std::string medium_name() const override;
   Result<void> read(std::uint64_t block, Bytes into) override;
   Result<void> write(std::uint64_t block, ConstBytes from) override;
@@ -127,6 +129,7 @@ class OpenStorage final : public Storage, public std::enable_shared_from_this<Op
  private:
   std::uint32_t block_size() const { return found_.superblock.geometry.block_size; }
   std::uint64_t total_blocks() const { return found_.superblock.geometry.total_blocks; }
+  Result<std::unique_ptr<Medium>> make_good_medium();
   Result<void> check_range(std::uint64_t block, std::size_t size) const;
   int move_piece(IoRequest::Op op, std::uint64_t block, std::byte* buffer, std::size_t size);
   Result<void> io_failed(const char* what, std::uint64_t block, int error) const;
@@ -140,6 +143,8 @@ class OpenStorage final : public Storage, public std::enable_shared_from_this<Op
   std::unique_ptr<FileLocks> locks_;
   std::unique_ptr<Mapping> mapping_;
   std::atomic<bool> threads_used_{false};  // io_uring was there, and failed when a ring was wanted
+  std::optional<FaultPlan> faults_;
+  std::uint64_t faulty_media_ = 0;  // made so far
 };
 
 Result<void> OpenStorage::examine(bool direct_io) {
@@ -175,7 +180,28 @@ Result<std::optional<DirectIo>> wanted_io() {
   return fail(EINVAL, fmt::format("STP_IO is \"{}\"; it must be uring or threads, or not be set", text));
 }
 
+// What STP_FAULTS asks for, always with a seed, so that whoever reads it can ask for the same again.
+Result<std::optional<FaultPlan>> wanted_faults() {
+  const char* text = std::getenv("STP_FAULTS");
+  if (text == nullptr || *text == '\0') return std::nullopt;
+  auto plan = parse_faults(text);
+  if (!plan) return fail(plan.error().code, fmt::format("STP_FAULTS is {}; correct it, or unset it", plan.error().text));
+  if (!plan->seed) plan->seed = SystemRandom().below(1'000'000'000);
+  return *plan;
+}
+
 Result<std::unique_ptr<Medium>> OpenStorage::make_medium() {
+  if (!faults_) {
+    const auto wanted = wanted_faults();
+    if (!wanted) return std::unexpected(wanted.error());
+    faults_ = *wanted;
+  }
+  auto good = make_good_medium();
+  if (!good || !faults_) return good;
+  return std::make_unique<FaultMedium>(std::move(*good), *faults_, mix64(*faults_->seed) + faulty_media_++, boottime_now);
+}
+
+Result<std::unique_ptr<Medium>> OpenStorage::make_good_medium() {
   if (mapping_) {
     const std::shared_ptr<const Mapping> mapping(shared_from_this(), mapping_.get());
     return std::make_unique<MappedMedium>(mapping, block_size(), total_blocks());

@@ -41,8 +41,11 @@ class Storage : public BlockSource {
   virtual const StorageFacts& facts() const = 0;
   virtual StorageIdentity identity() const = 0;
   virtual SlotLocks& locks() = 0;
-  // Direct: io_uring, else threads, as STP_IO or the kernel says. Keeps the Storage alive.
+  // Direct: io_uring, else threads, as STP_IO or the kernel says. Keeps the Storage alive. With STP_FAULTS (fault_plan.h) the
+  // medium has faults; read() and write() have none.
   virtual Result<std::unique_ptr<Medium>> make_medium() = 0;
+  // The faults that the media made so far have, with their seed; empty: none.
+  virtual std::string faults() const { return {}; }
   virtual std::string medium_name() const = 0;  // "direct (io_uring)", "direct (threads)", "mapped"
 
   // What the locks of this kernel tell.

@@ -15,7 +15,12 @@ void SimMedium::submit(const IoRequest& request) {
 
 void SimMedium::flush() {
   if (dead_) return;
-  for (const IoRequest& request : unflushed_) storage_.submit(*this, request);
+  for (const IoRequest& request : unflushed_) {
+    if (tap_ != nullptr) tap_->starts(*this);
+    if (cut_off_) break;
+    storage_.submit(*this, request);
+    if (tap_ != nullptr) tap_->started(*this, request.token);
+  }
   unflushed_.clear();
 }
 
@@ -39,6 +44,8 @@ void SimMedium::die(SimStorage::Death death) {
 }
 
 void SimMedium::completed(const IoCompletion& completion) {
+  if (tap_ != nullptr) tap_->completes(*this, completion);
+  if (cut_off_) return;
   done_.push_back(completion);
   on_completion_();
 }

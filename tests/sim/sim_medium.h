@@ -10,6 +10,17 @@
 
 namespace stp::sim {
 
+class SimMedium;
+
+// Looks at each request of a process, and may cut the process off there: SimMedium::cut_off().
+class IoTap {
+ public:
+  virtual ~IoTap() = default;
+  virtual void starts(SimMedium& medium) = 0;                                 // not yet on its way
+  virtual void started(SimMedium& medium, std::uint64_t token) = 0;           // in flight
+  virtual void completes(SimMedium& medium, const IoCompletion& completion) = 0;  // the process does not know yet
+};
+
 class SimMedium final : public Medium {
  public:
   SimMedium(SimWorld& world, SimStorage& storage, ProcessId process, MachineId machine, std::function<void()> on_completion)
@@ -24,6 +35,9 @@ class SimMedium final : public Medium {
   void wait(Nanos deadline, Nanos spin) override;
   void wake() override {}
 
+  void set_tap(IoTap* tap) { tap_ = tap; }
+  // Nothing starts or completes any more for this process, which is about to die: it may be inside one of its steps.
+  void cut_off() { cut_off_ = true; }
   // The process died: nothing of its memory is touched any more.
   void die(SimStorage::Death death);
 
@@ -45,6 +59,8 @@ class SimMedium final : public Medium {
   std::deque<IoCompletion> done_;
   std::size_t outstanding_ = 0;
   std::uint64_t submitted_ = 0;
+  IoTap* tap_ = nullptr;
+  bool cut_off_ = false;
   bool dead_ = false;
 };
 

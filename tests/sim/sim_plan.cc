@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::array<std::string_view, kTroubles> kNames{
     "process-crash", "machine-crash", "leave", "stall", "undo", "impostor", "freeze", "suspend", "host-stall",
-    "long-stall", "late-writes", "io-errors", "flips", "misdirected", "other-view", "clone", "hostile"};
+    "long-stall", "late-writes", "io-errors", "flips", "torn", "misdirected", "other-view", "clone", "hostile"};
 constexpr std::uint32_t kFirstHarsh = static_cast<std::uint32_t>(Trouble::kFreeze);
 
 // Clocks may differ from the truth by a tenth. Every write that is not lost lands within Q, stalls included.
@@ -52,27 +52,30 @@ void choose_faults(Plan& plan, SimRandom& random) {
   StorageFaults& calm = plan.calm;
   calm.fastest = 20 * kMicrosecond;
   calm.slowest = random.log_between(kMillisecond, 16 * kMillisecond);
-  calm.slow_chance = random.chance(0.6) ? 0.01 : 0;
-  calm.slow_max = 120 * kMillisecond;
-  calm.slow_bulk_max = 600 * kMillisecond;
+  calm.requests.delay = {.shortest = 30 * kMillisecond, .longest = 120 * kMillisecond, .chance = random.chance(0.6) ? 0.01 : 0};
+  calm.bulk_delay_max = 600 * kMillisecond;
   calm.sector_tears = random.chance(0.6);
   calm.late_max = late - 100 * kMillisecond;
-  StorageFaults& f = plan.faults;
-  f = calm;
+  plan.faults = calm;
+  FaultPlan& f = plan.faults.requests;
   const double often = random.chance(0.5) ? 1 : 5;
-  if (plan.has(Trouble::kUndo)) {
-    f.undo_chance = 0.002 * often;
-    f.undo_max = calm.late_max;
-  }
+  if (plan.has(Trouble::kUndo)) f.undo = {.shortest = kMillisecond, .longest = calm.late_max, .chance = 0.002 * often};
   if (plan.has(Trouble::kLateWrites)) {
-    f.undo_chance = 0.001 * often;
-    f.undo_max = f.late_max = 40 * kSecond;
-    f.late_chance = 0.6;
-    f.lost_chance = 0.2;
+    f.undo = {.shortest = kMillisecond, .longest = 40 * kSecond, .chance = 0.001 * often};
+    plan.faults.late_max = 40 * kSecond;
+    plan.faults.late_chance = 0.6;
+    plan.faults.lost_chance = 0.2;
   }
-  if (plan.has(Trouble::kIoErrors)) f.error_chance = 0.001 * often;
-  if (plan.has(Trouble::kFlips)) f.flip_read_chance = f.flip_write_chance = 0.001 * often;
-  if (plan.has(Trouble::kMisdirected)) f.misdirect_chance = 0.0005 * often;
+  if (plan.has(Trouble::kIoErrors)) f.eio_read = f.eio_write = 0.001 * often;
+  if (plan.has(Trouble::kFlips)) {
+    f.flip = 1e-7 * often;
+    f.flip_front = 0.7;
+  }
+  if (plan.has(Trouble::kTorn)) {
+    f.torn = 0.001 * often;
+    f.lost = 0.0005 * often;
+  }
+  if (plan.has(Trouble::kMisdirected)) f.misdirected = 0.0005 * often;
 }
 
 }  // namespace
@@ -80,8 +83,8 @@ void choose_faults(Plan& plan, SimRandom& random) {
 std::string_view to_string(Trouble trouble) { return kNames[static_cast<std::size_t>(trouble)]; }
 
 bool Plan::anybody_may_suffer() const {
-  return has(Trouble::kLateWrites) || has(Trouble::kIoErrors) || has(Trouble::kFlips) || has(Trouble::kMisdirected) ||
-         has(Trouble::kOtherView) || has(Trouble::kHostile);
+  return has(Trouble::kLateWrites) || has(Trouble::kIoErrors) || has(Trouble::kFlips) || has(Trouble::kTorn) ||
+         has(Trouble::kMisdirected) || has(Trouble::kOtherView) || has(Trouble::kHostile);
 }
 
 std::string Plan::text() const {
@@ -123,6 +126,26 @@ Plan make_plan(std::uint64_t seed, const PlanOptions& options) {
   plan.receive_budget_bytes = static_cast<std::uint64_t>(random.log_between(2 << 20, 32 << 20));
   plan.inline_max_bytes = static_cast<std::uint32_t>(random.log_between(4096, 16 * 1024));
   plan.largest_stream = random.log_between(64 * 1024, 4 << 20);
+  return plan;
+}
+
+Plan make_scripted_plan(std::uint64_t seed) {
+  SimRandom random(seed * 2 + 1);
+  Plan plan;
+  plan.seed = seed;
+  plan.scripted = true;
+  plan.machine_of = {0, 1};
+  plan.machines = 2;
+  plan.superblock = make_superblock(random, 2);
+  plan.calm.fastest = 50 * kMicrosecond;
+  plan.calm.slowest = 2 * kMillisecond;
+  plan.calm.sector_tears = true;
+  plan.calm.late_max = static_cast<Nanos>(plan.superblock.timing.late_ms) * kMillisecond - 100 * kMillisecond;
+  plan.faults = plan.calm;
+  plan.poll_max = 60 * kMillisecond;
+  plan.window_bytes = plan.send_buffer_bytes = 1 << 20;
+  plan.receive_budget_bytes = 16 << 20;
+  plan.inline_max_bytes = 16 * 1024;
   return plan;
 }
 

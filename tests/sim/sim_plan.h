@@ -32,12 +32,13 @@ enum class Trouble : std::uint8_t {
   kLateWrites,     // of dead machines, and undone writes, long after Q
   kIoErrors,
   kFlips,
+  kTorn,           // writes that complete well and land in part, or not at all
   kMisdirected,
   kOtherView,      // a machine sees an old copy, or another disk
   kClone,          // somebody else beats with a host's identity
   kHostile,        // a member that writes nonsense with good checksums
 };
-inline constexpr std::size_t kTroubles = 17;
+inline constexpr std::size_t kTroubles = 18;
 std::string_view to_string(Trouble trouble);
 
 struct Plan {
@@ -55,6 +56,8 @@ struct Plan {
   std::uint32_t window_bytes = 0, send_buffer_bytes = 0, inline_max_bytes = 0;
   std::uint64_t receive_budget_bytes = 0;
   std::int64_t largest_stream = 0;
+  bool scripted = false;      // programs do only what they are told, each with streams of largest_stream bytes both ways
+  bool holds_open = false;    // scripted streams stay open when all is sent, until their program is told to finish
   bool members_only = false;  // no engines and no streams: many more seeds for the leases alone
 
   bool has(Trouble trouble) const { return (troubles >> static_cast<unsigned>(trouble) & 1) != 0; }
@@ -69,5 +72,7 @@ struct PlanOptions {
   bool members_only = false;
 };
 Plan make_plan(std::uint64_t seed, const PlanOptions& options);
+// Two hosts on two machines, nothing fails and nobody does anything by himself.
+Plan make_scripted_plan(std::uint64_t seed);
 
 }  // namespace stp::sim

@@ -36,6 +36,8 @@ void SimProcess::start() {
   membership_medium_ = std::make_unique<SimMedium>(context_.world, context_.storage, id_, machine_.id,
                                                    [this] { schedule(membership_stepper_, context_.world.now(), &SimProcess::run_membership); });
   engine_medium_ = std::make_unique<SimMedium>(context_.world, context_.storage, id_, machine_.id, [this] { wake_engine(); });
+  membership_medium_->set_tap(context_.tap);
+  engine_medium_->set_tap(context_.tap);
   MembershipConfig config{.superblock = context_.plan.superblock,
                           .host = name_,
                           .identity = {.boot_id = machine_.boot_id, .device = 1, .inode = 1},
@@ -82,6 +84,11 @@ void SimProcess::crash(SimStorage::Death death) {
   membership_.reset();
   context_.world.trace(id_, 0xdead);
   if (death == SimStorage::Death::kProcess && !context_.storage.has_writes_under_way(id_)) machine_.locks.release_all(id_);
+}
+
+void SimProcess::cut_off() {
+  membership_medium_->cut_off();
+  engine_medium_->cut_off();
 }
 
 void SimProcess::leave() {

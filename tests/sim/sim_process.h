@@ -24,6 +24,7 @@ struct SimContext {
   SimStorage& storage;
   const Plan& plan;
   SimChecks& checks;
+  IoTap* tap = nullptr;  // on the requests of all processes
 };
 
 struct SimMachine {
@@ -49,6 +50,8 @@ class SimProcess final : public EngineEvents {
 
   void start();
   void crash(SimStorage::Death death);
+  // From within its steps: nothing of it reaches the storage any more, or comes from there; to be followed by a crash.
+  void cut_off();
   // Ends all sockets, waits until everything is acknowledged, gives the slot back.
   void leave();
   // Stops its steps; the clock is the machine's affair.

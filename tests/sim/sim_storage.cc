@@ -12,7 +12,7 @@
 namespace stp::sim {
 namespace {
 
-constexpr unsigned kSectors = 8;  // of a block; a block of 4096 has sectors of 512
+constexpr unsigned kSectors = 8;  // of a block, which is one of 4096
 constexpr std::uint8_t kAllSectors = 0xff;
 constexpr Nanos kStallSpread = 5 * kMillisecond;
 
@@ -36,10 +36,8 @@ struct SimStorage::Io {
   Nanos submitted = 0;
   Nanos completes = 0;
   Nanos latest = kNever;  // a write of the dead lands by then, stall or not
-  int error = 0;
+  RequestFate fate;
   bool done = false;
-  bool flipped = false;
-  std::uint64_t place = 0;           // where it really lands
   std::vector<std::byte> data;       // what is written
   std::vector<Part> parts;
 };
@@ -111,14 +109,11 @@ void SimStorage::submit(SimMedium& medium, const IoRequest& request) {
   io->process = medium.process();
   io->machine = medium.machine();
   io->submitted = world_.now();
-  io->place = request.block;
-  Nanos takes = random_.log_between(faults_.fastest, faults_.slowest);
-  if (random_.chance(faults_.slow_chance)) takes = random_.between(takes, request.blocks > 1 ? std::max(faults_.slow_max, faults_.slow_bulk_max) : faults_.slow_max);
+  io->fate = fate_of(request);
+  const Nanos takes = random_.log_between(faults_.fastest, faults_.slowest) + io->fate.delay;
   io->completes = world_.now() + takes;
-  if (random_.chance(faults_.error_chance)) {
-    io->error = EIO;
-    ++counters_.errors;
-  }
+  if (io->fate.error != 0) ++counters_.errors;
+  counters_.flips += io->fate.flips.size();
   in_flight_.push_back(io);
   world_.trace(request.block * 2 + (request.op == IoRequest::Op::kWrite ? 1 : 0), static_cast<std::uint64_t>(takes));
   if (request.op == IoRequest::Op::kWrite) {
@@ -130,6 +125,29 @@ void SimStorage::submit(SimMedium& medium, const IoRequest& request) {
   }
 }
 
+RequestFate SimStorage::fate_of(const IoRequest& request) {
+  FaultPlan plan = faults_.requests;
+  if (request.blocks > 1) plan.delay.longest = std::max(plan.delay.longest, faults_.bulk_delay_max);
+  return draw_fate(random_, plan, request, block_size_, total_blocks_);
+}
+
+void SimStorage::harm(std::uint64_t block, std::uint32_t blocks) {
+  if (watcher_ == nullptr) return;
+  for (std::uint32_t i = 0; i < blocks; ++i) watcher_->block_harmed(block + i);
+}
+
+// Near, as it was drawn, or on something that is in use.
+void SimStorage::misdirect(Io& io) {
+  const IoRequest& r = io.request;
+  const auto& used = memory_.written();
+  if (random_.chance(0.5) && !used.empty()) io.fate.place = used[random_.below(used.size())];
+  if (io.fate.place + r.blocks > total_blocks_) io.fate.place = r.block;
+  if (io.fate.place == r.block) return;
+  ++counters_.misdirected;
+  harm(r.block, r.blocks);
+  harm(io.fate.place, r.blocks);
+}
+
 void SimStorage::start_write(const IoPtr& io) {
   const IoRequest& r = io->request;
   io->data.assign(r.buffer, r.buffer + static_cast<std::size_t>(r.blocks) * block_size_);
@@ -137,18 +155,12 @@ void SimStorage::start_write(const IoPtr& io) {
   if (watcher_ != nullptr)
     for (std::uint32_t i = 0; i < r.blocks; ++i)
       watcher_->write_submitted(io->process, r.block + i, ConstBytes(io->data).subspan(static_cast<std::size_t>(i) * block_size_, block_size_));
-  if (random_.chance(faults_.misdirect_chance)) {
-    const std::uint64_t near = r.block + static_cast<std::uint64_t>(random_.between(1, 8));
-    const auto& used = memory_.written();
-    io->place = random_.chance(0.5) || used.empty() ? near : used[random_.below(used.size())];
-    if (io->place + r.blocks > total_blocks_) io->place = r.block;
-    if (io->place != r.block) ++counters_.misdirected;
-    if (watcher_ != nullptr && io->place != r.block)
-      for (std::uint32_t i = 0; i < r.blocks; ++i) {
-        watcher_->block_harmed(r.block + i);
-        watcher_->block_harmed(io->place + i);
-      }
+  if (io->fate.place != r.block) misdirect(*io);
+  if (!io->fate.missing.empty()) {
+    if (io->fate.error == 0) ++counters_.torn;
+    harm(r.block, r.blocks);
   }
+  flip_bits(io->data, io->fate.flips);
   cut(*io);
   for (std::size_t i = 0; i < io->parts.size(); ++i) world_.at(io->parts[i].lands, [this, io, i] { land(io, i); });
   world_.at(io->completes, [this, io] { complete(io); });
@@ -173,19 +185,13 @@ void SimStorage::cut(Io& io) {
     rest.lands = random_.between(io.submitted, io.completes);
     io.parts.push_back(rest);
   }
-  if (io.error != 0) {
-    for (Part& part : io.parts) {
-      if (random_.chance(0.5)) continue;
-      // A failed write: this part never lands, or does so after the program has been told that it did not.
-      if (faults_.late_max > 0 && random_.chance(0.3)) {
-        part.lands = std::max(io.completes, io.submitted + random_.between(0, faults_.late_max));
-        ++counters_.late;
-      } else {
-        part.over = true;
-      }
-      if (watcher_ != nullptr)
-        for (std::uint32_t i = 0; i < part.blocks; ++i) watcher_->block_harmed(io.request.block + part.first + i);
-    }
+  if (io.fate.error == 0) return;
+  harm(io.request.block, io.request.blocks);
+  // A part of a failed write may land after the program has been told that it did not.
+  for (Part& part : io.parts) {
+    if (faults_.late_max <= 0 || !random_.chance(0.15)) continue;
+    part.lands = std::max(io.completes, io.submitted + random_.between(0, faults_.late_max));
+    ++counters_.late;
   }
 }
 
@@ -228,19 +234,25 @@ void SimStorage::land_now(Io& io, Part& part) {
   part.over = true;
   const std::size_t from = static_cast<std::size_t>(part.first) * block_size_;
   const std::size_t size = static_cast<std::size_t>(part.blocks) * block_size_;
-  if (io.medium != nullptr && !io.done && !io.flipped && std::memcmp(io.request.buffer + from, io.data.data() + from, size) != 0)
+  if (io.medium != nullptr && !io.done && io.fate.flips.empty() && std::memcmp(io.request.buffer + from, io.data.data() + from, size) != 0)
     return world_.fail("buffer changed in flight",
                        fmt::format("process {}, write of {} blocks at {}", io.process, io.request.blocks, io.request.block));
-  if (random_.chance(faults_.flip_write_chance)) {
-    io.flipped = true;
-    flip(io.data.data() + from + random_.below(part.blocks) * block_size_);
-  }
   for (std::uint32_t i = 0; i < part.blocks; ++i)
-    land_block(io.machine, io.place + part.first + i, io.data.data() + from + static_cast<std::size_t>(i) * block_size_, part.sectors);
+    land_block(io.machine, io.fate.place + part.first + i, io.data.data() + from + static_cast<std::size_t>(i) * block_size_,
+               landing(io, part.first + i, part.sectors));
   world_.trace(io.id, part.first * 256u + part.sectors);
 }
 
+// Of these sectors of one block of a write those that are not missing.
+std::uint8_t SimStorage::landing(const Io& io, std::uint32_t block, std::uint8_t sectors) const {
+  if (io.fate.missing.empty()) return sectors;
+  for (unsigned s = 0; s < kSectors; ++s)
+    if (io.fate.missing[block * kSectors + s]) sectors = static_cast<std::uint8_t>(sectors & ~(1u << s));
+  return sectors;
+}
+
 void SimStorage::land_block(MachineId machine, std::uint64_t block, const std::byte* data, std::uint8_t sectors) {
+  if (sectors == 0) return;
   std::byte* to = nullptr;
   auto view = views_.find(machine);
   if (view != views_.end() && view->second.kind == OtherView::kOtherDisk) {
@@ -268,14 +280,6 @@ void SimStorage::keep_for_views(std::uint64_t block) {
 }
 
 void SimStorage::see_other_view(MachineId machine, OtherView kind) { views_[machine] = View{.kind = kind, .old = {}}; }
-
-void SimStorage::flip(std::byte* data) {
-  // Mostly where something is: the first bytes of a block.
-  const std::size_t size = random_.chance(0.7) ? 512 : block_size_;
-  const std::uint64_t bit = random_.below(size * 8);
-  data[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
-  ++counters_.flips;
-}
 
 // Reads the even or the odd half of the blocks, as they are now.
 void SimStorage::take(Io& io, bool even) {
@@ -309,28 +313,28 @@ void SimStorage::complete(const IoPtr& io) {
     take(*io, false);
     // The other half was read before, unless a stall came between.
     if (mix64(io->id) % 4 == 0 || until >= io->submitted) take(*io, true);
-    if (random_.chance(faults_.flip_read_chance)) flip(r.buffer + random_.below(r.blocks) * block_size_);
-    if (io->error != 0) std::memset(r.buffer, 0xdb, 64);
+    flip_bits({r.buffer, static_cast<std::size_t>(r.blocks) * block_size_}, io->fate.flips);
+    if (io->fate.error != 0) std::memset(r.buffer, 0xdb, 64);
     world_.trace(io->id, hash64(0, ConstBytes(r.buffer, std::min<std::size_t>(block_size_, 512))));
   }
   if (world_.failed()) return;
   io->done = true;
   std::erase(in_flight_, io);
-  if (r.op == IoRequest::Op::kWrite && io->error == 0) maybe_undo(io);
-  io->medium->completed({.token = r.token, .error = io->error});
+  if (r.op == IoRequest::Op::kWrite && io->fate.error == 0) maybe_undo(io);
+  io->medium->completed({.token = r.token, .error = io->fate.error});
 }
 
 void SimStorage::maybe_undo(const IoPtr& io) {
-  if (!random_.chance(faults_.undo_chance)) return;
-  const Nanos latest = io->submitted + faults_.undo_max;
+  if (io->fate.undo_after == 0) return;
+  const Nanos latest = io->submitted + faults_.requests.undo.longest;
   if (latest <= world_.now()) return;
   const auto index = static_cast<std::uint32_t>(random_.below(io->request.blocks));
   const bool whole = random_.chance(0.5);
-  world_.at(world_.now() + random_.log_between(kMillisecond, latest - world_.now()), [this, io, index, whole] {
+  world_.at(std::min(world_.now() + io->fate.undo_after, latest), [this, io, index, whole] {
     ++counters_.undone;
     for (std::uint32_t i = whole ? 0 : index; i < (whole ? io->request.blocks : index + 1); ++i) {
-      if (watcher_ != nullptr) watcher_->block_harmed(io->place + i);
-      land_block(io->machine, io->place + i, io->data.data() + static_cast<std::size_t>(i) * block_size_, kAllSectors);
+      harm(io->fate.place + i, 1);
+      land_block(io->machine, io->fate.place + i, io->data.data() + static_cast<std::size_t>(i) * block_size_, landing(*io, i, kAllSectors));
     }
     world_.trace(io->id, index);
   });
@@ -341,23 +345,52 @@ void SimStorage::orphan(SimMedium& medium, Death death) {
   for (const IoPtr& io : in_flight_)
     if (io->medium == &medium) mine.push_back(io);
   for (const IoPtr& io : mine) {
-    for (std::size_t i = 0; i < io->parts.size(); ++i)
-      if (!io->parts[i].over) orphan_part(io, i, death);
+    if (!landings_.empty() && io->request.op == IoRequest::Op::kWrite)
+      orphan_as_chosen(io, next_landing_ < landings_.size() ? landings_[next_landing_++] : Landing::kWhole);
+    else
+      for (std::size_t i = 0; i < io->parts.size(); ++i)
+        if (!io->parts[i].over) orphan_part(io, i, death);
     io->medium = nullptr;
     std::erase(in_flight_, io);
   }
+}
+
+void SimStorage::choose_landings(std::vector<Landing> landings) {
+  landings_ = std::move(landings);
+  next_landing_ = 0;
+}
+
+std::size_t SimStorage::writes_in_flight(ProcessId process) const {
+  return static_cast<std::size_t>(std::ranges::count_if(in_flight_, [process](const IoPtr& io) {
+    return io->process == process && io->request.op == IoRequest::Op::kWrite;
+  }));
+}
+
+// What has landed of it before stays.
+void SimStorage::orphan_as_chosen(const IoPtr& io, Landing landing) {
+  for (std::size_t i = 0; i < io->parts.size(); ++i) {
+    Part& part = io->parts[i];
+    if (part.over) continue;
+    ++orphans_[io->process];
+    if (landing == Landing::kTorn) part.sectors = static_cast<std::uint8_t>(part.sectors & random_.next());
+    if (landing == Landing::kLost || part.sectors == 0)
+      lose_part(io, part);
+    else
+      world_.at(part.lands, [this, io, i] { land(io, i); });
+  }
+}
+
+void SimStorage::lose_part(const IoPtr& io, Part& part) {
+  ++counters_.lost;
+  part.over = true;
+  world_.after(0, [this, io] { part_over(*io); });
 }
 
 void SimStorage::orphan_part(const IoPtr& io, std::size_t index, Death death) {
   Part& part = io->parts[index];
   // The memory may change hands now: what is not yet written is taken from it as it was.
   ++orphans_[io->process];
-  if (death == Death::kMachine && random_.chance(faults_.lost_chance)) {
-    ++counters_.lost;
-    part.over = true;
-    world_.after(0, [this, io] { part_over(*io); });
-    return;
-  }
+  if (death == Death::kMachine && random_.chance(faults_.lost_chance)) return lose_part(io, part);
   if (faults_.late_max > 0) {
     io->latest = io->submitted + faults_.late_max;
     if (random_.chance(faults_.late_chance) && io->latest > world_.now()) {

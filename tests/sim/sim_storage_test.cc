@@ -153,7 +153,7 @@ TEST(SimStorage, ADeadProcessLosesNothingAndIsQuietOnlyWhenAllHasLanded) {
 }
 
 TEST(SimStorage, ACompletedWriteMayBeUndoneByAnOlderOne) {
-  Disk d(3, {.undo_chance = 1, .undo_max = 5 * kSecond});
+  Disk d(3, {.requests = {.undo = {.shortest = kMillisecond, .longest = 5 * kSecond, .chance = 1}}});
   SimMedium m(d.world, d.storage, 1, 0, [] {});
   const AlignedBuffer old = Disk::filled(1), young = Disk::filled(2);
   m.submit(Disk::write(4, old));
@@ -218,7 +218,7 @@ TEST(SimStorage, AStallHoldsEverythingOfOneMachineBack) {
 TEST(SimStorage, ErrorsAreReportedAndAFailedWriteMayStillLandLater) {
   int landed = 0, errors = 0;
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
-    Disk d(seed, {.late_max = 9 * kSecond, .error_chance = 1});
+    Disk d(seed, {.requests = {.eio_write = 1}, .late_max = 9 * kSecond});
     SimMedium m(d.world, d.storage, 1, 0, [] {});
     const AlignedBuffer a = Disk::filled(1);
     m.submit(Disk::write(4, a));
@@ -233,8 +233,26 @@ TEST(SimStorage, ErrorsAreReportedAndAFailedWriteMayStillLandLater) {
   EXPECT_GT(landed, 2);
 }
 
+TEST(SimStorage, ATornWriteCompletesWellAndSomeOfItsSectorsNeverLand) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    Disk d(seed, {.requests = {.torn = 1}});
+    SimMedium m(d.world, d.storage, 1, 0, [] {});
+    const AlignedBuffer a = Disk::filled(1);
+    m.submit(Disk::write(4, a));
+    m.flush();
+    d.world.run_until(60 * kSecond);
+    int errors = 0, landed = 0;
+    EXPECT_EQ(reap_all(m, &errors), 1);
+    EXPECT_EQ(errors, 0);
+    for (std::size_t s = 0; s < 8; ++s) landed += d.on_disk(4, s * 512) == 1 ? 1 : 0;
+    EXPECT_GT(landed, 0);
+    EXPECT_LT(landed, 8);
+    EXPECT_GT(d.harmed, 0);
+  }
+}
+
 TEST(SimStorage, AMisdirectedWriteLeavesTheRightPlaceOld) {
-  Disk d(5, {.misdirect_chance = 1});
+  Disk d(5, {.requests = {.misdirected = 1}});
   SimMedium m(d.world, d.storage, 1, 0, [] {});
   const AlignedBuffer a = Disk::filled(1);
   m.submit(Disk::write(4, a));
@@ -273,7 +291,10 @@ TEST(SimStorage, AMachineWithAnotherDiskNeitherSeesNorIsSeen) {
 
 TEST(SimStorage, OneSeedGivesOneTrace) {
   auto run = [](std::uint64_t seed) {
-    Disk d(seed, {.slow_chance = 0.1, .slow_max = kSecond, .sector_tears = true, .undo_chance = 0.2, .undo_max = kSecond, .flip_read_chance = 0.1});
+    Disk d(seed, {.requests = {.delay = {.shortest = kMillisecond, .longest = kSecond, .chance = 0.1},
+                              .undo = {.shortest = kMillisecond, .longest = kSecond, .chance = 0.2},
+                              .flip = 2e-5},
+                 .sector_tears = true});
     SimMedium m(d.world, d.storage, 1, 0, [] {});
     std::vector<AlignedBuffer> buffers;
     for (std::uint8_t i = 0; i < 20; ++i) {

@@ -9,6 +9,20 @@
 
 namespace stp::sim {
 
+void format_storage(SimStorage& storage, const Superblock& s) {
+  std::vector<std::byte> block(s.geometry.block_size);
+  for (Slot slot = 0; slot < s.geometry.hosts; ++slot) {
+    Lease lease;
+    lease.owner = {.slot = slot, .incarnation = 0, .nonce = 0};
+    encode_lease(block, lease, s.uuid, s.geometry);
+    storage.put(s.geometry.lease(slot), block);
+  }
+  for (std::uint64_t place : {std::uint64_t{0}, s.geometry.superblock_copy()}) {
+    encode_superblock(block, s, place);
+    storage.put(place, block);
+  }
+}
+
 Simulation::Simulation(const Plan& plan, StorageMemory& memory, bool verbose)
     : plan_(plan),
       world_(plan.seed, verbose),
@@ -26,7 +40,7 @@ Simulation::~Simulation() {
 
 SeedResult Simulation::run() {
   world_.say(plan_.text());
-  format();
+  format_storage(storage_, plan_.superblock);
   const std::int64_t rho = static_cast<std::int64_t>(plan_.superblock.timing.rho_thousandths) * 1000;
   for (MachineId m = 0; m < plan_.machines; ++m)
     machines_.push_back(std::make_unique<SimMachine>(
@@ -94,21 +108,6 @@ SeedResult Simulation::run() {
     result.engines.resets_sent += c.resets_sent;
   }
   return result;
-}
-
-void Simulation::format() {
-  const Superblock& s = plan_.superblock;
-  std::vector<std::byte> block(s.geometry.block_size);
-  for (Slot slot = 0; slot < s.geometry.hosts; ++slot) {
-    Lease lease;
-    lease.owner = {.slot = slot, .incarnation = 0, .nonce = 0};
-    encode_lease(block, lease, s.uuid, s.geometry);
-    storage_.put(s.geometry.lease(slot), block);
-  }
-  for (std::uint64_t place : {std::uint64_t{0}, s.geometry.superblock_copy()}) {
-    encode_superblock(block, s, place);
-    storage_.put(place, block);
-  }
 }
 
 SimProcess& Simulation::launch(const std::string& name, MachineId machine, bool hostile) {

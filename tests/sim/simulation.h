@@ -21,6 +21,9 @@ struct SeedResult {
   EngineCounters engines;  // of all of them together
 };
 
+// As `stp format` leaves it.
+void format_storage(SimStorage& storage, const Superblock& superblock);
+
 class Simulation {
  public:
   Simulation(const Plan& plan, StorageMemory& memory, bool verbose);
@@ -34,7 +37,6 @@ class Simulation {
     SimProcess* process = nullptr;  // the latest one
     bool restart_planned = false;
   };
-  void format();
   SimProcess& launch(const std::string& name, MachineId machine, bool hostile);
   void start_host(std::size_t host);
   void restart_host(std::size_t host, Nanos delay);

@@ -49,9 +49,9 @@ void name_the_seed(int signal) {
 void print_result(const Options& options, const SeedResult& r) {
   if (r.failure.empty() && !options.verbose) return;
   fmt::print("seed {}: {}\n    plan: {}\n    trace {:016x}, {} events, {} reads, {} writes, {} connects, {} ended well, {} bytes; "
-             "{} undone, {} late, {} lost, {} errors, {} flips, {} misdirected\n",
+             "{} undone, {} late, {} lost, {} errors, {} flips, {} torn, {} misdirected\n",
              r.seed, r.failure.empty() ? "good" : "FAILED " + r.failure, r.plan, r.trace, r.events, r.io.reads, r.io.writes, r.connects, r.ended_well,
-             r.bytes, r.io.undone, r.io.late, r.io.lost, r.io.errors, r.io.flips, r.io.misdirected);
+             r.bytes, r.io.undone, r.io.late, r.io.lost, r.io.errors, r.io.flips, r.io.torn, r.io.misdirected);
   std::fflush(stdout);
 }
 
@@ -70,6 +70,7 @@ struct Totals {
     io.lost += r.io.lost;
     io.errors += r.io.errors;
     io.flips += r.io.flips;
+    io.torn += r.io.torn;
     io.misdirected += r.io.misdirected;
     engines.packets_taken += r.engines.packets_taken;
     engines.packets_rewritten += r.engines.packets_rewritten;
@@ -85,10 +86,10 @@ struct Totals {
   }
   void print() const {
     fmt::print("{} events, {} streams ended well, {} MiB received\n"
-               "faults: {} writes undone, {} late, {} lost, {} I/O errors, {} flipped bits, {} misdirected\n"
+               "faults: {} writes undone, {} late, {} lost, {} I/O errors, {} flipped bits, {} torn, {} misdirected\n"
                "engines: {} packets taken, {} rewritten, {} damaged; {} damaged gates; {} extents taken, {} damaged, {} renewed; {} protocol faults, "
                "{} unknown messages, {} resets\n",
-               events, ended_well, bytes >> 20, io.undone, io.late, io.lost, io.errors, io.flips, io.misdirected, engines.packets_taken,
+               events, ended_well, bytes >> 20, io.undone, io.late, io.lost, io.errors, io.flips, io.torn, io.misdirected, engines.packets_taken,
                engines.packets_rewritten, engines.damaged_packets, engines.damaged_gates, engines.extents_taken, engines.damaged_extents,
                engines.extents_renewed, engines.protocol_faults, engines.unknown_messages, engines.resets_sent);
   }

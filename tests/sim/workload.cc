@@ -31,9 +31,14 @@ Workload::Workload(SimContext context, SimProcess& process) : context_(context),
 Stream* Workload::stream_of(const Conn& c) { return c.knows_stream ? context_.checks.streams().find(c.stream) : nullptr; }
 
 void Workload::start() {
+  if (context_.plan.scripted) return;
   context_.world.after(random_.between(0, kSecond), [this] { listen_everywhere(); });
   if (!process_.hostile()) next_connect();
 }
+
+void Workload::listen() { listen_everywhere(); }
+
+void Workload::talk(const std::string& host) { connect({.host = host, .stg = "", .port = kFirstPort}, false); }
 
 void Workload::process_gone() {
   gone_ = true;
@@ -106,7 +111,7 @@ bool Workload::connect(const Address& to, bool is_probe) {
   give_shape(c);
   if (context_.world.verbose())
     context_.world.say(fmt::format("{} connects socket {} to {}, stream {:x}, {} bytes", process_.label(), *socket, to_string(to), s.id, c.to_send));
-  c.waits_for_accept = random_.chance(0.2);
+  c.waits_for_accept = !context_.plan.scripted && random_.chance(0.2);
   auto result = engine.connect(*socket, to, c.waits_for_accept, process_.local_now());
   process_.wake_engine();
   if (result) {
@@ -120,6 +125,11 @@ bool Workload::connect(const Address& to, bool is_probe) {
 }
 
 void Workload::give_shape(Conn& c) {
+  if (context_.plan.scripted) {
+    c.to_send = c.probe ? 1000 : finishing_ ? 0 : context_.plan.largest_stream;
+    c.half_first = true;
+    return;
+  }
   c.to_send = c.probe ? 1000 : random_.chance(0.1) ? 0 : random_.log_between(8, context_.plan.largest_stream);
   c.reader = random_.chance(0.6) ? 0 : static_cast<std::uint32_t>(random_.between(1, 2));
   c.half_first = c.kind == Kind::kAcceptor || c.probe || random_.chance(0.6);
@@ -239,6 +249,7 @@ bool Workload::do_write(Conn& c) {
     return false;
   }
   if (sent >= c.to_send) {
+    if (context_.plan.holds_open && !c.probe && !finishing_ && !c.read_over) return false;
     const SocketId socket = c.socket;
     end_writing(c);  // may close it
     return conns_.contains(socket);

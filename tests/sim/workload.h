@@ -18,6 +18,10 @@ class Workload {
   void start();
   void ready(SocketId socket, std::uint32_t bits);
   void process_gone();
+  // Listens from now on. Not scripted it does so by itself.
+  void listen();
+  // Scripted: a stream to that host.
+  void talk(const std::string& host);
   // No new work; what is open comes to its end soon.
   void finish();
   // After the quiet stretch: a small exchange with `to`, which must succeed.
