@@ -1,10 +1,11 @@
-# Sourced by the end-to-end tests: NAME.sh STP KIND, where STP is the built `stp` (the other tools lie beside it) and KIND the storage:
-# direct, mapped, loop512 or loop4096. Gives them $work (a scratch directory), STP_STG (formatted), the tools in PATH,
+# Sourced by the end-to-end tests: NAME.sh STP KIND [FAULTS], where STP is the built `stp` (the other tools lie beside it), KIND the storage:
+# direct, mapped, loop512 or loop4096, and FAULTS what STP_FAULTS is to be. Gives them $work (a scratch directory), STP_STG (formatted), the tools in PATH,
 # and takes away what they started.
 
 set -uo pipefail
 PATH=$(cd "$(dirname "$1")" && pwd):$PATH
 kind=$2
+faults=${3:-}
 unset STP_HOST STP_AGENT STP_IO STP_DEBUG STP_FAULTS JOURNAL_STREAM
 work=$(mktemp -d)
 loop=
@@ -61,5 +62,7 @@ case $kind in
 esac
 export STP_STG
 # Not the profile for tests: a busy machine must not look like a dead host. Deaths on one kernel are noticed at once anyway.
-stp format "$STP_STG" "${format[@]}" --hosts 4 --sockets 256 --timing local >"$work/format.log" 2>&1 ||
+# A lease that is damaged when its host leaves stays so: with faults there are more of them.
+stp format "$STP_STG" "${format[@]}" --hosts "$([ -z "$faults" ] && echo 4 || echo 12)" --sockets 256 --timing local >"$work/format.log" 2>&1 ||
   { grep -qi 'O_DIRECT\|not supported' "$work/format.log" && skip "$(tail -n 1 "$work/format.log")"; fail 'stp format'; }
+[ -z "$faults" ] || export STP_FAULTS=$faults

@@ -4,7 +4,7 @@
 cd "$work" || exit 1
 mkdir root local secret
 echo secret >secret/file
-dd if=/dev/urandom of=big bs=1M count=64 status=none
+dd if=/dev/urandom of=big bs=1M count="$([ -z "$faults" ] && echo 64 || echo 24)" status=none
 chmod 640 big
 touch -d '2001-02-03 04:05:06.789' big
 
