@@ -6,15 +6,15 @@ said() { grep -q "$1" err.log || fail "not said: $1"; }
 
 echo '- a value that makes no sense is refused, with the place'
 export STP_FAULTS='eio=0.1%,tron=1%'
-expect 2 stp pipe --host alpha --listen 7000
+expect 3 stp pipe --host alpha --listen 7000
 said 'no such fault.*"tron" (character 10)'
 said STP_FAULTS
-expect 2 stp-ftp nobody --host alpha -c ls
+expect 3 stp-ftp nobody --host alpha -c ls
 said '"tron" (character 10)'
 mkdir -p agent root
-expect 2 stp-ftpd --root root --host alpha
+expect 3 stp-ftpd --root root --host alpha
 said '"tron" (character 10)'
-expect 1 stpd --stg "$STP_STG" --host alpha --agent agent/sock
+expect 3 stpd --stg "$STP_STG" --host alpha --agent agent/sock
 said '"tron" (character 10)'
 
 echo '- it is said that faults are on, with the seed of this time'

@@ -65,12 +65,9 @@ struct FormatCrash : ::testing::Test {
   void die_everywhere(std::uint64_t old_size, std::uint64_t new_size) {
     std::uint32_t died = 0;
     for (std::uint32_t k = 0; k < kMostCalls; ++k) {
-      bool reached = false;
+      bool ended = false;
       for (const auto when : {CrashAtCall::When::kBefore, CrashAtCall::When::kDuring, CrashAtCall::When::kAfter}) {
-        if (!full && k > 8 && (k + static_cast<std::uint32_t>(when)) % 4 != 0) {
-          reached = true;
-          continue;
-        }
+        if (!full && k > 8 && (k + static_cast<std::uint32_t>(when)) % 4 != 0) continue;
         std::vector<CrashAtCall> ways{{.call = k, .when = when}};
         for (int i = 0; i < (full ? 8 : 2); ++i)
           ways.push_back({.call = k, .when = when, .machine_dies = true, .landing = i == 0 ? 0 : random.next()});
@@ -80,16 +77,16 @@ struct FormatCrash : ::testing::Test {
           const CrashedChild child = run_and_crash(way, [&] { return format_storage(request(new_size, true)) ? 0 : 1; });
           if (!child.died) {
             EXPECT_EQ(child.status, 0);
+            ended = true;  // there are no more calls
             continue;
           }
-          reached = true;
           ++died;
           const std::string where = fmt::format("call {}, {}, landing {:x}", k, static_cast<int>(when), way.machine_dies ? way.landing : 0);
           examine(before, where);
           if (HasFailure()) return;
         }
       }
-      if (!reached) break;
+      if (ended) break;
       if (k % 8 != 0) continue;
       const Uuid again = format(new_size);
       auto opened = Storage::open(file.path(), Storage::Access::kReadOnly);
