@@ -6,6 +6,7 @@
 #   tests/run.sh --quick         no sanitizer builds
 #   tests/run.sh --sanitizers    nothing but the sanitizer builds
 #   tests/run.sh --no-install    takes the machine as it is
+#   tests/run.sh --minutes N     what would not be done by then is not begun, and listed as skipped (the tests of the first build always are)
 #   tests/run.sh --seeds N       so many seeds of the simulation (default 1000; a hundredth of it under each sanitizer)
 #
 # Builds in build/, build-asan/ and build-tsan/ of the checkout. The last line is `N passed, N failed, N skipped`; what was
@@ -17,13 +18,15 @@ plain=yes
 quick=no
 install=yes
 seeds=1000
+minutes=
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=yes ;;
     --sanitizers) plain=no ;;
     --no-install) install=no ;;
+    --minutes) minutes=${2:?--minutes needs a number}; shift ;;
     --seeds) seeds=${2:?--seeds needs a number}; shift ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
@@ -37,6 +40,13 @@ began=$SECONDS
 
 heading() { printf '\n== %s (%d s since the start)\n' "$*" $((SECONDS - began)); }
 record() { printf '%s\t%s\t%s\n' "$1" "$2" "${3:-}" >>"$results"; }
+
+# in_time SECONDS NAME: whether there is that much time left.
+in_time() {
+  [ -z "$minutes" ] || [ $((SECONDS - began + $1)) -le $((60 * minutes)) ] && return
+  record SKIP "$2" "it would not be done within $minutes minutes"
+  return 1
+}
 
 # set_up DIR LABEL [meson options...]
 set_up() {
@@ -129,9 +139,8 @@ if [ $plain = yes ] && set_up build 'default compiler' -Ddebug=false && build bu
   meson_tests build 'default compiler' --no-suite e2e --no-suite vm
   # These wait for hosts to join most of the time.
   meson_tests build 'default compiler, end to end' --suite e2e --num-processes $((2 * jobs))
-  meson_tests build 'machines' --suite vm
   quickstart build
-  simulate build 'default compiler' 1 "$seeds"
+  simulate build 'default compiler' 1 $((seeds < 100 ? seeds : 100))
 fi
 
 if [ $quick = no ]; then
@@ -151,6 +160,7 @@ if [ $quick = no ]; then
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
   # Only what runs there is built; the rest must please clang's warnings too, once.
   for sanitizer in address,undefined thread; do
+    in_time $([ $sanitizer = thread ] && echo 150 || echo 330) "sanitizer: $sanitizer" || continue
     label=$([ $sanitizer = thread ] && echo TSan || echo 'ASan and UBSan')
     dir=build-$([ $sanitizer = thread ] && echo tsan || echo asan)
     # Most of the time goes into compiling for the one, into running for the other.
@@ -166,6 +176,15 @@ if [ $quick = no ]; then
     fi
     meson_tests "$dir" "$label" --suite "$suite" --timeout-multiplier 5
     simulate "$dir" "$label" 1 "$few"
+  done
+fi
+
+if [ $plain = yes ] && [ -x build/tests/sim/stp-sim ]; then
+  in_time 200 machines && meson_tests build 'machines' --suite vm
+  for ((seed = 101; seed <= seeds; seed += 100)); do
+    last=$((seed + 99 < seeds ? seed + 99 : seeds))
+    in_time 40 "simulation: seeds $seed-$seeds" || break
+    simulate build 'default compiler' "$seed" "$last"
   done
 fi
 

@@ -7,7 +7,7 @@ from lab import DETECTED_WITHIN_S, LOOK_S, expect
 from scenario import scenario
 
 
-@scenario("fast")
+@scenario("long")
 def frozen_machine_comes_back_anew(lab):
     """Of three machines one is frozen, clocks and all, for longer than its lease: the others reset it and talk on; thawed, it sees that, and comes back."""
     lab.make_disk("virtio512")
