@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The mount of a storage as files: what shows. (What flows is in fuse_talk.sh.) The third argument is many_sockets of tests/fuse.
 many_sockets=$(realpath "$3")
+set -- "$1" "$2"  # a third word would be faults
 . "$(dirname "$0")/common.sh"
 PATH=$(cd "$(dirname "$1")/../fuse" && pwd):$PATH
 [ "$(id -u)" = 0 ] || skip 'needs root, to mount and to be others'
