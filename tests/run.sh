@@ -160,7 +160,7 @@ if [ $quick = no ]; then
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
   # Only what runs there is built; the rest must please clang's warnings too, once.
   for sanitizer in address,undefined thread; do
-    in_time $([ $sanitizer = thread ] && echo 150 || echo 330) "sanitizer: $sanitizer" || continue
+    in_time $([ $sanitizer = thread ] && echo 300 || echo 500) "sanitizer: $sanitizer" || continue
     label=$([ $sanitizer = thread ] && echo TSan || echo 'ASan and UBSan')
     dir=build-$([ $sanitizer = thread ] && echo tsan || echo asan)
     # Most of the time goes into compiling for the one, into running for the other.
