@@ -167,7 +167,7 @@ TEST_F(Agent, OfAPeerThatAnswersAConnectAndIsKilledGivesAReset) {
   kill_agent("beta");
   ::poll(nullptr, 0, 500);
   ASSERT_EQ(::kill(dialer.pid(), SIGCONT), 0);
-  EXPECT_TRUE(dialer.read_line().starts_with(fmt::format("error {} {} ", ECONNRESET, STP_EHOSTDEAD)));
+  EXPECT_TRUE(dialer.read_line().starts_with(fmt::format("error {} {} ", ECONNRESET, int{STP_EHOSTDEAD})));
 }
 
 TEST_F(Agent, ThatIsKilledWhileACloseAsksItIsToldByTheClose) {
