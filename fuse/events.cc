@@ -281,6 +281,7 @@ bool EventFeed::stop(Nanos patience) {
     std::unique_lock lock(mutex_);
     stopping_ = true;
     opening = std::exchange(opening_, {});
+    for (const Opening& each : opening) std::erase(files_, each.file);  // nobody will close them
     for (const auto& file : files_) file->end(ENODEV);
     changed_.notify_all();
     to_be_watched_.notify_all();

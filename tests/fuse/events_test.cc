@@ -243,6 +243,7 @@ TEST(EventsOfAStorageThatHangs, HoldNobodyUpWhoOpensThem) {
   EXPECT_FALSE(stop(*feed, 0)) << "the look hangs";
   EXPECT_EQ(waiting->result(), ENODEV);
   source.answer();
+  EXPECT_TRUE(stop(*feed, 30 * kSecond));
 }
 
 TEST_F(Events, TheEndAnswersWhoWaits) {
