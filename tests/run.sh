@@ -7,7 +7,7 @@
 #   tests/run.sh --sanitizers    nothing but the sanitizer builds
 #   tests/run.sh --no-install    takes the machine as it is
 #   tests/run.sh --minutes N     what would not be done by then is not begun, and listed as skipped (the tests of the first build always are)
-#   tests/run.sh --seeds N       so many seeds of the simulation (default 1000; a hundredth of it under each sanitizer)
+#   tests/run.sh --seeds N       so many seeds of the simulation (default 1000; a two-hundredth of it under each sanitizer)
 #
 # Builds in build/, build-asan/ and build-tsan/ of the checkout. The last line is `N passed, N failed, N skipped`; what was
 # skipped is listed above it with the reason. Exit status: 0 all passed, 1 something failed, 2 usage.
@@ -154,7 +154,7 @@ if [ $quick = no ]; then
     compiler='default compiler'
     record SKIP 'build with clang 19' 'clang 19 is not installed; the sanitizer builds use the default compiler'
   fi
-  few=$((seeds / 100 > 0 ? seeds / 100 : 1))
+  few=$((seeds / 200 > 0 ? seeds / 200 : 1))
   # Without line numbers: a fifth of the compile time. Whoever looks into a report builds with -Dcpp_args=-g1.
   sanitized=(-Db_lundef=false -Ddebug=false)
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
