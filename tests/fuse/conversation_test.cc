@@ -1,19 +1,14 @@
-// Conversations as the files of /net are opened, read and written, over the real library and real agents.
-#include <gtest/gtest.h>
+// Conversations through the files of /net: what they carry, and how they wait and end.
+#include "tests/fuse/conversation_fixture.h"
+
 #include <poll.h>
 #include <signal.h>
 
-#include <algorithm>
 #include <cstring>
 #include <mutex>
-#include <random>
 #include <thread>
 
-#include "fuse/net_nodes.h"
 #include "hostlib/stp.h"
-#include "tests/api/fixture.h"
-#include "tests/api/peer_process.h"
-#include "tests/fuse/asking.h"
 
 namespace stp::view::test {
 namespace {
@@ -22,166 +17,6 @@ using namespace std::chrono_literals;
 using stp::test::pattern;
 using stp::test::PeerProcess;
 using stp::test::within;
-
-std::shared_ptr<Asking> ask(uid_t user = 0) { return std::make_shared<Asking>(user); }
-ConstBytes bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
-
-// An open file, closed when it goes.
-class File {
- public:
-  File() = default;
-  explicit File(std::shared_ptr<OpenFile> file) : file_(std::move(file)) {}
-  File(File&&) = default;
-  File& operator=(File&& other) noexcept {
-    close();
-    file_ = std::move(other.file_);
-    return *this;
-  }
-  ~File() { close(); }
-  void close() {
-    if (file_) file_->release();
-    file_.reset();
-  }
-  explicit operator bool() const { return file_ != nullptr; }
-  OpenFile* operator->() const { return file_.get(); }
-
-  std::shared_ptr<Asking> begin_read(std::size_t size, int flags = 0) {
-    auto request = ask();
-    file_->read(request, size, flags);
-    return request;
-  }
-  std::shared_ptr<Asking> begin_write(ConstBytes bytes, int flags = 0) {
-    auto request = ask();
-    const std::vector<std::byte> passing(bytes.begin(), bytes.end());  // gone after the call, as the kernel's are
-    file_->write(request, passing, flags);
-    return request;
-  }
-  std::string text(std::size_t size = 4096) {
-    const auto request = begin_read(size);
-    const int error = request->result();
-    return error == 0 ? request->text() : "error " + std::to_string(error);
-  }
-  int say(std::string_view words) { return begin_write(bytes_of(words))->result(); }
-  bool write_all(ConstBytes bytes) {
-    while (!bytes.empty()) {
-      const auto request = begin_write(bytes);
-      if (request->result() != 0 || request->count() == 0) return false;
-      bytes = bytes.subspan(request->count());
-    }
-    return true;
-  }
-
- private:
-  std::shared_ptr<OpenFile> file_;
-};
-
-class Conversations_ : public ::testing::Test {
- protected:
-  Conversations_() : all(*Conversations::start()), net(make_net(all)) {}
-
-  NodePtr find(std::string_view path) {
-    NodePtr node = net;
-    while (node != nullptr && !path.empty()) {
-      const auto end = std::min(path.find('/'), path.size());
-      const auto found = static_cast<Directory&>(*node).lookup(path.substr(0, end), Patience::kMayWait);
-      node = found ? *found : nullptr;
-      path.remove_prefix(std::min(end + 1, path.size()));
-    }
-    return node;
-  }
-  std::shared_ptr<Asking> begin_open(const std::string& path, int flags = O_RDWR, uid_t user = 0) {
-    auto request = ask(user);
-    const NodePtr node = find(path);
-    if (node == nullptr)
-      request->error(ENOENT);
-    else
-      static_cast<StreamNode&>(*node).open(request, flags);
-    return request;
-  }
-  File open(const std::string& path, int flags = O_RDWR, uid_t user = 0) {
-    const auto request = begin_open(path, flags, user);
-    EXPECT_EQ(request->result(), 0) << path;
-    return File(request->file());
-  }
-  std::string text(const std::string& path) {
-    const NodePtr node = find(path);
-    return node == nullptr ? "nothing there" : *static_cast<TextFile&>(*node).text(Patience::kMayWait);
-  }
-  // The ctl of a new one, and its number.
-  std::pair<File, std::string> clone(uid_t user = 0) {
-    File ctl = open("clone", O_RDWR, user);
-    std::string number = ctl.text();
-    EXPECT_TRUE(number.ends_with('\n'));
-    number.pop_back();
-    return {std::move(ctl), number};
-  }
-  std::uint16_t port_of(const std::string& number) {
-    const std::string local = text(number + "/local");
-    return static_cast<std::uint16_t>(std::stoi(local.substr(local.find('!') + 1)));
-  }
-
-  struct End {
-    File ctl, data;
-    std::string number;
-  };
-  // One that is announced, and both ends of a conversation of this host with itself.
-  struct Ends {
-    File listener;
-    std::string listeners_number;
-    End client, server;
-  };
-  Ends connected() {
-    Ends ends;
-    std::tie(ends.listener, ends.listeners_number) = clone();
-    EXPECT_EQ(ends.listener.say("announce 0\n"), 0) << text(ends.listeners_number + "/err");
-    std::tie(ends.client.ctl, ends.client.number) = clone();
-    EXPECT_EQ(ends.client.ctl.say("connect alpha " + std::to_string(port_of(ends.listeners_number)) + "\n"), 0)
-        << text(ends.client.number + "/err");
-    ends.client.data = open(ends.client.number + "/data");
-    ends.server.ctl = open(ends.listeners_number + "/listen");
-    ends.server.number = ends.server.ctl.text();
-    ends.server.number.pop_back();
-    ends.server.data = open(ends.server.number + "/data");
-    return ends;
-  }
-  // Connected to another host's program that sends back what it gets.
-  End connected_to(std::uint16_t port) {
-    End end;
-    std::tie(end.ctl, end.number) = clone();
-    EXPECT_EQ(end.ctl.say("connect beta!" + std::to_string(port)), 0) << text(end.number + "/err");
-    end.data = open(end.number + "/data");
-    return end;
-  }
-
-  std::shared_ptr<Conversations> all;
-  NodePtr net;
-};
-
-// Writes `data` in pieces of any size; some blocking, some not.
-void write_in_pieces(File& file, const std::vector<std::byte>& data, unsigned seed) {
-  std::mt19937 random(seed);
-  std::size_t done = 0;
-  while (done < data.size()) {
-    const std::size_t size = std::min<std::size_t>(data.size() - done, 1 + random() % (random() % 8 == 0 ? 1 << 20 : 5000));
-    const auto request = file.begin_write(ConstBytes(data).subspan(done, size), random() % 4 == 0 ? O_NONBLOCK : 0);
-    const int error = request->result();
-    ASSERT_TRUE(error == 0 || error == EAGAIN) << error;
-    if (error == 0) done += request->count();
-  }
-}
-
-std::vector<std::byte> read_in_pieces(File& file, std::size_t whole, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<std::byte> out;
-  while (out.size() < whole) {
-    const auto request = file.begin_read(1 + random() % (random() % 8 == 0 ? 1 << 20 : 5000), random() % 4 == 0 ? O_NONBLOCK : 0);
-    const int error = request->result();
-    if (error == EAGAIN) continue;
-    if (error != 0 || request->bytes().empty()) break;
-    out.insert(out.end(), request->bytes().begin(), request->bytes().end());
-  }
-  return out;
-}
 
 TEST_F(Conversations_, ShowWhatTheyAre) {
   const Ends ends = connected();
@@ -488,113 +323,6 @@ TEST_F(Conversations_, AShortWayInAndOut) {
   EXPECT_TRUE(within(20s, [&] { return all->list().size() == 2; })) << all->list().size();
 }
 
-TEST_F(Conversations_, ADeadPeerIsAnError) {
-  auto beta = std::make_unique<PeerProcess>("beta", "echo");
-  End end = connected_to(stp::test::announced_port(*beta));
-  const auto data = pattern(100'000, 21);
-  EXPECT_TRUE(end.data.write_all(data));
-  EXPECT_TRUE(read_in_pieces(end.data, data.size(), 22) == data);
-  const auto reader = end.data.begin_read(1);
-  EXPECT_FALSE(reader->answered());
-  beta->kill();
-  EXPECT_EQ(reader->result(), ECONNRESET);
-  EXPECT_NE(text(end.number + "/err"), "");
-  const auto late = end.data.begin_write(data);
-  EXPECT_TRUE(late->result() == EPIPE || late->result() == ECONNRESET) << late->result();
-}
-
-TEST_F(Conversations_, WhatBrokeAConversationStays) {
-  auto beta = std::make_unique<PeerProcess>("beta", "echo");
-  End end = connected_to(stp::test::announced_port(*beta));
-  beta->kill();
-  EXPECT_TRUE(within(20s, [&] { return text(end.number + "/err") != ""; })) << "words before anybody reads";
-  EXPECT_NE(text(end.number + "/err").find("beta"), std::string::npos) << text(end.number + "/err");
-  EXPECT_EQ(text(end.number + "/status"), "broken read 0 written 0\n");
-  EXPECT_EQ(end.ctl.say("dance"), EINVAL);  // other words meanwhile
-  EXPECT_EQ(end.data.begin_read(1)->result(), ECONNRESET);
-  EXPECT_NE(text(end.number + "/err").find("beta"), std::string::npos) << text(end.number + "/err");
-  EXPECT_EQ(text(end.number + "/status"), "broken read 0 written 0\n") << "after somebody was told";
-  EXPECT_NE(end.data->poll(nullptr) & POLLERR, 0u);
-  EXPECT_EQ(end.data.say("x"), ECONNRESET);
-}
-
-TEST_F(Conversations_, EachCloseTellsOfWhatDidNotArrive) {
-  PeerProcess beta("beta", "echo");
-  End end = connected_to(stp::test::announced_port(beta));
-  ASSERT_EQ(::kill(stp::test::agent_pid("beta"), SIGSTOP), 0);
-  EXPECT_TRUE(end.data.write_all(pattern(200'000, 23)));
-  const auto flush = [&] {
-    const auto request = ask();
-    end.data->flush(request);
-    return request;
-  };
-  const auto childs = flush();  // which has the descriptor too
-  childs->interrupt();
-  EXPECT_EQ(childs->result(), EINTR);
-  const auto last = flush();
-  EXPECT_FALSE(last->answered());
-  stp::test::kill_agent("beta");
-  EXPECT_EQ(last->result(), ECONNRESET);
-  EXPECT_NE(text(end.number + "/err").find("not everything"), std::string::npos) << text(end.number + "/err");
-  EXPECT_EQ(flush()->result(), ECONNRESET);
-}
-
-// An agent that stands still keeps whoever asks it waiting: not those who set a timeout, or are hit by a signal.
-TEST_F(Conversations_, AnAgentThatStandsStillHoldsUpNoTimeoutAndNoSignal) {
-  Ends ends = connected();
-  const std::string port = std::to_string(port_of(ends.listeners_number));
-  const auto reader = ends.server.data.begin_read(1), timed = ends.client.data.begin_read(1);
-  const auto listening = begin_open(ends.listeners_number + "/listen");
-  auto [first, firsts_number] = clone();
-  auto [second, seconds_number] = clone();
-  EXPECT_EQ(first.say("timeout 0.2"), 0);
-  EXPECT_EQ(second.say("timeout 0.1"), 0);
-  const pid_t agent = stp::test::agent_pid("alpha");
-  ASSERT_EQ(::kill(agent, SIGSTOP), 0);
-  const auto begin = std::chrono::steady_clock::now();
-  const auto waits_for_agent = first.begin_write(bytes_of("connect alpha " + port));
-  std::this_thread::sleep_for(20ms);
-  EXPECT_EQ(second.say("connect alpha " + port), ETIMEDOUT);
-  EXPECT_EQ(waits_for_agent->result(), ETIMEDOUT);
-  EXPECT_NE(text(firsts_number + "/err").find("timeout"), std::string::npos) << text(firsts_number + "/err");
-  reader->interrupt();
-  EXPECT_EQ(reader->result(), EINTR);
-  timed->interrupt();
-  EXPECT_EQ(timed->result(), EINTR);
-  listening->interrupt();
-  EXPECT_EQ(listening->result(), EINTR);
-  EXPECT_EQ(second.say("hangup"), 0);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, 4s);
-  ASSERT_EQ(::kill(agent, SIGCONT), 0);
-  EXPECT_EQ(first.say("timeout 20"), 0);
-  EXPECT_EQ(first.say("connect alpha " + port), 0) << text(firsts_number + "/err");  // as if nothing had been
-}
-
-TEST_F(Conversations_, AConnectionIsNotLostOnWhoGaveUpWaiting) {
-  auto [listener, number] = clone();
-  EXPECT_EQ(listener.say("announce 0"), 0);
-  const std::string port = std::to_string(port_of(number));
-  for (int i = 0; i < 200; ++i) {
-    const auto gives_up = begin_open(number + "/listen");
-    auto [ctl, clients_number] = clone();
-    const auto connecting = ctl.begin_write(bytes_of("connect alpha " + port));
-    if (i % 4 == 0) {
-      EXPECT_EQ(connecting->result(), 0);
-    }
-    gives_up->interrupt();
-    EXPECT_EQ(connecting->result(), 0);
-    if (gives_up->result() == 0) {
-      const File taken(gives_up->file());
-      continue;
-    }
-    EXPECT_EQ(gives_up->result(), EINTR);
-    const auto next = begin_open(number + "/listen");
-    ASSERT_EQ(next->result(), 0) << i;
-    const File taken(next->file());
-  }
-}
-
-// So that the kernel can be told.
 TEST_F(Conversations_, OnesThatHaveGoneAreTold) {
   std::mutex mutex;
   std::vector<std::string> gone;
@@ -612,32 +340,6 @@ TEST_F(Conversations_, OnesThatHaveGoneAreTold) {
   static_cast<Directory&>(*net).tell_gone(nullptr);
   std::lock_guard lock(mutex);
   EXPECT_EQ(gone, std::vector<std::string>{number});
-}
-
-TEST_F(Conversations_, ADeadAgentEndsThemAndTheNextCarriesNewOnes) {
-  Ends ends = connected();
-  PeerProcess beta("beta", "echo");
-  End far = connected_to(stp::test::announced_port(beta));
-  const auto near_reader = ends.client.data.begin_read(1), far_reader = far.data.begin_read(1);
-  const auto waking = std::make_shared<Waking>();
-  (void)far.data->poll(waking);
-  const auto listening = begin_open(ends.listeners_number + "/listen");
-  stp::test::kill_agent("alpha");
-  EXPECT_EQ(near_reader->result(), ECONNRESET);
-  EXPECT_EQ(far_reader->result(), ECONNRESET);
-  EXPECT_TRUE(waking->woken_within(20s));
-  EXPECT_NE(text(far.number + "/err").find("agent"), std::string::npos) << text(far.number + "/err");
-  auto [without, withouts_number] = clone();
-  EXPECT_EQ(without.say("announce 0"), ENOTCONN);
-  EXPECT_EQ(without.say("connect beta 9"), ENOTCONN);
-  EXPECT_NE(text(withouts_number + "/err").find("agent"), std::string::npos) << text(withouts_number + "/err");
-  (void)stp::test::agent_of("alpha");
-  // The listener is registered again by the library, and who waits there still does.
-  const std::string port = std::to_string(port_of(ends.listeners_number));
-  auto [ctl, number] = clone();
-  EXPECT_TRUE(within(20s, [&] { return ctl.say("connect alpha " + port) == 0; })) << text(number + "/err");
-  EXPECT_EQ(listening->result(), 0);
-  const File accepted(listening->file());
 }
 
 // Everything at once: many conversations, readers and writers, signals and hang-ups.

@@ -19,6 +19,7 @@
 #include "hostlib/agent_sockets.h"
 #include "hostlib/host_list.h"
 #include "hostlib/run_protocol.h"
+#include "tests/fuzz/scratch_folder.h"
 #include "tests/fuzz/target.h"
 #include "tests/unit/golden.h"
 
@@ -43,8 +44,7 @@ class Liar {
  public:
   Liar() {
     std::signal(SIGPIPE, SIG_IGN);
-    folder_ = (fs::temp_directory_path() / "stp-fuzz-XXXXXX").string();
-    require(::mkdtemp(folder_.data()) != nullptr, "there is a place for a socket");
+    folder_ = make_scratch_folder();
     path_ = folder_ + "/agent.sock";
     listener_ = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     sockaddr_un address = {};

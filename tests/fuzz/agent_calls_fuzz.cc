@@ -22,6 +22,7 @@
 #include "hostlib/agent_sockets.h"
 #include "hostlib/run_protocol.h"
 #include "stp/formatter.h"
+#include "tests/fuzz/scratch_folder.h"
 #include "tests/fuzz/target.h"
 #include "tools/run_server.h"
 
@@ -63,9 +64,7 @@ class World {
  public:
   World() {
     std::signal(SIGPIPE, SIG_IGN);
-    const fs::path memory = "/dev/shm";
-    folder_ = ((::access(memory.c_str(), W_OK) == 0 ? memory : fs::temp_directory_path()) / "stp-fuzz-XXXXXX").string();
-    require(::mkdtemp(folder_.data()) != nullptr, "there is a place for a storage");
+    folder_ = make_scratch_folder();
     FormatRequest request;
     request.path = folder_ + "/storage";
     request.stg = "fuzz";

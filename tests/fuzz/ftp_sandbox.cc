@@ -8,6 +8,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "tests/fuzz/scratch_folder.h"
+
 namespace stp::fuzz {
 namespace {
 
@@ -24,11 +26,7 @@ std::string read(const fs::path& path) {
 }  // namespace
 
 FtpSandbox::FtpSandbox() {
-  std::error_code ignored;
-  const fs::path memory = "/dev/shm";
-  std::string name = ((::access(memory.c_str(), W_OK) == 0 ? memory : fs::temp_directory_path(ignored)) / "stp-fuzz-XXXXXX").string();
-  require(::mkdtemp(name.data()) != nullptr, "there is a place for files");
-  root_ = name;
+  root_ = make_scratch_folder();
   std::signal(SIGXFSZ, SIG_IGN);
   const rlimit limit = {.rlim_cur = kLargestFile, .rlim_max = kLargestFile};
   (void)::setrlimit(RLIMIT_FSIZE, &limit);

@@ -389,15 +389,20 @@ TEST(Membership, FenceAfterAFreezeThenRebirthWithAHigherIncarnation) {
   EXPECT_NE(a.self().ended.find("this machine slept"), std::string::npos) << "the new life knows why there is one: " << a.self().ended;
 }
 
+// It stands still until its lease has run out, and finds this one in its place.
+void wake_up_to(World& w, FakeHost& host, const Lease& found) {
+  host.frozen = true;
+  w.run_for(2 * w.fence());
+  w.put(found);
+  host.frozen = false;
+}
+
 TEST(Membership, FencedHostWhoseSlotWasTakenJoinsAnew) {
   World w;
   FakeHost& a = w.add("alpha", 1);
   ASSERT_TRUE(w.joins(a, 2 * w.join()));
   Lease other = make_lease({0, a.self().identity.incarnation + 7, 5}, LeaseState::kOwned, "beta");
-  a.frozen = true;
-  w.run_for(2 * w.fence());
-  w.put(other);
-  a.frozen = false;
+  wake_up_to(w, a, other);
   w.run_for(20 * kMillisecond);
   ASSERT_TRUE(w.joins(a, 3 * w.join()));
   EXPECT_EQ(a.self().identity.slot, 1u);
@@ -410,12 +415,9 @@ TEST(Membership, FencedHostLeavesItsSlotToARivalOfALowerIncarnationWhoBeats) {
   FakeHost& a = w.add("alpha", 1, false);
   ASSERT_TRUE(w.joins(a, 2 * w.join()));
   const Identity mine = a.self().identity;
-  a.frozen = true;
-  w.run_for(2 * w.fence());
   Lease rival = make_lease({mine.slot, mine.incarnation - 1, mine.nonce + 1}, LeaseState::kOwned, "alpha");
   rival.boot_id[0] = std::byte{9};
-  w.put(rival);
-  a.frozen = false;
+  wake_up_to(w, a, rival);
   for (const Nanos end = w.disk.now() + 2 * w.dead(); w.disk.now() < end; w.run_for(w.superblock.timing.beat_ms * kMillisecond)) {
     ASSERT_EQ(w.lease(mine.slot).owner, rival.owner) << "two owners of one slot";
     ++rival.beat;
@@ -430,10 +432,7 @@ TEST(Membership, FencedHostTakesItsSlotBackFromALateWriteOfAnEarlierLife) {
   FakeHost& a = w.add("alpha", 1, false);
   ASSERT_TRUE(w.joins(a, 2 * w.join()));
   const Identity mine = a.self().identity;
-  a.frozen = true;
-  w.run_for(2 * w.fence());
-  w.put(make_lease({mine.slot, mine.incarnation - 1, mine.nonce + 1}, LeaseState::kOwned, "alpha"));
-  a.frozen = false;
+  wake_up_to(w, a, make_lease({mine.slot, mine.incarnation - 1, mine.nonce + 1}, LeaseState::kOwned, "alpha"));
   w.run_for(20 * kMillisecond);
   ASSERT_NE(a.state(), MemberState::kMember);
   ASSERT_TRUE(w.joins(a, 3 * w.dead())) << a.self().why;

@@ -64,6 +64,14 @@ class Lab:
             machine.wait_ready()
         return machines
 
+    def group(self, disk, *names, timing="local", timeout_s=90):
+        """Machines of these names on a disk of this kind, with an agent each, of a group that the first of them formatted."""
+        self.make_disk(disk)
+        machines = self.boot(*names)
+        self.format(machines[0], timing)
+        self.join(*machines, timeout_s=timeout_s)
+        return machines
+
     def scratch_file(self, name):
         return self._world.scratch / name
 

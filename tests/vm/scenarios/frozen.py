@@ -10,26 +10,22 @@ from scenario import scenario
 @scenario("long")
 def frozen_machine_comes_back_anew(lab):
     """Of three machines one is frozen, clocks and all, for longer than its lease: the others reset it and talk on; thawed, it sees that, and comes back."""
-    lab.make_disk("virtio512")
-    freeze_and_thaw(lab, "local")
+    freeze_and_thaw(lab, "virtio512")
 
 
 @scenario("long")
 def frozen_machine_comes_back_anew_on_nvme4096(lab):
     """The same on an NVMe disk of 4096-byte blocks."""
-    lab.make_disk("nvme4096")
-    freeze_and_thaw(lab, "local")
+    freeze_and_thaw(lab, "nvme4096")
 
 
-def freeze_and_thaw(lab, timing):
-    alpha, beta, gamma = machines = lab.boot("alpha", "beta", "gamma")
-    lab.format(alpha, timing)
-    lab.join(*machines)
+def freeze_and_thaw(lab, disk):
+    alpha, beta, gamma = machines = lab.group(disk, "alpha", "beta", "gamma")
     talk = Conversation(alpha, beta)
     files.serve(gamma)
     before = lab.incarnation(beta, "alpha")
 
-    with lab.at_most(DETECTED_WITHIN_S[timing] + LOOK_S, "frozen: its peer's conversation was reset"):
+    with lab.at_most(DETECTED_WITHIN_S["local"] + LOOK_S, "frozen: its peer's conversation was reset"):
         alpha.freeze()
         expect_lost(talk.heard, "does not renew its lease", 60)
     talk.expect_heard_what_was_said()
@@ -52,10 +48,7 @@ def freeze_and_thaw(lab, timing):
 @scenario("fast")
 def rolled_back_and_cloned_machines_stop(lab):
     """A machine restored from a snapshot while the disk went on, then two machines from one state: whoever is not the first stops for good and says so."""
-    lab.make_disk("virtio512")
-    alpha, beta = lab.boot("alpha", "beta")
-    lab.format(alpha, "local")
-    lab.join(alpha, beta)
+    alpha, beta = lab.group("virtio512", "alpha", "beta")
     state = lab.scratch_file("alpha.state")
     files.make_big(alpha)
     files.serve(beta)

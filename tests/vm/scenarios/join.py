@@ -7,17 +7,13 @@ from scenario import scenario
 @scenario("fast")
 def meet_on_nvme4096(lab):
     """Two machines with an NVMe disk of 4096-byte blocks: join, stp-ftp both ways, a preloaded program, the other one's files in the mount."""
-    lab.make_disk("nvme4096")
-    alpha, beta = lab.boot("alpha", "beta")
-    meet(lab, alpha, beta, "local")
+    meet(lab, "nvme4096")
 
 
 @scenario("long")
 def meet_on_virtio512(lab):
     """The same with a virtio disk of 512-byte blocks."""
-    lab.make_disk("virtio512")
-    alpha, beta = lab.boot("alpha", "beta")
-    meet(lab, alpha, beta, "local")
+    meet(lab, "virtio512")
 
 
 @scenario("long")
@@ -33,10 +29,7 @@ def first_transfer_under_fast_timing(lab):
 
 
 def first_transfer(lab, timing, attempts):
-    lab.make_disk("virtio512")
-    alpha, beta = lab.boot("alpha", "beta")
-    lab.format(alpha, timing)
-    lab.join(alpha, beta, timeout_s=180)
+    alpha, beta = lab.group("virtio512", "alpha", "beta", timing=timing, timeout_s=180)
     lab.step(f"joined under {timing}: each sees the other")
     files.serve(beta)
     files.put_and_get(alpha, beta, attempts)
@@ -44,11 +37,10 @@ def first_transfer(lab, timing, attempts):
     lab.check(beta)
 
 
-def meet(lab, alpha, beta, timing):
-    lab.format(alpha, timing)
-    lab.join(alpha, beta, timeout_s=180)
+def meet(lab, disk):
+    alpha, beta = lab.group(disk, "alpha", "beta", timeout_s=180)
     expect(not alpha.guest.text("ls /sys/class/net | grep -v '^lo$' || true"), "the machine has a network")
-    lab.step(f"joined under {timing}: each sees the other")
+    lab.step("joined: each sees the other")
     files.serve(alpha)
     files.serve(beta)
     files.put_and_get(alpha, beta)

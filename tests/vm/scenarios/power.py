@@ -10,22 +10,21 @@ MIB = 1 << 20
 @scenario("long")
 def powered_off_in_mid_transfer(lab):
     """The sender's plug is pulled in mid-transfer, then the receiver's: each comes back under its name, and the transfer goes on to equal checksums."""
-    lab.make_disk("virtio512")
-    power_off_in_mid_transfer(lab, "local")
+    power_off_in_mid_transfer(lab, "virtio512")
 
 
 @scenario("long")
 def powered_off_in_mid_transfer_on_nvme4096(lab):
     """The same on an NVMe disk of 4096-byte blocks."""
-    lab.make_disk("nvme4096")
-    power_off_in_mid_transfer(lab, "local")
+    power_off_in_mid_transfer(lab, "nvme4096")
 
 
-def power_off_in_mid_transfer(lab, timing):
+def power_off_in_mid_transfer(lab, disk):
+    lab.make_disk(disk)
     alpha, = lab.boot("alpha")
     beta = lab.machine("beta", data=lab.make_data_disk("beta.data")).start()
     beta.wait_ready()
-    lab.format(alpha, timing)
+    lab.format(alpha, "local")
     lab.join(alpha, beta)
     files.make_big(alpha)
     server = files.serve(beta, "/data/served")
@@ -80,10 +79,7 @@ def resume(lab, alpha, beta, server, at_least):
 @scenario("long")
 def reset_machine_comes_back(lab):
     """A machine is reset in mid-conversation and boots: the peer's conversation is reset as soon as it is back, and not taken for the earlier life's."""
-    lab.make_disk("nvme4096")
-    alpha, beta = lab.boot("alpha", "beta")
-    lab.format(alpha, "local")
-    lab.join(alpha, beta)
+    alpha, beta = lab.group("nvme4096", "alpha", "beta")
     talk = Conversation(alpha, beta)
     before = lab.incarnation(beta, "alpha")
     alpha.reset()

@@ -11,10 +11,7 @@ from scenario import scenario
 @scenario("long")
 def slow_disk_delays_and_convicts_nobody(lab):
     """A disk that does 40 requests a second: everything arrives, nobody is called dead."""
-    lab.make_disk("virtio512")
-    alpha, beta = lab.boot("alpha", "beta")
-    lab.format(alpha, "local")
-    lab.join(alpha, beta)
+    alpha, beta = lab.group("virtio512", "alpha", "beta")
     incarnations = [lab.incarnation(beta, name) for name in ("alpha", "beta")]
     files.serve(beta)
     files.make_big(alpha, lines=200_000)
@@ -34,10 +31,7 @@ def slow_disk_delays_and_convicts_nobody(lab):
 @scenario("long")
 def stalled_disk_fences_and_is_survived(lab):
     """The disk of one machine all but stands still for longer than its lease: it fences itself and says so; when the disk is back, so is it."""
-    lab.make_disk("nvme4096")
-    alpha, beta = lab.boot("alpha", "beta")
-    lab.format(alpha, "local")
-    lab.join(alpha, beta)
+    alpha, beta = lab.group("nvme4096", "alpha", "beta")
     talk = Conversation(alpha, beta)
     before = lab.incarnation(beta, "alpha")
     alpha.throttle(bps=512)  # a block in 8 s
