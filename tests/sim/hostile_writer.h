@@ -21,7 +21,7 @@ class Decisions {
 
 class HostileWriter {
  public:
-  // Every byte that it sends as a program's is this one: whoever receives it has it from here.
+  // Every byte that it sends as a program's is this one, but for a few where a packet is bent: whoever receives it has it from here.
   static constexpr std::byte kMark{0xee};
   using Look = std::function<ConstBytes(std::uint64_t block)>;  // at the disk
 

@@ -107,6 +107,7 @@ bool Workload::connect(const Address& to, bool is_probe) {
   s.from_name = process_.self().name;
   s.from_socket = *socket;
   Conn& c = conns_[*socket] = Conn{.socket = *socket, .kind = Kind::kConnecting, .stream = s.id, .probe = is_probe};
+  c.to_hostile = is_hostile(to.host);
   if (is_probe) ++probes_open_;
   give_shape(c);
   if (context_.world.verbose())
@@ -312,6 +313,10 @@ bool Workload::do_read(Conn& c) {
     return true;
   }
   const ConstBytes data = into.first(*got);
+  if (c.to_hostile) {
+    close(c, true);
+    return false;
+  }
   if (peek) {
     Stream* s = stream_of(c);
     if (s != nullptr) {
@@ -329,6 +334,10 @@ bool Workload::do_read(Conn& c) {
     return false;
   }
   return true;
+}
+
+bool Workload::is_hostile(std::string_view host) const {
+  return std::ranges::any_of(context_.checks.processes(), [&](const SimProcess* p) { return p->hostile() && p->name() == base_name(host); });
 }
 
 bool Workload::check_bytes(Conn& c, ConstBytes got) {
@@ -360,8 +369,7 @@ bool Workload::learn_stream(Conn& c) {
   const std::string peer = info ? info->peer.host : "";
   const std::uint64_t id = load_le<std::uint64_t>(c.header.data());
   Stream* s = context_.checks.streams().find(id);
-  const bool foreign = std::ranges::any_of(context_.checks.processes(), [&](const SimProcess* p) { return p->hostile() && p->name() == base_name(peer); });
-  if (foreign) {
+  if (is_hostile(peer)) {
     close(c, true);
     return false;
   }

@@ -54,6 +54,7 @@ class Workload {
     bool act_scheduled = false;
     bool half_first = false;            // shuts its writing before it closes
     bool waits_for_accept = false;
+    bool to_hostile = false;            // connected to a hostile host, which may well answer, and send whatever it likes
   };
 
   bool i_connected(const Conn& c) const { return c.kind == Kind::kConnector || c.kind == Kind::kConnecting; }
@@ -69,6 +70,7 @@ class Workload {
   void act_stream(Conn& c);
   bool do_write(Conn& c);
   bool do_read(Conn& c);
+  bool is_hostile(std::string_view host) const;
   bool check_bytes(Conn& c, ConstBytes got);
   bool learn_stream(Conn& c);
   void end_writing(Conn& c);
