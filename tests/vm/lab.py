@@ -86,22 +86,22 @@ class Lab:
         self.timing = timing
         machine.guest.run(f"stp format $STP_STG --name lab --hosts {hosts} --sockets 256 --timing {timing}")
 
-    def join(self, *machines, timeout_s=90):
-        """Starts the agent of each, and waits until everybody sees everybody."""
+    def join(self, *machines, timeout_s=90, observer=None):
+        """Starts the agent of each, and waits until everybody sees everybody, as each reads it from the disk, or as the observer does."""
         for machine in machines:
             machine.agent = machine.guest.start(f"stpd --stg $STP_STG --host {machine.name}")
-        self.wait_all_see(*machines, timeout_s=timeout_s)
+        self.wait_all_see(*machines, timeout_s=timeout_s, observer=observer)
 
-    def wait_all_see(self, *machines, timeout_s=90):
+    def wait_all_see(self, *machines, timeout_s=90, observer=None):
         names = {machine.name for machine in machines}
 
         def all_seen(machine):
-            together = {name for name, host in self.hosts(machine).items() if host["state"] == "alive" and names <= {name, *host["sees"]}}
+            together = {name for name, host in self.hosts(observer or machine).items() if host["state"] == "alive" and names <= {name, *host["sees"]}}
             return names <= together and machine.guest.run("[ -S /run/stp/agent.sock ]", check=False).status == 0
 
         def as_it_is(machine):
             agents = "".join(f"\n  agent of {other.name}: {other.agent.output()}" for other in machines)
-            return f"{', '.join(sorted(names))} together, as {machine.name} sees it:\n{machine.guest.text('stp hosts')}{agents}"
+            return f"{', '.join(sorted(names))} together, as {(observer or machine).name} sees it:\n{(observer or machine).guest.text('stp hosts')}{agents}"
 
         for machine in machines:
             self.until(lambda: all_seen(machine), timeout_s, lambda: as_it_is(machine))

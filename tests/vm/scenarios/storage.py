@@ -57,7 +57,7 @@ def failing_disk_delivers_nothing_wrong(lab):
     beta = lab.machine("beta", faults=every(25)).start()
     beta.wait_ready()
     lab.format(alpha, "local")
-    lab.join(alpha, beta, timeout_s=180)
+    lab.join(alpha, beta, timeout_s=180, observer=alpha)  # beta's look may be what fails
     files.serve(beta)
     files.put_and_get(alpha, beta)
     files.serve(alpha)
