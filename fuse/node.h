@@ -35,7 +35,8 @@ struct Attributes {
   std::optional<mode_t> mode;  // permissions alone
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
-  // How long the kernel may go on believing that the name is there, and these attributes. Not for texts: their length is of now.
+  // How long the kernel may go on believing that the name is there, and these attributes. Not for texts: their length is of now. A
+  // directory's mode and owner never change: these it believes for a moment anyway.
   Nanos valid = 0;
   bool reads_only = false;  // a stream that is shown to whoever may read texts
 };

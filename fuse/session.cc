@@ -20,6 +20,7 @@ constexpr unsigned kWorkers = 4;           // that wait for the storage
 constexpr unsigned kSessionThreads = 4;    // that serve the kernel, and never wait
 constexpr std::size_t kMostRequest = 1u << 20;
 constexpr Nanos kPatienceAtEnd = 2 * kSecond;
+constexpr Nanos kDirectoryValid = 100 * kMillisecond;  // its attributes, not its name
 
 class FuseSession final : public Session {
  public:
@@ -75,7 +76,16 @@ class FuseSession final : public Session {
 
 Handle* handle_of(const fuse_file_info* info) { return reinterpret_cast<Handle*>(static_cast<std::uintptr_t>(info->fh)); }
 
-double validity(Node& node) { return node.kind() == Node::Kind::kText ? 0 : static_cast<double>(node.attributes().valid) / static_cast<double>(kSecond); }
+double seconds(Nanos span) { return static_cast<double>(span) / static_cast<double>(kSecond); }
+
+double name_validity(Node& node) { return node.kind() == Node::Kind::kText ? 0 : seconds(node.attributes().valid); }
+
+// The kernel looks at the permissions of a directory with each use of a name in it, and would ask for them each time. A directory has the
+// same mode and owner for as long as it lives; whether it is still there is the name's matter.
+double attribute_validity(Node& node) {
+  const double name = name_validity(node);
+  return node.kind() == Node::Kind::kDirectory ? std::max(name, seconds(kDirectoryValid)) : name;
+}
 
 timespec time_of(std::uint64_t ms) { return {.tv_sec = static_cast<time_t>(ms / 1000), .tv_nsec = static_cast<long>(ms % 1000 * 1'000'000)}; }
 
@@ -145,7 +155,8 @@ void FuseSession::lookup(fuse_req_t raw, fuse_ino_t parent, const char* name) {
       // Somebody has open what it was before: the two have a length each.
       if (const Text open = table_->open_text(number); open != nullptr && *open != *text) entry.ino = table_->fresh_number();
     }
-    entry.attr_timeout = entry.entry_timeout = validity(**found);
+    entry.entry_timeout = name_validity(**found);
+    entry.attr_timeout = attribute_validity(**found);
     request->answer([&](fuse_req_t to) {
       table_->enter(entry.ino, *found, number);
       const int code = fuse_reply_entry(to, &entry);
@@ -170,7 +181,9 @@ void FuseSession::getattr(fuse_req_t raw, fuse_ino_t ino) {
         set_size(stat, text->size());
       }
     }
-    request->answer([&](fuse_req_t to) { return fuse_reply_attr(to, &stat, validity(*node)); });
+    // The root has no name here: by its attributes everybody sees whether the mount is still served.
+    const double valid = ino == InodeTable::kRoot ? 0 : attribute_validity(*node);
+    request->answer([&](fuse_req_t to) { return fuse_reply_attr(to, &stat, valid); });
     return 0;
   });
 }
@@ -211,7 +224,8 @@ bool FuseSession::add_entry(fuse_req_t request, std::span<char> room, std::size_
   } else {
     param.attr = stat_without_size(*entry.node, number);
     if (entry.node->kind() != Node::Kind::kText) param.ino = number;
-    param.attr_timeout = param.entry_timeout = validity(*entry.node);
+    param.entry_timeout = name_validity(*entry.node);
+    param.attr_timeout = attribute_validity(*entry.node);
   }
   char* const at = room.data() + used;
   const std::size_t left = room.size() - used;
@@ -320,6 +334,8 @@ fuse_lowlevel_ops operations() {
   ops.init = [](void*, fuse_conn_info* connection) {
     connection->max_write = kMostRequest;
     connection->max_readahead = 0;
+    // What a listing told of the nodes need not be asked for one by one, of the later names of a long one as well.
+    connection->want &= ~static_cast<unsigned>(FUSE_CAP_READDIRPLUS_AUTO);
   };
   ops.lookup = [](fuse_req_t r, fuse_ino_t parent, const char* name) { self(r).lookup(r, parent, name); };
   ops.forget = [](fuse_req_t r, fuse_ino_t ino, std::uint64_t times) {
