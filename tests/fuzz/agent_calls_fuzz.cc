@@ -14,6 +14,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "hostlib/agent.h"
@@ -74,7 +75,7 @@ class World {
     request.medium = MediumKind::kMapped;
     request.block_size = 4096;
     request.timing = "fast";
-    (void)expect(format_storage(request), "a storage is made");
+    make_patient(expect(format_storage(request), "a storage is made"));
     for (const char* name : {"alpha", "beta"}) start(name);
     listen_for_witness();
     base_ = load();
@@ -95,6 +96,21 @@ class World {
   }
 
  private:
+  // A processor that is busy with other things for half a second would have the agents fenced, again and again, until no conversation
+  // gets to its end. They are to join as fast as "fast" says, and to stay.
+  void make_patient(Superblock superblock) {
+    superblock.timing.fence_ms = 8000;
+    superblock.timing.dead_ms = 10'000;
+    require(check_timing(superblock.timing).has_value(), "the timings are such as a storage can have");
+    std::fstream file(folder_ + "/storage", std::ios::binary | std::ios::in | std::ios::out);
+    std::vector<std::byte> block(superblock.geometry.block_size);
+    for (const std::uint64_t place : {std::uint64_t{0}, superblock.geometry.superblock_copy()}) {
+      encode_superblock(block, superblock, place);
+      file.seekp(static_cast<std::streamoff>(place * block.size()));
+      file.write(reinterpret_cast<const char*>(block.data()), static_cast<std::streamsize>(block.size()));
+    }
+    require(file.flush().good(), "the timings are written");
+  }
   void start(const char* name) {
     ServedHost host{.door_path = fmt::format("{}/{}.sock", folder_, name), .agents = {}, .door = {}, .run_server = {}, .porter = {}};
     AgentSettings settings;
@@ -140,25 +156,42 @@ class World {
     });
   }
 
-  // An agent that has no processor for a while is fenced, and comes back: then it is tried again.
+  // An agent that has no processor for long is fenced all the same, and comes back: then it is tried again.
   void talk() {
-    require(within(kPatience, [this] { return talk_once(); }), "others connect, and what they say arrives");
+    if (within(kPatience, [this] { return talk_once(); })) return;
+    std::fprintf(stderr, "what did not happen: %s\n", missing_.c_str());
+    for (ServedHost& host : hosts_) {
+      const auto self = host.agents.front()->view().self;
+      std::fprintf(stderr, "%s: state of membership %d, incarnation %llu\n", self.name.c_str(), static_cast<int>(self.state), static_cast<unsigned long long>(self.identity.incarnation));
+    }
+    require(false, "others connect, and what they say arrives");
   }
   bool talk_once() {
     AgentSockets &here = *witnesses_[0], &there = *witnesses_[1];
     const auto client = here.open(0);
-    if (!client) return false;
+    if (!client) {
+      missing_ = fmt::format("a socket (errno {})", client.error().code);
+      return false;
+    }
     (void)here.connect(*client, {.host = "beta", .stg = {}, .port = kWitnessPort}, false, 0);
     SocketId server = 0;
     const std::string_view said = "what others say to each other";
     std::byte buffer[64];
     std::size_t got = 0;
-    const bool good = within(2s, [&] { return (server = accept_from(*client)) != 0; }) &&
-                      within(2s, [&] { return here.send(*client, std::as_bytes(std::span(said)), 0).has_value(); }) && within(2s, [&] {
-                        const auto n = there.receive(server, Bytes(buffer).subspan(got), false, 0);
-                        if (n) got += *n;
-                        return got >= said.size();
-                      });
+    missing_ = "a connection is accepted";
+    bool good = within(2s, [&] { return (server = accept_from(*client)) != 0; });
+    if (good) {
+      missing_ = "something can be sent";
+      good = within(2s, [&] { return here.send(*client, std::as_bytes(std::span(said)), 0).has_value(); });
+    }
+    if (good) {
+      missing_ = "it arrives";
+      good = within(2s, [&] {
+        const auto n = there.receive(server, Bytes(buffer).subspan(got), false, 0);
+        if (n) got += *n;
+        return got >= said.size();
+      });
+    }
     require(std::ranges::equal(std::as_bytes(std::span(said)).first(std::min(got, said.size())), ConstBytes(buffer).first(got)), "what others say arrives as it was said");
     for (const auto& [sockets, id] : {std::pair(&here, *client), std::pair(&there, server)}) {
       if (id == 0) continue;
@@ -187,6 +220,7 @@ class World {
   SocketId listener_ = 0;
   std::uint64_t base_ = 0;
   std::uint64_t checks_ = 0;
+  std::string missing_;  // of the last conversation
   friend void remove_folder();
 };
 
