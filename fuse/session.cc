@@ -18,8 +18,9 @@
 namespace stp::view {
 namespace {
 
-constexpr unsigned kWorkers = 4;           // that wait for the storage
-constexpr unsigned kSessionThreads = 4;    // that serve the kernel, and never wait (receiver.h)
+constexpr unsigned kWorkers = 4;  // that wait for the storage
+// That serves the kernel, and never waits. More of them would wake each other up: that costs more than what they move at once brings.
+constexpr unsigned kSessionThreads = 1;
 constexpr std::size_t kMostRequest = 1u << 20;
 constexpr Nanos kPatienceAtEnd = 2 * kSecond;
 constexpr Nanos kDirectoryValid = 100 * kMillisecond;  // its attributes, not its name
@@ -407,7 +408,6 @@ Result<bool> FuseSession::run(NodePtr root) {
   fuse_loop_cfg_set_max_threads(config, kSessionThreads);
   const int ended = fuse_session_loop_mt(session_, config);
   fuse_loop_cfg_destroy(config);
-  receiver_.begin_again();
   if (ended < 0) return fail(-ended, fmt::format("the mount on \"{}\" broke: {}", settings_.mountpoint, std::strerror(-ended)));
   const bool all_ended = workers_.stop(kPatienceAtEnd);
   end();
