@@ -167,10 +167,10 @@ Outcome<void> PartFile::start_at(std::uint64_t offset) {
 }
 
 Outcome<void> PartFile::commit(std::uint32_t mode) {
-  const auto floor_div = [](std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); };
-  const std::int64_t second = 1'000'000'000;
-  const std::int64_t seconds = floor_div(source_.mtime_ns, second);
-  const timespec modified{static_cast<time_t>(seconds), static_cast<long>(source_.mtime_ns - seconds * second)};
+  // Rounded down, also before 1970, and without a product that could be less than there is.
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  const std::int64_t rest = source_.mtime_ns % kSecond;
+  const timespec modified{static_cast<time_t>(source_.mtime_ns / kSecond - (rest < 0 ? 1 : 0)), static_cast<long>(rest < 0 ? rest + kSecond : rest)};
   const timespec times[2] = {{0, UTIME_OMIT}, modified};
   if (::fchmod(part_.get(), mode & 0777) != 0) return failed(errno, "cannot set the mode of");
   if (::futimens(part_.get(), times) != 0) return failed(errno, "cannot set the time of");
