@@ -9,10 +9,10 @@ namespace stp {
 namespace {
 constexpr std::size_t kHugePageBytes = 2u << 20;
 
-// Aligned memory that was never touched: only then does the kernel back it with one page at the first touch.
+// Aligned memory that was never touched: only then does the kernel back it with one page at the first touch. Null where there is none.
 std::shared_ptr<std::byte> map_huge_page() {
   void* memory = ::mmap(nullptr, 2 * kHugePageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
+  if (memory == MAP_FAILED) return nullptr;
   auto* const begin = static_cast<std::byte*>(memory);
   const std::size_t before = (kHugePageBytes - reinterpret_cast<std::uintptr_t>(begin) % kHugePageBytes) % kHugePageBytes;
   if (before > 0) ::munmap(begin, before);
@@ -24,8 +24,8 @@ std::shared_ptr<std::byte> map_huge_page() {
 }  // namespace
 
 AlignedBuffer::AlignedBuffer(std::size_t size) : size_((size + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment) {
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(kBufferAlignment, size_)), std::free);
-  if (!data_) throw std::bad_alloc();
+  constexpr std::align_val_t kAlignment{kBufferAlignment};
+  data_.reset(static_cast<std::byte*>(::operator new(size_, kAlignment)), [](std::byte* p) { ::operator delete(p, kAlignment); });
   std::memset(data_.get(), 0, size_);
 }
 
@@ -33,6 +33,10 @@ std::vector<AlignedBuffer> AlignedBuffer::of_huge_page(std::size_t size) {
   const std::shared_ptr<std::byte> page = map_huge_page();
   std::vector<AlignedBuffer> out(kHugePageBytes / size);
   for (std::size_t i = 0; i < out.size(); ++i) {
+    if (!page) {
+      out[i] = AlignedBuffer(size);
+      continue;
+    }
     out[i].data_ = std::shared_ptr<std::byte>(page, page.get() + i * size);
     out[i].size_ = size;
   }

@@ -6,9 +6,9 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstring>
 #include <deque>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -29,7 +29,7 @@ struct ThreadMedium::Pool {
   std::condition_variable work;
   std::deque<IoRequest> queue;
   std::deque<IoCompletion> done;
-  std::vector<std::thread> workers;
+  std::vector<pthread_t> workers;
   unsigned idle = 0;
   bool stopping = false;
 
@@ -63,12 +63,14 @@ struct ThreadMedium::Pool {
   // With the mutex. The error is of pthread_create.
   int start_worker() {
     const QuietThreads quiet;  // a worker begins with its creator's mask
-    try {
-      workers.emplace_back([this] { run(); });
-    } catch (const std::system_error& e) {
-      return e.code().value();
-    }
-    return 0;
+    pthread_t worker{};
+    const auto begin = [](void* pool) -> void* {
+      static_cast<Pool*>(pool)->run();
+      return nullptr;
+    };
+    const int error = ::pthread_create(&worker, nullptr, begin, this);
+    if (error == 0) workers.push_back(worker);
+    return error;
   }
 };
 
@@ -82,7 +84,7 @@ Result<std::unique_ptr<Medium>> ThreadMedium::create(std::shared_ptr<StorageFile
     std::lock_guard lock(pool->mutex);
     // With one worker there is progress; that further ones can not be had is no error later.
     if (const int error = pool->start_worker(); error != 0)
-      return fail(error, fmt::format("can not start a thread for the storage's I/O: {}", std::system_category().message(error)));
+      return fail(error, fmt::format("can not start a thread for the storage's I/O: {}", std::strerror(error)));
   }
   return std::unique_ptr<Medium>(new ThreadMedium(std::move(pool), block_size, total_blocks));
 }
@@ -99,7 +101,7 @@ ThreadMedium::~ThreadMedium() {
     pool_->stopping = true;
   }
   pool_->work.notify_all();
-  for (std::thread& worker : pool_->workers) worker.join();
+  for (const pthread_t worker : pool_->workers) ::pthread_join(worker, nullptr);
 }
 
 void ThreadMedium::submit(const IoRequest& request) {
