@@ -48,9 +48,9 @@ class Checker {
   void check_superblocks();
   void check_leases();
   void check_names();
-  Result<void> check_gates();
-  Result<void> check_area(Slot slot);
-  Result<void> check_region(const Region& region);
+  void check_gates();
+  void check_area(Slot slot);
+  void check_region(const Region& region);
   void check_block(const Region& region, std::uint64_t index, Bytes block);
   void classify(const Region& region, std::uint64_t place, const Judged& judged, ConstBytes block);
   void check_life(const Region& region, std::uint64_t place, const Judged& judged);
@@ -148,7 +148,7 @@ void Checker::check_names() {
     }
 }
 
-Result<void> Checker::check_gates() {
+void Checker::check_gates() {
   for (Slot receiver = 0; receiver < g_.hosts; ++receiver)
     for (Slot sender = 0; sender < g_.hosts; ++sender) {
       if (!concerns(receiver) || !concerns(sender)) continue;
@@ -159,9 +159,8 @@ Result<void> Checker::check_gates() {
                               return Judged{.fault = d.fault, .writer = d.gate.sender, .detail = {}};
                             },
                         .advice = fmt::format("{} (it is the gate from {} to {})", fix_table(sender), host(sender).title(), host(receiver).title())};
-      if (auto ok = check_region(gate); !ok) return ok;
+      check_region(gate);
     }
-  return {};
 }
 
 Judged Checker::judge_scbs(Slot slot, ConstBytes block, std::uint64_t index) {
@@ -193,25 +192,24 @@ Judged Checker::judge_packet(Slot sender, Slot receiver, ConstBytes block, std::
   return judged;
 }
 
-Result<void> Checker::check_area(Slot slot) {
+void Checker::check_area(Slot slot) {
   scbs_.clear();
   ports_.clear();
   const std::string advice = fix_table(slot);
   const Region table{.name = "socket table", .first = g_.scb_block(slot, 0), .count = g_.scb_blocks, .slot = slot,
                      .judge = [&, slot](ConstBytes b, std::uint64_t i) { return judge_scbs(slot, b, i); }, .advice = advice};
-  if (auto ok = check_region(table); !ok) return ok;
+  check_region(table);
   const Region ports{.name = "port file", .first = g_.port_block(slot, 0), .count = g_.port_blocks, .slot = slot,
                      .judge = [&, slot](ConstBytes b, std::uint64_t i) { return judge_ports(slot, b, i); }, .advice = advice};
-  if (auto ok = check_region(ports); !ok) return ok;
+  check_region(ports);
   check_tables(slot);
-  if (request_.descriptions_only) return {};
+  if (request_.descriptions_only) return;
   for (Slot receiver = 0; receiver < g_.hosts; ++receiver) {
     const Region ring{.name = "ring", .first = g_.ring(slot, receiver), .count = g_.ring_blocks, .slot = slot,
                       .judge = [&, slot, receiver](ConstBytes b, std::uint64_t i) { return judge_packet(slot, receiver, b, i); },
                       .advice = fmt::format("{} (it is the ring from {} to {})", advice, host(slot).title(), host(receiver).title())};
-    if (auto ok = check_region(ring); !ok) return ok;
+    check_region(ring);
   }
-  return {};
 }
 
 // A living host writes its tables behind, one block after the other: only what a dead one left can be held against it.
@@ -229,7 +227,7 @@ void Checker::check_tables(Slot slot) {
   }
 }
 
-Result<void> Checker::check_region(const Region& region) {
+void Checker::check_region(const Region& region) {
   const std::uint64_t piece = kMaxRequestBytes / g_.block_size;
   const AlignedBuffer buffer(kMaxRequestBytes);
   for (std::uint64_t at = 0; at < region.count; at += piece) {
@@ -249,7 +247,6 @@ Result<void> Checker::check_region(const Region& region) {
     }
     if (request_.progress) request_.progress(sum_.blocks * g_.block_size, total_);
   }
-  return {};
 }
 
 void Checker::check_block(const Region& region, std::uint64_t index, Bytes block) {
@@ -324,9 +321,9 @@ Result<CheckSummary> Checker::run() {
   check_superblocks();
   check_leases();
   check_names();
-  if (auto ok = check_gates(); !ok) return std::unexpected(ok.error());
+  check_gates();
   for (Slot slot = 0; slot < g_.hosts; ++slot)
-    if (auto ok = concerns(slot) ? check_area(slot) : Result<void>{}; !ok) return std::unexpected(ok.error());
+    if (concerns(slot)) check_area(slot);
   return sum_;
 }
 

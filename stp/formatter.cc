@@ -34,8 +34,7 @@ std::string default_stg_name(const std::string& path, bool device) {
   if (device) return "stg";
   std::string name = fold_name(std::filesystem::path(path).stem().string());
   std::ranges::replace_if(name, [](char c) { return !((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')); }, '-');
-  name = name.substr(0, kMaxStgName);
-  return valid_stg_name(name) ? name : "stg";
+  return name.substr(0, kMaxStgName);
 }
 
 Result<Uuid> random_uuid() {

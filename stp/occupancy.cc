@@ -17,13 +17,11 @@ namespace {
 constexpr std::size_t kLookedAt = 1024 * 1024;
 
 // A regular file with bytes at its beginning that no tool of ours left there.
-bool holds_foreign_bytes(const RawFile& file) {
+bool holds_foreign_bytes(const RawFile& file, ConstBytes beginning) {
   struct stat st {};
-  if (::fstat(file.fd(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) return false;
-  const AlignedBuffer buffer(kLookedAt);
-  if (!file.read(0, buffer.span())) return false;
+  if (::fstat(file.fd(), &st) != 0 || !S_ISREG(st.st_mode)) return false;
   for (std::size_t at = 0; at < kLookedAt; at += kMinBlockSize) {
-    const ConstBytes block = ConstBytes(buffer.span()).subspan(at, kMinBlockSize);
+    const ConstBytes block = beginning.subspan(at, kMinBlockSize);
     // An interrupted format leaves zeros and perhaps leases.
     if (std::memcmp(block.data(), "STP", 3) == 0) continue;
     if (std::ranges::any_of(block, [](std::byte b) { return b != std::byte{0}; })) return true;
@@ -49,8 +47,10 @@ Result<Occupancy> examine_occupancy(const RawFile& file, const WatchClock& clock
   Occupancy out;
   const auto bytes = file.size();
   if (!bytes) return std::unexpected(bytes.error());
-  if (*bytes < kMinBlockSize) {
-    if (*bytes > 0 && holds_foreign_bytes(file)) out.content = "data of a kind that is not known";
+  // What can not be read is no empty place: it may be an STG whose disk fails just now.
+  const AlignedBuffer beginning(kLookedAt);
+  if (auto ok = file.read(0, beginning.span()); !ok) {
+    out.content = fmt::format("something that can not be read ({})", ok.error().text);
     return out;
   }
   if (const auto found = find_superblocks(file, *bytes); !found.empty()) {
@@ -60,8 +60,8 @@ Result<Occupancy> examine_occupancy(const RawFile& file, const WatchClock& clock
     out.content = fmt::format("the STG \"{}\" (UUID {}, {} hosts)", out.stg->stg, to_string(out.stg->uuid), out.stg->geometry.hosts);
     return out;
   }
-  out.content = foreign_content(file.path()).value_or("");
-  if (out.content.empty() && holds_foreign_bytes(file)) out.content = "data of a kind that is not known";
+  if (*bytes >= kMinBlockSize) out.content = foreign_content(file.path()).value_or("");
+  if (out.content.empty() && holds_foreign_bytes(file, beginning.span())) out.content = "data of a kind that is not known";
   return out;
 }
 

@@ -79,7 +79,7 @@ Result<OpenedPath> open_path(const std::string& path, bool writable) {
   // Never O_NONBLOCK: io_uring would give up on every request that has to wait.
   const int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC;
   OpenedPath opened{.fd = ::open(path.c_str(), flags | O_DIRECT), .direct_io = true};
-  if (opened.fd < 0 && errno == EINVAL) opened = {.fd = ::open(path.c_str(), flags), .direct_io = false};
+  if (opened.fd < 0 && (errno == EINVAL || errno == EOPNOTSUPP)) opened = {.fd = ::open(path.c_str(), flags), .direct_io = false};
   if (opened.fd < 0) return fail(errno, cannot_open(path, writable, errno));
   return opened;
 }

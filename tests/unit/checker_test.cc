@@ -258,6 +258,122 @@ TEST_F(Check, AnUnreadableBlockIsNamedAndTheRestChecked) {
   expect_one(Severity::kFault, g.port_block(2, 3), "port file", "Input/output error");
 }
 
+TEST_F(Check, ASuperblockThatCanNotBeReadIsNamed) {
+  for (const std::uint64_t place : {std::uint64_t{0}, g.superblock_copy()}) {
+    storage.unreadable = place;
+    EXPECT_EQ(check().faults, 1u);
+    expect_one(Severity::kFault, place, "superblock", "Input/output error");
+  }
+}
+
+TEST_F(Check, ASuperblockOfAnotherPlaceIsNamed) {
+  std::ranges::copy(storage.block(0), storage.block(g.superblock_copy()).begin());
+  check();
+  expect_one(Severity::kFault, g.superblock_copy(), "superblock", "another place");
+}
+
+TEST_F(Check, ALeaseThatCanNotBeReadAgainIsNamed) {
+  join(1, "alpha", false);
+  storage.before_read = [&](std::uint64_t first) {
+    storage.unreadable = first == g.superblock_copy() ? g.lease(1) : UINT64_MAX;  // the hosts are known by then
+  };
+  EXPECT_EQ(check().faults, 0u);
+  expect_one(Severity::kWarning, g.lease(1), "lease", "list of what this host sees");
+}
+
+TEST_F(Check, OneNameInTwoSlotsIsAWarningWhileOneIsBeingClaimed) {
+  join(0, "alpha", true);
+  Lease claim = storage.host(2, "alpha", 7, true);
+  claim.state = LeaseState::kClaim;
+  storage.put_lease(claim);
+  EXPECT_EQ(check().faults, 0u);
+  expect_one(Severity::kWarning, g.lease(2), "lease", "both carry the name");
+}
+
+TEST_F(Check, APacketWithTheNumberOfAnotherPlaceIsAFault) {
+  join(1, "alpha", true);
+  for (const std::uint64_t sequence : {std::uint64_t{0}, std::uint64_t{6}}) {
+    put_packet(storage.lease(1).owner, 2, 5);
+    const Bytes block = storage.block(g.packet(1, 2, 5));
+    BlockHeader h = open_any_block(block, kPacketMagic).header;
+    h.sequence = sequence;
+    seal_block(block, h);
+    check();
+    expect_one(Severity::kFault, g.packet(1, 2, 5), "ring", "does not belong in place");
+  }
+}
+
+TEST_F(Check, TablesOfADeadHostThatAgreeAreClean) {
+  join(1, "alpha", false);
+  PortBlock ports = golden::port_block();
+  ports.owner = storage.lease(1).owner;
+  ports.ports.assign(g.ports_a_block(), PortEntry{});
+  ports.ports[80] = {.state = PortState::kListening, .scb = 31};
+  storage.put_ports(ports);
+  ScbBlock scbs = golden::scb_block();
+  scbs.owner = ports.owner;
+  Scb listener = scbs.scbs[0];
+  listener.index = 31;
+  listener.state = ScbState::kListening;
+  listener.local_port = 80;
+  scbs.scbs.assign(1, listener);
+  storage.put_scbs(scbs);
+  check();
+  EXPECT_TRUE(findings.empty());
+  // A listener that has another port, and one that does not listen.
+  ++scbs.scbs[0].local_port;
+  storage.put_scbs(scbs);
+  check();
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_NE(findings[0].what.find("is listened on by SCB 31"), std::string::npos) << findings[0].what;
+  scbs.scbs[0].local_port = listener.local_port;
+  scbs.scbs[0].state = ScbState::kBound;
+  storage.put_scbs(scbs);
+  check();
+  EXPECT_EQ(findings.size(), 1u);
+  // To be bound, that is enough.
+  ports.ports[80].state = PortState::kBound;
+  storage.put_ports(ports);
+  check();
+  EXPECT_TRUE(findings.empty());
+}
+
+TEST_F(Check, ABlockOfALivingHostThatCanNotBeReadAgainKeepsItsFirstVerdict) {
+  join(1, "alpha", true);
+  put_gate(storage.lease(1).owner, 2);
+  storage.block(g.gate(2, 1))[130] ^= std::byte{1};
+  clock.on_sleep = [&] { storage.unreadable = g.gate(2, 1); };
+  check();
+  expect_one(Severity::kFault, g.gate(2, 1), "gate", "checksum");
+}
+
+TEST_F(Check, TellsHowFarItIsAndNeedsNoListener) {
+  std::uint64_t last = 0, total = 0;
+  CheckRequest request;
+  request.clock = clock.clock();
+  request.progress = [&](std::uint64_t done, std::uint64_t all) {
+    EXPECT_GE(done, last);
+    last = done;
+    total = all;
+  };
+  storage.block(g.gate(3, 0))[5] = std::byte{77};
+  const auto sum = check_storage(storage, request);
+  ASSERT_TRUE(sum);
+  EXPECT_EQ(sum->faults, 1u);
+  EXPECT_EQ(last, total);
+  EXPECT_EQ(to_string(Severity::kFault), "fault");
+  EXPECT_EQ(to_string(Severity::kWarning), "warning");
+}
+
+TEST_F(Check, SaysThatNothingCanBeCheckedWithoutLeases) {
+  storage.unreadable = g.lease(1);
+  CheckRequest request;
+  request.clock = clock.clock();
+  const auto sum = check_storage(storage, request);
+  ASSERT_FALSE(sum);
+  EXPECT_EQ(sum.error().code, EIO);
+}
+
 TEST_F(Check, EveryPlantedBadBlockIsFoundByItsNumber) {
   join(0, "alpha", true);
   join(1, "beta", false);

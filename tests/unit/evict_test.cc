@@ -145,6 +145,59 @@ TEST_F(Evict, SomebodyElsesWriteAtTheSameMomentIsNoticed) {
   EXPECT_NE(evicted.error().text.find("at the same moment"), std::string::npos);
 }
 
+TEST_F(Evict, ADiskThatFailsAtAnyOfItsReadsIsSaid) {
+  int failed = 0;
+  for (int broken = 0;; ++broken) {
+    storage.put_lease(storage.host(1, "alpha", 7, true));
+    int reads = 0;
+    storage.unreadable = broken == 0 ? g.lease(1) : UINT64_MAX;
+    storage.before_read = [&](std::uint64_t) { storage.unreadable = ++reads == broken ? g.lease(1) : UINT64_MAX; };
+    const auto evicted = evict("alpha");
+    if (evicted) break;
+    ++failed;
+    EXPECT_EQ(evicted.error().code, EIO) << evicted.error().text;
+  }
+  EXPECT_EQ(failed, 4) << "looked for, read, looked at again, read back";
+}
+
+TEST_F(Evict, AnUnreadableLeaseIsFreedWhateverElseCanNotBeRead) {
+  storage.block(g.lease(1))[0] = std::byte{0xff};
+  storage.before_read = [&](std::uint64_t first) { storage.unreadable = first == g.lease(1) && clock.slept > 9 * kSecond ? g.gate(2, 1) : storage.unreadable; };
+  const auto evicted = evict("slot:1");
+  ASSERT_TRUE(evicted) << evicted.error().text;
+  EXPECT_EQ(evicted->name, "");
+  EXPECT_EQ(storage.lease(1).state, LeaseState::kFree);
+}
+
+TEST_F(Evict, TellsHowLongItHasWatched) {
+  storage.put_lease(storage.host(1, "alpha", 7));
+  Nanos last = 0, all = 0;
+  EvictRequest request;
+  request.host = "alpha";
+  request.clock = clock.clock();
+  request.progress = [&](Nanos watched, Nanos needed) {
+    EXPECT_GE(watched, last);
+    last = watched;
+    all = needed;
+  };
+  EXPECT_TRUE(evict_host(storage, random, request));
+  EXPECT_EQ(all, 10 * kSecond);
+  EXPECT_EQ(last, all);
+}
+
+TEST_F(Evict, AHostThatIsThereWithoutANameIsNamedByItsSlot) {
+  storage.put_lease(storage.host(1, "", 7, true));
+  storage.fake_locks.held = {1};
+  expect_refused(evict("slot:1"), EBUSY, "slot 1 is alive");
+}
+
+TEST_F(Evict, WithoutLocksItWatches) {
+  storage.fake_locks.usable_ = false;
+  storage.put_lease(storage.host(1, "alpha", 7, true));
+  EXPECT_TRUE(evict("alpha"));
+  EXPECT_GE(clock.slept, 10 * kSecond);
+}
+
 TEST_F(Evict, RefusesWhatIsNotThere) {
   expect_refused(evict("alpha"), ENOENT, "alpha");
   expect_refused(evict("slot:0"), ENOENT, "free already");

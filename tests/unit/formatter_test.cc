@@ -1,13 +1,19 @@
 #include "stp/formatter.h"
 
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdlib>
 
 #include "stp/checker.h"
+#include "stp/names.h"
 #include "stp/raw_file.h"
 #include "stp/repair.h"
 #include "stp/superblock_finder.h"
+#include "tests/unit/failing_call.h"
+#include "tests/unit/loop_device.h"
 #include "tests/unit/memory_storage.h"
 #include "tests/unit/scratch_storage.h"
 
@@ -204,6 +210,204 @@ TEST_F(Format, RefusesNonsenseBeforeItTouchesAnything) {
   EXPECT_EQ(st.st_size, 0);
 }
 
+TEST_F(Format, RefusesWhatIsNoPlaceForAStorage) {
+  const auto refusal = [this](const std::string& path) {
+    FormatRequest r = request();
+    r.path = path;
+    const auto made = format_storage(r);
+    EXPECT_FALSE(made);
+    return made ? "" : made.error().text;
+  };
+  EXPECT_NE(refusal("/dev/null").find("neither a regular file nor a block device"), std::string::npos);
+  EXPECT_NE(refusal("/").find("neither a regular file nor a block device"), std::string::npos);
+  EXPECT_NE(refusal("/dev/null/x").find("can not be looked at"), std::string::npos);
+  EXPECT_NE(refusal(file.path() + "-is-no-directory/x").find("can not open"), std::string::npos);
+}
+
+TEST_F(Format, NamesTheStgAfterTheFileWhereItsNameAllows) {
+  const auto name_of = [this](const std::string& path) {
+    FormatRequest r = request();
+    r.path = path;
+    r.stg = "";
+    const auto made = format_storage(r);
+    EXPECT_TRUE(made) << made.error().text;
+    EXPECT_EQ(::unlink(path.c_str()), 0);
+    return made ? made->stg : "";
+  };
+  EXPECT_EQ(name_of(file.path() + "-dir"), std::string("stp-test-" + fold_name(file.path().substr(file.path().size() - 6)) + "-dir"));
+  EXPECT_EQ(name_of("My Disk_7.img"), "my-disk-7");
+  EXPECT_EQ(name_of(std::string(60, 'a')), std::string(kMaxStgName, 'a'));
+}
+
+TEST_F(Format, MapsWhereItIsAskedTo) {
+  FormatRequest r = request();
+  r.medium = MediumKind::kMapped;
+  const auto made = format_storage(r);
+  ASSERT_TRUE(made) << made.error().text;
+  EXPECT_EQ(made->medium, MediumKind::kMapped);
+  EXPECT_EQ(Storage::open(file.path(), Storage::Access::kReadWrite).value()->medium_name(), "mapped");
+}
+
+TEST_F(Format, MapsInMemoryUnlessItIsAskedNotTo) {
+  ASSERT_EQ(::setenv("TMPDIR", "/dev/shm", 1), 0);
+  const testing::ScratchFile in_memory;
+  ASSERT_EQ(::unsetenv("TMPDIR"), 0);
+  const auto facts = probe_storage(in_memory.path());
+  if (!facts || facts->file_system != "tmpfs") GTEST_SKIP() << "/dev/shm is no tmpfs here";
+  FormatRequest r = request();
+  r.path = in_memory.path();
+  r.medium = {};
+  EXPECT_EQ(format_storage(r).value().medium, MediumKind::kMapped);
+}
+
+struct FormatRefused {
+  std::optional<MediumKind> medium;
+  std::vector<testing::FailingCall> calls;
+  std::vector<const char*> words;
+};
+
+TEST_F(Format, SaysWhatTheSystemRefusedAndLeavesNoFile) {
+  if (!probe_storage(file.path()).value().direct_io) GTEST_SKIP() << "no O_DIRECT in the test's directory";
+  const FormatRefused all[] = {
+      {{}, {{.number = SYS_getrandom, .error = ENOSYS}}, {"random numbers", "Function not implemented"}},
+      {{}, {{.number = SYS_ftruncate, .error = EFBIG}}, {"can not set the size", "File too large"}},
+      {{}, {{.number = SYS_fallocate, .error = ENOSPC}}, {"no room for 32", "No space left"}},
+      {{}, {{.number = SYS_fallocate, .error = EDQUOT}}, {"no room for 32", "quota"}},
+      {{}, {{.number = SYS_fallocate, .error = EFBIG}}, {"no room for 32", "File too large"}},
+      {{}, {{.number = SYS_pwrite64, .error = EIO}}, {"can not write at offset", "Input/output error"}},
+      {{}, {{.number = SYS_fsync, .error = EIO}}, {"can not write everything", "Input/output error"}},
+      {MediumKind::kMapped, {{.number = SYS_fstatfs, .error = EIO}}, {"lies on unknown", "mapped mode is not safe"}},
+      {MediumKind::kDirect, {{.number = SYS_openat, .error = EINVAL, .argument = 2, .mask = O_DIRECT}}, {"no direct I/O", "--medium mapped"}},
+  };
+  for (const FormatRefused& one : all) {
+    FormatRequest r = request();
+    r.path += ".new";
+    r.medium = one.medium;
+    Result<Superblock> made = fail(0, "");
+    if (!testing::with_failing(one.calls, [&] { made = format_storage(r); })) GTEST_SKIP() << "no seccomp filters here";
+    ASSERT_FALSE(made) << one.words[0];
+    for (const char* words : one.words) EXPECT_NE(made.error().text.find(words), std::string::npos) << made.error().text;
+    struct stat st {};
+    EXPECT_NE(::stat(r.path.c_str(), &st), 0) << one.words[0];
+  }
+}
+
+TEST_F(Format, TakesAFileSystemThatCanNotPreallocateOrHasNoDirectIo) {
+  FormatRequest r = request();
+  r.medium = {};
+  Result<Superblock> made = fail(0, "");
+  STP_WITH_FAILING([&] { made = format_storage(r); }, testing::FailingCall{.number = SYS_fallocate, .error = EOPNOTSUPP});
+  EXPECT_TRUE(made) << made.error().text;
+  r.force = true;
+  for (const int error : {EINVAL, EOPNOTSUPP}) {
+    STP_WITH_FAILING([&] { made = format_storage(r); },
+                     testing::FailingCall{.number = SYS_openat, .error = error, .argument = 2, .mask = O_DIRECT});
+    ASSERT_TRUE(made) << made.error().text;
+    EXPECT_EQ(made->medium, MediumKind::kMapped) << "nothing else is left";
+  }
+}
+
+TEST_F(Format, DoesNotTakeWhatItCanNotReadForEmpty) {
+  const Superblock old = format();
+  Result<Superblock> made = fail(0, "");
+  STP_WITH_FAILING([&] { made = format_storage(request()); }, testing::FailingCall{.number = SYS_pread64, .error = EIO});
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, EEXIST);
+  EXPECT_NE(made.error().text.find("can not be read"), std::string::npos) << made.error().text;
+  EXPECT_NE(made.error().text.find("--force"), std::string::npos) << made.error().text;
+  EXPECT_EQ(Storage::open(file.path(), Storage::Access::kReadOnly).value()->superblock(), old);
+}
+
+TEST_F(Format, LooksIntoSmallFilesToo) {
+  for (const std::uint64_t size : {std::uint64_t{100}, std::uint64_t{8192}}) {
+    write_text("dear diary", size);
+    expect_refused(EEXIST, {"not known"});
+    write_text("", size);
+    EXPECT_TRUE(format_storage(request())) << "nothing but zeros";
+  }
+}
+
+TEST_F(Format, RefusesAPartitionTable) {
+  std::string disk(8192, '\0');
+  disk[446 + 4] = '\x83';  // one partition of Linux's type
+  disk[446 + 8] = 8;
+  disk[446 + 12] = 100;
+  disk[510] = '\x55';
+  disk[511] = '\xaa';
+  write_text(disk, 32 * kMiB);
+  expect_refused(EEXIST, {"a dos partition table"});
+}
+
+struct FormatDevice : Format {
+  std::optional<testing::LoopDevice> device;
+  void make_device(unsigned sector) {
+    write_text("", 32 * kMiB);
+    device.emplace(file.path(), sector);
+  }
+  FormatRequest device_request() {
+    FormatRequest r = request();
+    r.path = device->path();
+    r.medium = {};
+    r.stg = "";
+    r.size_bytes = {};
+    return r;
+  }
+  Error refused(const FormatRequest& r) {
+    const auto made = format_storage(r);
+    EXPECT_FALSE(made);
+    return made ? Error{} : made.error();
+  }
+};
+
+TEST_F(FormatDevice, TakesAllOfItWithBlocksThatItWritesAtOnce) {
+  for (const unsigned sector : {512u, 4096u}) {
+    make_device(sector);
+    STP_NEED_DEVICE(*device);
+    const auto made = format_storage(device_request());
+    ASSERT_TRUE(made) << made.error().text;
+    EXPECT_EQ(made->stg, "stg");
+    EXPECT_EQ(made->medium, MediumKind::kDirect);
+    EXPECT_EQ(made->geometry.total_bytes(), 32 * kMiB);
+    auto storage = Storage::open(device->path(), Storage::Access::kReadOnly);
+    ASSERT_TRUE(storage) << storage.error().text;
+    EXPECT_EQ((*storage)->superblock(), *made);
+    const auto again = refused(device_request());
+    EXPECT_EQ(again.code, EEXIST) << again.text;
+  }
+}
+
+TEST_F(FormatDevice, RefusesInWords) {
+  make_device(512);
+  STP_NEED_DEVICE(*device);
+  FormatRequest r = device_request();
+  r.size_bytes = 64 * kMiB;
+  EXPECT_NE(refused(r).text.find("less than --size 64"), std::string::npos);
+  r = device_request();
+  r.medium = MediumKind::kMapped;
+  EXPECT_NE(refused(r).text.find("a block device can not be used in mapped mode"), std::string::npos);
+  Result<Superblock> made = fail(0, "");
+  STP_WITH_FAILING([&] { made = format_storage(device_request()); },
+                   testing::FailingCall{.number = SYS_ioctl, .error = EIO, .argument = 1, .mask = static_cast<std::uint32_t>(BLKGETSIZE64)});
+  ASSERT_FALSE(made);
+  EXPECT_NE(made.error().text.find("size"), std::string::npos) << made.error().text;
+}
+
+TEST_F(FormatDevice, RefusesOneThatSomebodyHolds) {
+  make_device(512);
+  STP_NEED_DEVICE(*device);
+  const int holder = ::open(device->path().c_str(), O_RDONLY | O_EXCL | O_CLOEXEC);
+  ASSERT_GE(holder, 0);
+  FormatRequest r = device_request();
+  const Error error = refused(r);
+  EXPECT_EQ(error.code, EBUSY);
+  EXPECT_NE(error.text.find("is mounted, or another program holds it"), std::string::npos);
+  r.force = true;
+  EXPECT_TRUE(format_storage(r));
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("formatting it all the same"), std::string::npos);
+  ::close(holder);
+}
+
 struct Repair : Format {
   std::uint64_t copy_at = 0;
   Superblock made;
@@ -268,6 +472,28 @@ TEST_F(Repair, AsksWhichOneIsRightWhenBothAreGoodAndDiffer) {
 TEST_F(Repair, DoesNotTakeTheOneThatIsBad) {
   flip(130);
   EXPECT_FALSE(repair(RepairSource::kFirst));
+}
+
+TEST_F(Repair, DoesNotTakeACopyThatLiesInAnotherPlace) {
+  auto raw = RawFile::open(file.path(), {.write = true}).value();
+  const AlignedBuffer block(made.geometry.block_size);
+  ASSERT_TRUE(raw.read(0, block.span()));
+  ASSERT_TRUE(raw.write(copy_at, block.span()));
+  EXPECT_EQ(read_superblock_at(raw, copy_at).fault, to_string(BlockFault::kPlace));
+  const auto outcome = repair();
+  ASSERT_TRUE(outcome) << outcome.error().text;
+  EXPECT_EQ(outcome->done, RepairOutcome::Done::kCopyRestored);
+}
+
+TEST_F(Repair, SaysWhatTheSystemRefused) {
+  flip(130);
+  for (const auto& [number, words] : std::initializer_list<std::pair<long, const char*>>{
+           {SYS_pread64, "can not read"}, {SYS_pwrite64, "can not write"}, {SYS_fsync, "can not write everything"}, {SYS_openat, "can not open"}}) {
+    Result<RepairOutcome> outcome = fail(0, "");
+    STP_WITH_FAILING([&] { outcome = repair(); }, testing::FailingCall{.number = number, .error = EIO});
+    ASSERT_FALSE(outcome) << words;
+    EXPECT_NE(outcome.error().text.find(words), std::string::npos) << outcome.error().text;
+  }
 }
 
 TEST_F(Repair, RefusesAStorageThatWasCut) {

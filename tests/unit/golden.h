@@ -115,12 +115,12 @@ inline Block bytes(std::span<const Line> lines, std::size_t size = 4096) {
 }
 
 // Equal, or a message that names the first byte that is not.
-inline testing::AssertionResult same_bytes(ConstBytes got, ConstBytes want) {
-  if (got.size() != want.size()) return testing::AssertionFailure() << "sizes differ";
+inline ::testing::AssertionResult same_bytes(ConstBytes got, ConstBytes want) {
+  if (got.size() != want.size()) return ::testing::AssertionFailure() << "sizes differ";
   for (std::size_t i = 0; i < got.size(); ++i)
     if (got[i] != want[i])
-      return testing::AssertionFailure() << "byte " << i << " is " << std::to_integer<int>(got[i]) << ", golden " << std::to_integer<int>(want[i]);
-  return testing::AssertionSuccess();
+      return ::testing::AssertionFailure() << "byte " << i << " is " << std::to_integer<int>(got[i]) << ", golden " << std::to_integer<int>(want[i]);
+  return ::testing::AssertionSuccess();
 }
 
 using Decode = std::function<BlockFault(ConstBytes)>;

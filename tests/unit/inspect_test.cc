@@ -76,6 +76,41 @@ TEST_F(Inspect, ADamagedBlockIsNamedAndTheRestListed) {
   EXPECT_NE(list.warnings[0].find("alpha~2"), std::string::npos);
 }
 
+TEST_F(Inspect, DamagedPortsAreCountedAndTheRestListed) {
+  const auto place = storage.geometry().port_block(1, 0);
+  storage.block(place)[0] = std::byte{1};
+  storage.block(place + 1)[0] = std::byte{1};
+  const auto list = ports();
+  ASSERT_EQ(list.warnings.size(), 1u);
+  EXPECT_NE(list.warnings[0].find("2 blocks of the port file of alpha~2"), std::string::npos) << list.warnings[0];
+}
+
+TEST_F(Inspect, APortBlockInTheMiddleOfBeingWrittenIsReadAgain) {
+  const auto place = storage.geometry().port_block(1, 1);
+  storage.block(place)[200] ^= std::byte{1};
+  storage.before_read = [&](std::uint64_t first) {
+    if (first == place) storage.block(place)[200] ^= std::byte{1};
+  };
+  EXPECT_TRUE(ports().warnings.empty());
+}
+
+TEST_F(Inspect, SaysThatATableCanNotBeRead) {
+  const auto hosts = observe_hosts(storage, clock.clock()).value();
+  storage.unreadable = storage.geometry().scb_block(1, 1);
+  EXPECT_EQ(list_sockets(storage, hosts, {}).error().code, EIO);
+  storage.unreadable = storage.geometry().port_block(1, 1);
+  EXPECT_EQ(list_ports(storage, hosts, {}).error().code, EIO);
+}
+
+TEST_F(Inspect, NamesTheStatesOfPortsAndLeases) {
+  EXPECT_EQ(to_string(PortState::kFree), "FREE");
+  EXPECT_EQ(to_string(PortState::kBound), "BOUND");
+  EXPECT_EQ(to_string(PortState::kListening), "LISTEN");
+  EXPECT_EQ(to_string(LeaseState::kFree), "FREE");
+  EXPECT_EQ(to_string(LeaseState::kClaim), "CLAIM");
+  EXPECT_EQ(to_string(LeaseState::kOwned), "OWNED");
+}
+
 TEST_F(Inspect, ABlockInTheMiddleOfBeingWrittenIsReadAgain) {
   const auto place = storage.geometry().scb_block(1, 1);
   storage.block(place)[200] ^= std::byte{1};

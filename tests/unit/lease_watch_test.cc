@@ -141,6 +141,59 @@ struct Watching : LeaseWatch {
   }
 };
 
+TEST_F(LeaseWatch, AStorageThatFailsWhileItWatchesIsAnError) {
+  storage.put_lease(storage.host(1, "alpha"));
+  clock.on_sleep = [&] { storage.unreadable = storage.geometry().lease(0); };
+  EXPECT_EQ(observe_hosts(storage, clock.clock()).error().code, EIO);
+}
+
+TEST_F(LeaseWatch, AHostThatLeavesAnotherThatComesAndOneThatIsDamagedMeanwhile) {
+  storage.put_lease(storage.host(0, "alpha"));
+  storage.put_lease(storage.host(1, "beta"));
+  storage.put_lease(storage.host(2, "gamma"));
+  storage.put_lease(storage.host(3, "delta"));
+  clock.on_sleep = [&] {
+    storage.put_lease(testing::MemoryStorage::free_lease(0, 7, "alpha"));
+    storage.put_lease(storage.host(1, "beta", 8));
+    storage.put_lease(storage.host(2, "other"));
+    storage.block(storage.geometry().lease(3))[200] = std::byte{0xee};
+  };
+  const auto hosts = observe();
+  EXPECT_EQ(hosts[0].state, HostState::kLeft);
+  EXPECT_EQ(hosts[1].state, HostState::kAlive) << "another life was begun";
+  EXPECT_EQ(hosts[2].state, HostState::kSilent);
+  EXPECT_EQ(hosts[3].state, HostState::kUnreadable);
+}
+
+TEST(HostStates, HaveWords) {
+  std::set<std::string_view> words;
+  for (const HostState state : {HostState::kFree, HostState::kLeft, HostState::kJoining, HostState::kAlive, HostState::kSilent, HostState::kDead, HostState::kUnreadable})
+    words.insert(to_string(state));
+  EXPECT_EQ(words.size(), 7u);
+  EXPECT_TRUE(words.contains("unreadable"));
+}
+
+TEST(WatchClockOfTheMachine, Sleeps) {
+  const WatchClock clock = WatchClock::real();
+  const Nanos before = clock.now();
+  clock.sleep(5 * kMillisecond);
+  EXPECT_GE(clock.now() - before, 5 * kMillisecond);
+}
+
+TEST_F(Watching, AStorageThatFailsIsAnErrorAndTheNextLookBeginsAnew) {
+  storage.put_lease(storage.host(1, "alpha"));
+  clock.on_sleep = [&] { beat(1); };
+  storage.unreadable = storage.geometry().lease(0);
+  EXPECT_FALSE(watch.look(storage));
+  storage.unreadable = UINT64_MAX;
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+  storage.unreadable = storage.geometry().lease(0);
+  EXPECT_FALSE(watch.look(storage));
+  storage.unreadable = UINT64_MAX;
+  pass(true);
+  EXPECT_EQ(state_of(1), HostState::kAlive);
+}
+
 TEST_F(Watching, OnlyTheFirstLookWaits) {
   storage.put_lease(storage.host(1, "alpha"));
   storage.put_lease(storage.host(2, "beta"));

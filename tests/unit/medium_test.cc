@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "failing_call.h"
 #include "scratch_storage.h"
 #include "stp/buffer_pool.h"
 #include "stp/storage.h"
@@ -94,6 +95,19 @@ TEST(AlignedBuffer, buffers_of_a_huge_page_lie_side_by_side_zeroed_and_outlive_e
   const AlignedBuffer last = std::move(buffers[7]);
   buffers.clear();
   EXPECT_EQ(last.data()[kSize - 1], std::byte{7});
+}
+
+TEST(AlignedBuffer, a_huge_page_that_can_not_be_had_leaves_ordinary_buffers) {
+  constexpr std::size_t kSize = 256 * 1024;
+  std::vector<AlignedBuffer> buffers;
+  // Where it fails, memory for buffers comes from elsewhere: the mapping alone is of 4 MiB.
+  STP_WITH_FAILING([&] { buffers = AlignedBuffer::of_huge_page(kSize); }, FailingCall{.number = SYS_mmap, .error = ENOMEM, .argument = 1, .mask = 4u << 20});
+  ASSERT_EQ(buffers.size(), 8u);
+  for (const AlignedBuffer& buffer : buffers) {
+    ASSERT_EQ(buffer.size(), kSize);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % kBufferAlignment, 0u);
+    EXPECT_EQ(std::count(buffer.data(), buffer.data() + kSize, std::byte{0}), static_cast<std::ptrdiff_t>(kSize));
+  }
 }
 
 TEST(BufferPool, gives_the_buffer_that_came_back_last) {
@@ -408,6 +422,38 @@ TEST_P(MediumContract, its_own_threads_take_no_signals_of_the_program) {
 
 INSTANTIATE_TEST_SUITE_P(Media, MediumContract, ::testing::Values("uring", "threads", "mapped"),
                          [](const auto& parameter) { return std::string(parameter.param); });
+
+TEST(UringMedium, hands_over_later_what_the_kernel_has_no_room_for) {
+  if (!UringMedium::available()) GTEST_SKIP() << UringMedium::available().error().text;
+  const ScratchStorage scratch(MediumKind::kDirect);
+  if (auto probed = probe_storage(scratch.path()); !probed || !probed->direct_io) GTEST_SKIP() << "no O_DIRECT: set TMPDIR to another file system";
+  const ForcedIo io("uring");
+  auto storage = Storage::open(scratch.path(), Storage::Access::kReadWrite);
+  ASSERT_TRUE(storage);
+  auto medium = (*storage)->make_medium();
+  ASSERT_TRUE(medium) << medium.error().text;
+  const AlignedBuffer buffers(300 * kBlock);  // more than the submission ring holds
+  IoCompletion done[300];
+  std::size_t reaped = 1;
+  STP_WITH_FAILING(
+      [&] {
+        for (std::uint32_t i = 0; i < 300; ++i)
+          (*medium)->submit({.op = IoRequest::Op::kRead, .block = kFirst, .blocks = 1, .buffer = buffers.data() + i * kBlock, .token = i});
+        (*medium)->flush();
+        (*medium)->wait(boottime_now() + 5 * kMillisecond, 0);
+        reaped = (*medium)->reap(done);
+      },
+      FailingCall{.number = SYS_io_uring_enter, .error = EBUSY});
+  EXPECT_EQ(reaped, 0u);
+  std::size_t count = 0;
+  while (count < 300) {
+    const std::size_t n = (*medium)->reap(done);
+    for (std::size_t i = 0; i < n; ++i) EXPECT_EQ(done[i].error, 0);
+    count += n;
+    if (n == 0) (*medium)->wait(kNever, 0);
+  }
+  EXPECT_EQ(count, 300u);
+}
 
 TEST(MappedMedium, fails_for_good_when_its_memory_is_gone_and_the_program_lives_on) {
   const ScratchStorage scratch(MediumKind::kMapped);

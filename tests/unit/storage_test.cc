@@ -1,22 +1,23 @@
 #include "stp/storage.h"
 
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
+#include <linux/fs.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
+#include <filesystem>
 #include <memory>
 
+#include "failing_call.h"
+#include "loop_device.h"
 #include "scratch_storage.h"
 #include "stp/content.h"
 #include "stp/file_system.h"
+#include "stp/lease.h"
 #include "stp/system.h"
 #include "stp/uring_medium.h"
 
@@ -31,7 +32,7 @@ std::string refusal(const std::string& path, Access access = Access::kReadWrite)
   return storage ? "" : storage.error().text;
 }
 
-::testing::AssertionResult says(const std::string& text, std::initializer_list<const char*> parts) {
+::testing::AssertionResult says(const std::string& text, const std::vector<const char*>& parts) {
   for (const char* part : parts)
     if (text.find(part) == std::string::npos) return ::testing::AssertionFailure() << "no \"" << part << "\" in: " << text;
   return ::testing::AssertionSuccess();
@@ -141,25 +142,14 @@ TEST(StorageOpen, takes_the_medium_that_STP_IO_names) {
   EXPECT_EQ((*storage)->medium_name(), "direct (threads)");
 }
 
-// Answers io_uring_setup with `error` from now on, as container runtimes do.
-bool forbid_io_uring(int error) {
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program{.len = std::size(filter), .filter = filter};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
 TEST(StorageOpen, does_its_io_in_threads_where_io_uring_is_forbidden) {
   const ScratchStorage scratch(MediumKind::kDirect);
   if (!has_direct_io(scratch.path())) GTEST_SKIP() << "no O_DIRECT in the test's directory";
   for (const int error : {ENOSYS, EPERM}) {
     const pid_t child = ::fork();
     if (child == 0) {
-      if (!forbid_io_uring(error)) ::_exit(77);
+      // In a process of its own: whether there is io_uring is found out once.
+      if (!forbid_calls({{.number = SYS_io_uring_setup, .error = error}})) ::_exit(77);
       auto storage = Storage::open(scratch.path(), Access::kReadWrite);
       if (!storage) ::_exit(1);
       auto medium = (*storage)->make_medium();
@@ -175,6 +165,161 @@ TEST(StorageOpen, does_its_io_in_threads_where_io_uring_is_forbidden) {
     if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no seccomp filters here";
     EXPECT_EQ(WEXITSTATUS(status), 0);
   }
+}
+
+struct Refused {
+  MediumKind medium;
+  std::vector<FailingCall> calls;
+  std::vector<const char*> words;
+};
+
+TEST(StorageOpen, says_what_the_system_refused) {
+  const Refused all[] = {
+      {MediumKind::kMapped, {{.number = SYS_openat, .error = EACCES}}, {"reading and writing", "Permission denied", "root must give"}},
+      {MediumKind::kMapped, {{.number = SYS_openat, .error = ENFILE}}, {"reading and writing", "Too many open files in system"}},
+      {MediumKind::kMapped, {{.number = SYS_newfstatat, .error = EIO, .argument = 3, .mask = AT_EMPTY_PATH}, {.number = SYS_fstat, .error = EIO}}, {"can not stat", "Input/output error"}},
+      {MediumKind::kMapped, {{.number = SYS_pread64, .error = EIO}}, {"superblock at byte 0", "Input/output error"}},
+      {MediumKind::kMapped, {{.number = SYS_mmap, .error = ENOMEM, .argument = 3, .mask = MAP_SHARED}}, {"can not map", "Cannot allocate memory"}},
+      {MediumKind::kMapped, {{.number = SYS_fstatfs, .error = EIO}}, {"lies on unknown", "not known to be local", "--medium direct"}},
+      {MediumKind::kDirect, {{.number = SYS_openat, .error = EINVAL, .argument = 2, .mask = O_DIRECT}}, {"does not allow direct I/O", "--medium mapped"}},
+  };
+  for (const Refused& one : all) {
+    const ScratchStorage scratch(one.medium);
+    if (one.medium == MediumKind::kDirect && !has_direct_io(scratch.path())) continue;
+    std::string text;
+    if (!with_failing(one.calls, [&] { text = refusal(scratch.path()); })) GTEST_SKIP() << "no seccomp filters here";
+    EXPECT_TRUE(says(text, one.words));
+    EXPECT_TRUE(says(text, {scratch.path().c_str()}));
+    EXPECT_EQ(refusal(scratch.path()), "") << "nothing stays of it";
+  }
+}
+
+TEST(StorageOpen, does_its_io_in_threads_where_one_more_ring_can_not_be_had) {
+  const ScratchStorage scratch(MediumKind::kDirect);
+  if (!has_direct_io(scratch.path())) GTEST_SKIP() << "no O_DIRECT in the test's directory";
+  if (!UringMedium::available()) GTEST_SKIP() << UringMedium::available().error().text;
+  for (const long number : {SYS_io_uring_setup, SYS_eventfd2}) {
+    auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+    ASSERT_TRUE(storage);
+    Result<std::unique_ptr<Medium>> medium = fail(0, ""), forced = fail(0, "");
+    STP_WITH_FAILING(
+        [&] {
+          medium = (*storage)->make_medium();
+          const ForcedIo io("uring");
+          forced = (*storage)->make_medium();
+        },
+        FailingCall{.number = number, .error = EMFILE});
+    EXPECT_TRUE(medium) << medium.error().text;
+    EXPECT_EQ((*storage)->medium_name(), "direct (threads)");
+    ASSERT_FALSE(forced);
+    EXPECT_TRUE(says(forced.error().text, {"STP_IO=uring", "Too many open files", "unset STP_IO"}));
+  }
+}
+
+TEST(StorageOpen, says_that_there_is_no_thread_for_its_io) {
+  const ScratchStorage scratch(MediumKind::kDirect);
+  if (!has_direct_io(scratch.path())) GTEST_SKIP() << "no O_DIRECT in the test's directory";
+  auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+  ASSERT_TRUE(storage);
+  const ForcedIo io("threads");
+  std::string text;
+  STP_WITH_FAILING(
+      [&] {
+        auto medium = (*storage)->make_medium();
+        text = medium ? "" : medium.error().text;
+      },
+      FailingCall{.number = SYS_clone3, .error = EAGAIN}, FailingCall{.number = SYS_clone, .error = EAGAIN});
+  EXPECT_TRUE(says(text, {"can not start a thread", "Resource temporarily unavailable"}));
+}
+
+TEST(StorageOpen, puts_the_faults_that_STP_FAULTS_names_into_its_media) {
+  const ScratchStorage scratch(MediumKind::kMapped);
+  const auto open_with = [&](const char* faults) {
+    auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+    EXPECT_EQ(::setenv("STP_FAULTS", faults, 1), 0);
+    auto medium = (*storage)->make_medium();
+    EXPECT_EQ(::unsetenv("STP_FAULTS"), 0);
+    return std::pair(*storage, std::move(medium));
+  };
+  const auto [refused, nothing] = open_with("eio=many");
+  ASSERT_FALSE(nothing);
+  EXPECT_TRUE(says(nothing.error().text, {"STP_FAULTS is", "eio", "correct it, or unset it"}));
+  const auto [well, sound] = open_with("");
+  EXPECT_TRUE(sound);
+  EXPECT_EQ(well->faults(), "");
+  const auto [storage, medium] = open_with("eio=100%");
+  ASSERT_TRUE(medium) << medium.error().text;
+  EXPECT_TRUE(says(storage->faults(), {"eio_read=1", "eio_write=1", "seed="})) << "so that the same can be asked for again";
+  const AlignedBuffer buffer(4096);
+  (*medium)->submit({.op = IoRequest::Op::kRead, .block = 8, .blocks = 1, .buffer = buffer.data(), .token = 1});
+  (*medium)->flush();
+  IoCompletion done[1];
+  while ((*medium)->reap(done) == 0) (*medium)->wait(kNever, 0);
+  EXPECT_EQ(done[0].error, EIO);
+}
+
+TEST(StorageOpen, bounds_its_media_in_words) {
+  const ScratchStorage scratch(MediumKind::kDirect);
+  if (!has_direct_io(scratch.path())) GTEST_SKIP() << "no O_DIRECT in the test's directory";
+  if (!UringMedium::available()) GTEST_SKIP() << UringMedium::available().error().text;
+  auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+  ASSERT_TRUE(storage);
+  const ForcedIo io("uring");
+  std::vector<std::unique_ptr<Medium>> media;
+  for (;;) {
+    auto medium = (*storage)->make_medium();
+    if (!medium) {
+      EXPECT_TRUE(says(medium.error().text, {"too many media on one open storage"}));
+      break;
+    }
+    media.push_back(std::move(*medium));
+    ASSERT_LT(media.size(), 1000u);
+  }
+  media.pop_back();
+  EXPECT_TRUE((*storage)->make_medium()) << "one place is free again";
+}
+
+TEST(StorageOpen, gives_its_descriptors_back_when_it_is_abandoned) {
+  const auto descriptors = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+  };
+  for (const MediumKind kind : {MediumKind::kDirect, MediumKind::kMapped}) {
+    const ScratchStorage scratch(kind);
+    if (kind == MediumKind::kDirect && (!has_direct_io(scratch.path()) || !UringMedium::available())) continue;
+    const auto before = descriptors();
+    auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+    ASSERT_TRUE(storage);
+    auto medium = (*storage)->make_medium();
+    ASSERT_TRUE(medium);
+    EXPECT_GT(descriptors(), before);
+    (*storage)->abandon_after_fork();
+    EXPECT_EQ(descriptors(), before);
+    (*storage)->abandon_after_fork();
+    medium->reset();
+    storage->reset();
+    EXPECT_EQ(descriptors(), before) << "and none of somebody else's";
+  }
+}
+
+TEST(StorageReadWrite, says_at_which_block_the_system_failed) {
+  const ScratchStorage scratch(MediumKind::kDirect);
+  if (!has_direct_io(scratch.path())) GTEST_SKIP() << "no O_DIRECT in the test's directory";
+  auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+  ASSERT_TRUE(storage);
+  std::vector<std::byte> bytes(4096);
+  Result<void> read, written;
+  STP_WITH_FAILING(
+      [&] {
+        read = (*storage)->read(8, bytes);
+        written = (*storage)->write(9, bytes);
+      },
+      FailingCall{.number = SYS_pread64, .error = EIO}, FailingCall{.number = SYS_pwrite64, .error = ENOSPC});
+  ASSERT_FALSE(read);
+  ASSERT_FALSE(written);
+  EXPECT_EQ(read.error().code, EIO);
+  EXPECT_TRUE(says(read.error().text, {"can not read", "block 8", "Input/output error"}));
+  EXPECT_EQ(written.error().code, ENOSPC);
+  EXPECT_TRUE(says(written.error().text, {"can not write", "block 9", "No space left"}));
 }
 
 TEST(StorageReadWrite, moves_any_number_of_whole_blocks_from_any_memory) {
@@ -268,6 +413,37 @@ TEST(StorageLocks, an_open_for_reading_can_look_and_not_take) {
   ASSERT_TRUE((*holder)->locks().acquire(0));
   EXPECT_EQ((*looker)->locks().probe(0), SlotLocks::State::kHeld);
   EXPECT_FALSE((*looker)->locks().acquire(1));
+}
+
+TEST(StorageLocks, that_the_system_does_not_know_tell_nothing) {
+  constexpr FailingCall kNoLocks{.number = SYS_fcntl, .error = EINVAL, .argument = 1, .mask = F_OFD_GETLK};
+  const ScratchStorage scratch(MediumKind::kMapped);
+  Lease lease;
+  STP_WITH_FAILING(
+      [&] {
+        auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+        ASSERT_TRUE(storage);
+        SlotLocks& locks = (*storage)->locks();
+        EXPECT_FALSE(locks.usable());
+        EXPECT_FALSE(locks.acquire(0));
+        EXPECT_EQ(locks.probe(0), SlotLocks::State::kUnknown);
+        locks.release(0);
+        lease.boot_id = (*storage)->identity().boot_id;
+        lease.device = (*storage)->identity().device;
+        lease.inode = (*storage)->identity().inode;
+        EXPECT_EQ((*storage)->holder(0, lease), BlockSource::Holder::kUnknown);
+      },
+      kNoLocks);
+  // The same when they stop working later.
+  auto storage = Storage::open(scratch.path(), Access::kReadWrite);
+  ASSERT_TRUE(storage);
+  if (!(*storage)->locks().usable()) GTEST_SKIP() << "no open-file-description locks here";
+  EXPECT_EQ((*storage)->holder(0, lease), BlockSource::Holder::kGone);
+  BlockSource::Holder holder{};
+  STP_WITH_FAILING([&] { holder = (*storage)->holder(0, lease); }, kNoLocks);
+  EXPECT_EQ(holder, BlockSource::Holder::kUnknown);
+  lease.inode ^= 1;
+  EXPECT_EQ((*storage)->holder(0, lease), BlockSource::Holder::kUnknown) << "a lock of another file";
 }
 
 // A child process that holds slot 0, and a medium, until it is killed.
@@ -364,33 +540,12 @@ INSTANTIATE_TEST_SUITE_P(Media, LocksOfProcesses, ::testing::Values("uring", "th
 
 // -- Block devices ----------------------------------------------------------------------------------------------------
 
-// A loop device over a scratch file; empty path() where the machine allows none.
-class LoopDevice {
- public:
-  LoopDevice(const std::string& file, unsigned sector) {
-    const std::string command = "losetup --find --show --sector-size " + std::to_string(sector) + " '" + file + "' 2>/dev/null";
-    if (FILE* output = ::popen(command.c_str(), "re"); output != nullptr) {
-      char line[128] = {};
-      if (std::fgets(line, sizeof line, output) != nullptr) path_ = std::string(line, std::strcspn(line, "\n"));
-      ::pclose(output);
-    }
-  }
-  ~LoopDevice() {
-    if (path_.empty()) return;
-    EXPECT_EQ(std::system(("losetup --detach '" + path_ + "'").c_str()), 0);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 class OnLoopDevice : public ::testing::TestWithParam<unsigned> {};
 
 TEST_P(OnLoopDevice, a_direct_storage_opens_reads_writes_and_locks) {
   const ScratchStorage scratch(MediumKind::kDirect);
   const LoopDevice device(scratch.path(), GetParam());
-  if (device.path().empty()) GTEST_SKIP() << "losetup makes no loop device here (root and /dev/loop-control are needed)";
+  STP_NEED_DEVICE(device);
   auto storage = Storage::open(device.path(), Access::kReadWrite);
   ASSERT_TRUE(storage) << storage.error().text;
   EXPECT_TRUE((*storage)->facts().block_device);
@@ -418,8 +573,30 @@ TEST_P(OnLoopDevice, a_direct_storage_opens_reads_writes_and_locks) {
 TEST_P(OnLoopDevice, a_mapped_storage_is_refused_in_words) {
   const ScratchStorage scratch(MediumKind::kMapped);
   const LoopDevice device(scratch.path(), GetParam());
-  if (device.path().empty()) GTEST_SKIP() << "losetup makes no loop device here (root and /dev/loop-control are needed)";
+  STP_NEED_DEVICE(device);
   EXPECT_TRUE(says(refusal(device.path()), {"block device", "memory mapping", "--medium direct"}));
+}
+
+TEST_P(OnLoopDevice, a_size_that_can_not_be_asked_for_is_said) {
+  const ScratchStorage scratch(MediumKind::kDirect);
+  const LoopDevice device(scratch.path(), GetParam());
+  STP_NEED_DEVICE(device);
+  std::string text;
+  STP_WITH_FAILING([&] { text = refusal(device.path()); }, FailingCall{.number = SYS_ioctl, .error = EIO, .argument = 1, .mask = static_cast<std::uint32_t>(BLKGETSIZE64)});
+  EXPECT_TRUE(says(text, {"can not ask", device.path().c_str(), "for its size"}));
+}
+
+TEST_P(OnLoopDevice, is_hardware_only_if_its_requests_reach_some) {
+  const ScratchFile scratch(1 << 20);
+  const bool below = probe_storage(scratch.path()).value().hardware;
+  {
+    const LoopDevice device(scratch.path(), GetParam());
+    STP_NEED_DEVICE(device);
+    EXPECT_FALSE(probe_storage(device.path()).value().hardware) << "the page cache lies between";
+  }
+  const LoopDevice device(scratch.path(), GetParam(), "--direct-io=on");
+  STP_NEED_DEVICE(device);
+  EXPECT_EQ(probe_storage(device.path()).value().hardware, below);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sectors, OnLoopDevice, ::testing::Values(512u, 4096u),
@@ -442,6 +619,21 @@ TEST(SystemClock, does_not_go_back) {
   }
   EXPECT_GT(last, 0);
 }
+
+TEST(SystemRandom, comes_from_the_device_where_the_call_is_forbidden) {
+  std::vector<std::uint64_t> all;
+  STP_WITH_FAILING(
+      [&] {
+        SystemRandom random;
+        for (int i = 0; i < 100; ++i) all.push_back(random.next());
+      },
+      FailingCall{.number = SYS_getrandom, .error = ENOSYS});
+  std::ranges::sort(all);
+  EXPECT_EQ(std::ranges::adjacent_find(all), all.end());
+  EXPECT_GT(all.back(), std::uint64_t{1} << 60);
+}
+
+TEST(SystemClock, knows_the_wall_clock) { EXPECT_NEAR(static_cast<double>(wall_clock_ms()) / 1000, static_cast<double>(std::time(nullptr)), 2); }
 
 TEST(SystemRandom, does_not_repeat_itself) {
   SystemRandom a, b;
