@@ -1,5 +1,5 @@
 // Planted bugs: switched on one at a time by the simulator, which must find each of them; otherwise the
-// simulation proves nothing. In every other build planted() is a constant false and costs nothing.
+// simulation proves nothing. In every other build planted() is false, which the compiler sees, and costs nothing.
 #pragma once
 
 #include <array>
@@ -79,9 +79,13 @@ inline constexpr std::array<PlantName, 29> kPlants{{
 
 #ifdef STP_SIMULATION
 inline Plant active_plant = Plant::kNone;
-inline bool planted(Plant plant) { return active_plant == plant; }
-#else
-constexpr bool planted(Plant) { return false; }
 #endif
+inline bool planted([[maybe_unused]] Plant plant) {
+#ifdef STP_SIMULATION
+  return active_plant == plant;
+#else
+  return false;
+#endif
+}
 
 }  // namespace stp
