@@ -1,6 +1,7 @@
 // The contract of stp/medium.h, for each medium that moves real bytes.
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -15,6 +16,7 @@
 #include "failing_call.h"
 #include "scratch_storage.h"
 #include "stp/buffer_pool.h"
+#include "stp/mapping.h"
 #include "stp/storage.h"
 #include "stp/system.h"
 #include "stp/thread_signals.h"
@@ -515,6 +517,53 @@ TEST(MappedMedium, hands_a_fault_that_is_not_its_own_to_the_program) {
       },
       [](int status) { return WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) != 0; }, "");
   ::munmap(page, kBlock);
+}
+
+// What a program does with SIGBUS itself, set up before anything is mapped: hence in a process that begins anew.
+struct SigbusOfTheProgram : ::testing::Test {
+  void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+  void TearDown() override { GTEST_FLAG_SET(death_test_style, "fast"); }
+  static void meet(void (*handler)(int), void (*handler_with_info)(int, siginfo_t*, void*), bool sent) {
+    // Out of the handler first: exit() is nothing to do in one.
+    if (const int status = sigsetjmp(out_of_handler, 1); status != 0) std::exit(status);
+    struct sigaction action {};
+    if (handler_with_info != nullptr) {
+      action.sa_sigaction = handler_with_info;
+      action.sa_flags = SA_SIGINFO;
+    } else {
+      action.sa_handler = handler;
+    }
+    ::sigaction(SIGBUS, &action, nullptr);
+    const int fd = ::memfd_create("mapped", MFD_CLOEXEC);
+    if (::ftruncate(fd, kBlock) != 0) std::exit(1);
+    auto mapping = Mapping::create(fd, kBlock, true);
+    if (!mapping) std::exit(2);
+    if (sent) {
+      ::raise(SIGBUS);
+    } else {
+      void* page = ::mmap(nullptr, kBlock, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+      if (page == MAP_FAILED || ::ftruncate(fd, 0) != 0) std::exit(3);
+      *static_cast<volatile char*>(page) = 1;
+    }
+    std::exit(44);
+  }
+  static void exit_with_42(int, siginfo_t*, void*) { siglongjmp(out_of_handler, 42); }
+  static void exit_with_43(int) { siglongjmp(out_of_handler, 43); }
+  static inline sigjmp_buf out_of_handler;
+};
+
+TEST_F(SigbusOfTheProgram, goes_to_its_handler) {
+  EXPECT_EXIT(meet(nullptr, exit_with_42, false), ::testing::ExitedWithCode(42), "");
+  EXPECT_EXIT(meet(exit_with_43, nullptr, false), ::testing::ExitedWithCode(43), "");
+}
+
+TEST_F(SigbusOfTheProgram, that_was_sent_does_what_it_would_without_us) {
+  EXPECT_EXIT(meet(SIG_IGN, nullptr, true), ::testing::ExitedWithCode(44), "");
+  EXPECT_EXIT(meet(SIG_DFL, nullptr, true), ::testing::KilledBySignal(SIGBUS), "");
+}
+
+TEST_F(SigbusOfTheProgram, that_is_a_fault_can_not_be_ignored) {
+  EXPECT_EXIT(meet(SIG_IGN, nullptr, false), ::testing::KilledBySignal(SIGBUS), "");
 }
 
 TEST(MappedMedium, eight_aligned_bytes_never_tear) {
