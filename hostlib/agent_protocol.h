@@ -68,6 +68,8 @@ struct AgentCall {
 };
 static_assert(sizeof(AgentCall) == 48 + 352);
 
+inline constexpr std::uint32_t kNoScb = 0xffffffff;
+
 // An answer. Descriptors that come with it: kHello news board, a socket that wakes the program, an eventfd that wakes the agent; kOpen,
 // kAccept and kTake the shadow.
 struct AgentAnswer {
@@ -75,7 +77,7 @@ struct AgentAnswer {
   std::uint32_t reason = 0;     // stp::Reason
   std::uint32_t socket = 0;     // kHello: the program's serial number; kSockets: where to go on, 0 = that was all
   std::uint32_t index = 0;      // of the socket on the news board
-  std::uint32_t scb = 0;
+  std::uint32_t scb = 0;        // kNoScb: it has none
   std::uint32_t side = 0;       // of the shadow
   std::uint32_t port = 0;       // own port
   std::uint32_t peer_port = 0;

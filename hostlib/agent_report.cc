@@ -8,7 +8,6 @@
 namespace stp::host {
 namespace {
 
-constexpr std::uint32_t kNoScb = 0xffffffff;
 constexpr std::size_t kMostRows = kMostTail / sizeof(AgentSocketRow);
 
 AgentSocketRow::State state_of(const AgentSocket& socket) {

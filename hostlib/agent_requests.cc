@@ -16,7 +16,6 @@ namespace {
 
 constexpr int kRequestsAtOnce = 64;           // of one program
 constexpr std::uint16_t kFirstFreePort = 1024;   // those below are root's
-constexpr std::uint32_t kNoScb = 0xffffffff;
 
 // Those that do not are answered for any program.
 bool concerns_a_socket(AgentRequest what) {
@@ -33,8 +32,6 @@ bool concerns_a_socket(AgentRequest what) {
     default: return true;
   }
 }
-
-std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
 
 }  // namespace
 

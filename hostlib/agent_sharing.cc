@@ -5,12 +5,6 @@
 #include "hostlib/agent_sockets.h"
 
 namespace stp::host {
-namespace {
-
-std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
-
-}  // namespace
-
 SocketResult<void> AgentSockets::give(SocketId id, int descriptor, const ClientId& taker) {
   const auto entry = find(id);
   if (entry == nullptr || entry->closed) return no(EBADF);

@@ -9,8 +9,6 @@
 namespace stp::host {
 namespace {
 
-std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
-
 constexpr std::size_t kSmallReceive = 4096;
 constexpr std::uint64_t kUnknown = ~std::uint64_t{0};  // the agent that knows is gone: not for none
 

@@ -5,10 +5,15 @@
 
 #include "stp/error.h"
 #include "stp/superblock.h"
+#include "stp/timing.h"
 
 namespace stp {
 
 struct Lease;
+
+// A block that does not check may be in the middle of being written: so often it is read before that is said, with pauses.
+inline constexpr int kReadings = 4;
+inline constexpr Nanos kBetweenReadings = 50 * kMillisecond;
 
 class BlockSource {
  public:

@@ -16,9 +16,6 @@
 namespace stp {
 namespace {
 
-constexpr int kReadings = 4;
-constexpr Nanos kBetweenReadings = 50 * kMillisecond;
-
 // What the decoder of one kind of block makes of it.
 struct Judged {
   BlockFault fault = BlockFault::kNone;

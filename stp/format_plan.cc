@@ -12,11 +12,11 @@ namespace {
 constexpr std::uint64_t kMiB = 1024 * 1024;
 constexpr std::uint32_t kMostExtents = 4096;
 
-// Each step is tried with fewer of what the user left open than the one before.
-struct Step {
+// Each is tried with fewer of what the user left open than the one before.
+struct Size {
   std::uint32_t sockets, ring_blocks, extents;
 };
-constexpr Step kSteps[] = {{16384, 256, 16}, {16384, 64, 16}, {16384, 32, 16}, {4096, 32, 16}, {1024, 32, 16}, {256, 32, 16}, {256, 32, 4}};
+constexpr Size kSizes[] = {{16384, 256, 16}, {16384, 64, 16}, {16384, 32, 16}, {4096, 32, 16}, {1024, 32, 16}, {256, 32, 16}, {256, 32, 4}};
 
 // The most extents a host with which everything still fits.
 std::uint32_t most_extents(Geometry g, std::uint64_t bytes) {
@@ -38,10 +38,10 @@ Result<Geometry> plan_geometry(const PlanRequest& request) {
   g.block_size = request.block_size;
   g.hosts = request.hosts.value_or(request.bytes <= 2048 * kMiB ? 8 : 16);
   g.total_blocks = UINT64_MAX / kMaxExtents;  // bounds first: they need no size
-  for (const Step& step : kSteps) {
-    g.sockets = request.sockets.value_or(step.sockets);
-    g.ring_blocks = step.ring_blocks;
-    g.extents = step.extents;
+  for (const Size& size : kSizes) {
+    g.sockets = request.sockets.value_or(size.sockets);
+    g.ring_blocks = size.ring_blocks;
+    g.extents = size.extents;
     if (auto ok = derive_geometry(g); !ok) return std::unexpected(ok.error());
     if (bytes_needed(g) > request.bytes) continue;
     g.extents = most_extents(g, request.bytes);

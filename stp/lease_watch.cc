@@ -12,9 +12,6 @@
 namespace stp {
 namespace {
 
-constexpr int kReadings = 4;
-constexpr Nanos kBetweenReadings = 50 * kMillisecond;
-
 bool is_held(const DecodedLease& l) { return l.fault == BlockFault::kNone && l.lease.state != LeaseState::kFree; }
 
 bool same_beat(const Lease& a, const Lease& b) { return a.beat == b.beat && a.owner == b.owner && a.randomness == b.randomness; }

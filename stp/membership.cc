@@ -21,8 +21,6 @@ constexpr Nanos kProbePeriod = 50 * kMillisecond;   // of the locks of hosts on 
 constexpr Nanos kEnginePoll = 5 * kMillisecond;     // while waiting for the engine to let go
 constexpr Nanos kSilenceRefresh = kSecond;          // how often mere growth of a silence is posted
 
-double seconds(Nanos t) { return static_cast<double>(t) / kSecond; }
-
 bool same(const Self& a, const Self& b) {
   return a.state == b.state && a.identity == b.identity && a.name == b.name && a.reason == b.reason && a.why == b.why &&
          a.error_code == b.error_code;
@@ -121,7 +119,7 @@ void Membership::Impl::check_fence(Nanos now) {
   fence(Reason::kFenced,
         fmt::format("the lease of \"{}\" is {:.1f} s old, and good for {:.1f} s: the storage stalled, the program was stopped, or "
                     "this machine slept; its connections are reset, and it comes back by itself",
-                    self_.name, seconds(age), seconds(fence_)));
+                    self_.name, in_seconds(age), in_seconds(fence_)));
 }
 
 void Membership::Impl::take_completions(Nanos now) {

@@ -16,8 +16,6 @@ constexpr unsigned kMostInstances = 999;
 // Incarnations grow by less than 2^17 a life; whoever wrote one near the end of the range damaged that slot.
 constexpr std::uint64_t kLastIncarnation = UINT64_MAX - (1ull << 32);
 
-double seconds(Nanos t) { return static_cast<double>(t) / kSecond; }
-
 std::string hex(const Uuid& id) {
   std::string out;
   for (std::size_t i = 0; i < 4; ++i) out += fmt::format("{:02x}", std::to_integer<unsigned>(id[i]));
@@ -109,7 +107,7 @@ SlotChoice SlotChooser::choose(const LeaseSweep& sweep, const OwnLease* previous
               .slot = slot,
               .name = {},
               .wait = 0,
-              .why = fmt::format("joining: waits up to {:.1f} s, because the lease of slot {} cannot be read ({})", seconds(fence_), slot,
+              .why = fmt::format("joining: waits up to {:.1f} s, because the lease of slot {} cannot be read ({})", in_seconds(fence_), slot,
                                  sweep.slots[slot].error != 0 ? "I/O error" : to_string(sweep.slots[slot].decoded.fault)),
               .error_code = 0};
   }
@@ -192,7 +190,7 @@ std::optional<SlotChoice> SlotChooser::choose_named(const LeaseSweep& sweep, con
                             .name = name,
                             .wait = 0,
                             .why = fmt::format("joining: waits until the lease \"{}\" in slot {} has been silent for {:.1f} s, or beats",
-                                               name, slot, seconds(silence_limit(reading.lease().state))),
+                                               name, slot, in_seconds(silence_limit(reading.lease().state))),
                             .error_code = 0};
         watched = true;
         break;

@@ -16,8 +16,6 @@ constexpr std::uint64_t kIncarnationSpread = 65536;
 
 constexpr Nanos kSoon = 20 * kMillisecond;
 
-double seconds(Nanos t) { return static_cast<double>(t) / kSecond; }
-
 }  // namespace
 
 SlotClaim::SlotClaim(const MembershipConfig& config, HeldLock& lock, LeaseIo& io, Random& random)
@@ -85,11 +83,11 @@ void SlotClaim::note_read_errors(const LeaseSweep& sweep, Nanos now) {
   }
   if (unreadable_since_ == kNever) unreadable_since_ = now;
   const int error = sweep.slots.empty() ? EIO : sweep.slots.front().error;
-  why_ = fmt::format("joining: the leases cannot be read (errno {}); tries again for {:.1f} s", error, seconds(dead_));
+  why_ = fmt::format("joining: the leases cannot be read (errno {}); tries again for {:.1f} s", error, in_seconds(dead_));
   if (now - unreadable_since_ >= dead_)
     stop(EIO,
          fmt::format("cannot join storage group \"{}\": its leases could not be read for {:.1f} s (errno {}); check the disk and its path",
-                     config_.superblock.stg, seconds(now - unreadable_since_), error));
+                     config_.superblock.stg, in_seconds(now - unreadable_since_), error));
 }
 
 void SlotClaim::choose(const LeaseSweep& sweep, const PeerWatch& watch, Nanos now) {
@@ -117,7 +115,7 @@ void SlotClaim::choose(const LeaseSweep& sweep, const PeerWatch& watch, Nanos no
   claim_ = lease_->next(LeaseState::kClaim, random_, watch.seen());
   io_.write(*claim_, now);
   why_ = fmt::format("joining: claims slot {} as \"{}\", and waits {:.1f} s for the writes of rivals to land", choice.slot, choice.name,
-                     seconds(wait_));
+                     in_seconds(wait_));
 }
 
 void SlotClaim::begin_life(const LeaseSweep& sweep, const SlotChoice& choice) {
@@ -172,7 +170,7 @@ void SlotClaim::own(const PeerWatch& watch, Nanos now) {
 void SlotClaim::retire(Nanos wait, std::string why, Nanos now) {
   phase_ = Phase::kRetired;
   until_ = now + wait;
-  why_ = fmt::format("joining: {}; tries again in {:.1f} s", why, seconds(wait));
+  why_ = fmt::format("joining: {}; tries again in {:.1f} s", why, in_seconds(wait));
   if (!(previous_ && previous_->identity().slot == lock_.slot())) lock_.release();
 }
 

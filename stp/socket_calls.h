@@ -23,6 +23,7 @@ struct SocketError {
 };
 template <class T>
 using SocketResult = std::expected<T, SocketError>;
+inline std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
 
 // What a socket is ready for; the same bits as readiness and as notification.
 struct Ready {

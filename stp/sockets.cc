@@ -14,8 +14,6 @@ constexpr std::uint64_t kWorkingSet = 8u << 20;
 constexpr std::uint64_t kLeastShare = 512 * 1024;
 constexpr Nanos kSharingPeriod = 50 * kMillisecond;
 
-std::unexpected<SocketError> no(int code, Reason reason = Reason::kNone) { return std::unexpected(SocketError{code, reason}); }
-
 }  // namespace
 
 Sockets::Sockets(Core& core, Peers& peers, EngineEvents& events)

@@ -23,6 +23,8 @@ using Nanos = std::int64_t;  // CLOCK_BOOTTIME, or the simulator's
 inline constexpr Nanos kMicrosecond = 1000;
 inline constexpr Nanos kMillisecond = 1000 * kMicrosecond;
 inline constexpr Nanos kSecond = 1000 * kMillisecond;
+
+inline double in_seconds(Nanos t) { return static_cast<double>(t) / kSecond; }
 inline constexpr Nanos kNever = INT64_MAX;
 
 struct Timing {

@@ -13,7 +13,7 @@ namespace {
 
 using host::AgentSocketRow;
 
-std::string_view to_string(AgentSocketRow::State state) {
+std::string_view state_name(AgentSocketRow::State state) {
   using State = AgentSocketRow::State;
   switch (state) {
     case State::kUnbound: return "unbound";
@@ -102,7 +102,7 @@ Table agent_socket_table(const std::vector<AgentSocketRow>& rows, const SocketRa
   Table table(headings);
   for (const AgentSocketRow& row : rows) {
     const std::string peer_host = peer_host_of(row);
-    std::vector<std::string> cells = {std::string(to_string(row.state)), fmt::format("{}", row.receive_queue), fmt::format("{}", row.send_queue),
+    std::vector<std::string> cells = {std::string(state_name(row.state)), fmt::format("{}", row.receive_queue), fmt::format("{}", row.send_queue),
                                       row.port == 0 ? fmt::format("{}:*", host) : fmt::format("{}:{}", host, row.port),
                                       peer_host.empty() ? "*:*" : fmt::format("{}:{}", peer_host, row.peer_port),
                                       bytes_text(static_cast<double>(row.sent)), bytes_text(static_cast<double>(row.received))};
@@ -123,7 +123,7 @@ nlohmann::ordered_json agent_sockets_json(const std::vector<AgentSocketRow>& row
   for (const AgentSocketRow& row : rows) {
     nlohmann::ordered_json j{{"host", host},
                              {"number", row.number},
-                             {"state", to_string(row.state)},
+                             {"state", state_name(row.state)},
                              {"local_port", row.port},
                              {"peer_host", peer_host_of(row)},
                              {"peer_port", row.peer_port},
@@ -132,7 +132,7 @@ nlohmann::ordered_json agent_sockets_json(const std::vector<AgentSocketRow>& row
                              {"send_queue", row.send_queue},
                              {"sent_bytes", row.sent},
                              {"received_bytes", row.received}};
-    if (row.scb != 0xffffffff) j["scb"] = row.scb;
+    if (row.scb != host::kNoScb) j["scb"] = row.scb;
     if (row.user != AgentSocketRow::kHidden) {
       j["user"] = row.user;
       j["pids"] = pids_of(row);

@@ -68,25 +68,25 @@ Result<std::string> ask_agent() {
   return fail(code, fmt::format("the agent of \"{}\" does not serve this program: {}", path, std::strerror(code)));
 }
 
-int complain(int status, std::string_view text) {
+int refuse(int status, std::string_view text) {
   fmt::print(stderr, "stp run: {}\n", text);
   return status;
 }
 
 int run_program(const std::string& map, const std::vector<std::string>& command) {
   const auto rules = read_rules(map);
-  if (!rules) return complain(kUsage, rules.error().text);
+  if (!rules) return refuse(kUsage, rules.error().text);
   const std::string program = find_program(command.front());
-  if (program.empty()) return complain(kNotFound, fmt::format("there is no program \"{}\"", command.front()));
+  if (program.empty()) return refuse(kNotFound, fmt::format("there is no program \"{}\"", command.front()));
   std::string seen;
   const ElfKind kind = elf_kind(program, seen);
   constexpr std::string_view kForward = "`stp forward` connects it to STP over TCP or a Unix socket";
-  if (kind == ElfKind::kStatic) return complain(kCanNotPreload, fmt::format("\"{}\" is linked statically and loads no library (Go programs often are): {}", seen, kForward));
-  if (kind == ElfKind::kPrivileged) return complain(kCanNotPreload, fmt::format("\"{}\" runs with more rights than you have (setuid, setgid or capabilities), and takes no library from you: {}", seen, kForward));
+  if (kind == ElfKind::kStatic) return refuse(kCanNotPreload, fmt::format("\"{}\" is linked statically and loads no library (Go programs often are): {}", seen, kForward));
+  if (kind == ElfKind::kPrivileged) return refuse(kCanNotPreload, fmt::format("\"{}\" runs with more rights than you have (setuid, setgid or capabilities), and takes no library from you: {}", seen, kForward));
   const std::string library = preload_library();
-  if (::access(library.c_str(), R_OK) != 0) return complain(kFailed, fmt::format("\"{}\" can not be read: {}; STP_PRELOAD names another place", library, std::strerror(errno)));
+  if (::access(library.c_str(), R_OK) != 0) return refuse(kFailed, fmt::format("\"{}\" can not be read: {}; STP_PRELOAD names another place", library, std::strerror(errno)));
   const auto told = ask_agent();
-  if (!told) return complain(kNoAgent, told.error().text);
+  if (!told) return refuse(kNoAgent, told.error().text);
   const char* const before = std::getenv("LD_PRELOAD");
   const std::string preload = before != nullptr && *before != 0 ? library + ":" + before : library;
   (void)::setenv(run::kRunVariable, told->c_str(), 1);
@@ -96,7 +96,7 @@ int run_program(const std::string& map, const std::vector<std::string>& command)
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   (void)::execv(program.c_str(), arguments.data());
-  return complain(errno == ENOENT ? kNotFound : kCanNotPreload, fmt::format("can not start \"{}\": {}", program, std::strerror(errno)));
+  return refuse(errno == ENOENT ? kNotFound : kCanNotPreload, fmt::format("can not start \"{}\": {}", program, std::strerror(errno)));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 constexpr std::size_t kMostTalks = 32;
 constexpr std::size_t kLongestLine = 1024;
-constexpr auto kRest = 100ms;
+constexpr auto kDoorRest = 100ms;
 constexpr timeval kAnswerWithin = {.tv_sec = 30, .tv_usec = 0};
 constexpr std::string_view kCommands = "add -L SPEC, remove -L SPEC (or -R, -D), list, list --json";
 
@@ -126,7 +126,7 @@ void ForwardControl::accept_some() {
 // Too many talk, or no descriptor is free: the next one waits in the queue.
 void ForwardControl::rest() {
   loop_.change(listener_.fd(), 0);
-  loop_.after(kRest, [this, alive = std::weak_ptr(alive_)] {
+  loop_.after(kDoorRest, [this, alive = std::weak_ptr(alive_)] {
     if (!alive.expired()) loop_.change(listener_.fd(), EPOLLIN);
   });
 }

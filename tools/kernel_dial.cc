@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,16 +15,6 @@ using namespace std::chrono_literals;
 constexpr auto kLongestTry = 15'000ms;   // of one address
 constexpr auto kFullQueueWait = 5'000ms;  // for a Unix listener that is behind with accepting
 constexpr auto kTryAgain = 50ms;
-
-SocketAddress unix_address(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof address.sun_path - 1));
-  SocketAddress out;
-  std::memcpy(&out.storage, &address, sizeof address);
-  out.length = sizeof address;
-  return out;
-}
 
 }  // namespace
 

@@ -4,10 +4,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -17,17 +15,10 @@
 namespace stp::forward {
 namespace {
 
-constexpr int kBacklog = 256;
+constexpr int kKernelBacklog = 256;
 
 std::unexpected<Error> cannot(int code, const std::string& where) {
   return fail(code, fmt::format("can not listen on {}: {}", where, std::strerror(code)));
-}
-
-sockaddr_un unix_address(const std::string& path) {
-  sockaddr_un out = {};
-  out.sun_family = AF_UNIX;
-  std::memcpy(out.sun_path, path.data(), std::min(path.size(), sizeof out.sun_path - 1));
-  return out;
 }
 
 // Makes room for a socket file: takes away what a dead program left.
@@ -37,8 +28,8 @@ Result<void> clear_path(const std::string& path) {
   if (!S_ISSOCK(facts.st_mode)) return fail(EEXIST, fmt::format("\"{}\" is there and is no socket; name another path", path));
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!probe) return cannot(errno, path);
-  const sockaddr_un address = unix_address(path);
-  const bool answered = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const SocketAddress address = unix_address(path);
+  const bool answered = ::connect(probe.get(), address.get(), address.length) == 0;
   // EAGAIN is a full queue, EPROTOTYPE a socket of another kind: there is somebody. Only a refusal says that there is not.
   if (!answered && errno == ENOENT) return {};
   if (answered || errno != ECONNREFUSED)
@@ -71,7 +62,7 @@ Result<KernelListener> KernelListener::open_tcp(const KernelAddress& address) {
     const int on = 1, only_v6 = address.host.empty() ? 0 : 1;
     if (!out.fd_ || ::setsockopt(out.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return cannot(errno, to_string(address));
     if (to.storage.ss_family == AF_INET6) (void)::setsockopt(out.fd(), IPPROTO_IPV6, IPV6_V6ONLY, &only_v6, sizeof only_v6);
-    if (::bind(out.fd(), to.get(), to.length) != 0 || ::listen(out.fd(), kBacklog) != 0) return cannot(errno, to_string(address));
+    if (::bind(out.fd(), to.get(), to.length) != 0 || ::listen(out.fd(), kKernelBacklog) != 0) return cannot(errno, to_string(address));
     return out;
   };
   auto listener = bind_to(candidates->front());
@@ -85,9 +76,9 @@ Result<KernelListener> KernelListener::open_unix(const std::string& path) {
   if (auto room = clear_path(path); !room) return std::unexpected(room.error());
   KernelListener out;
   out.fd_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const sockaddr_un address = unix_address(path);
+  const SocketAddress address = unix_address(path);
   // The mode of the unbound socket is that of its file: there is no moment at which others could open it, and no umask is touched.
-  if (!out.fd_ || ::fchmod(out.fd(), 0600) != 0 || ::bind(out.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+  if (!out.fd_ || ::fchmod(out.fd(), 0600) != 0 || ::bind(out.fd(), address.get(), address.length) != 0)
     return cannot(errno, path);
   out.path_ = path;
   struct stat facts = {};
@@ -95,7 +86,7 @@ Result<KernelListener> KernelListener::open_unix(const std::string& path) {
     out.device_ = facts.st_dev;
     out.inode_ = facts.st_ino;
   }
-  if (::listen(out.fd(), kBacklog) != 0) return cannot(errno, path);
+  if (::listen(out.fd(), kKernelBacklog) != 0) return cannot(errno, path);
   return out;
 }
 

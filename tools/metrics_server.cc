@@ -30,7 +30,7 @@ class Agents final : public prometheus::Collectable {
 }  // namespace
 
 struct MetricsServer::Parts {
-  std::shared_ptr<Agents> agents;
+  std::shared_ptr<prometheus::Collectable> agents;
   std::unique_ptr<prometheus::Exposer> exposer;
 };
 

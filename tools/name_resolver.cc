@@ -4,7 +4,9 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -41,6 +43,16 @@ Result<std::vector<SocketAddress>> look_up(const std::string& host, std::uint16_
 }
 
 }  // namespace
+
+SocketAddress unix_address(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof address.sun_path - 1));
+  SocketAddress out;
+  std::memcpy(&out.storage, &address, sizeof address);
+  out.length = sizeof address;
+  return out;
+}
 
 Result<std::vector<SocketAddress>> numeric_addresses(const std::string& host, std::uint16_t port, bool to_listen) {
   return look_up(host, port, AI_NUMERICHOST | (to_listen ? AI_PASSIVE : 0));

@@ -20,6 +20,8 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
+SocketAddress unix_address(const std::string& path);
+
 // The addresses of a numeric host, without waiting; an error for a name. `host` empty: every address of the machine.
 Result<std::vector<SocketAddress>> numeric_addresses(const std::string& host, std::uint16_t port, bool to_listen);
 

@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kLookAgain = 1s;
+constexpr auto kLookForReaders = 1s;
 constexpr auto kRemember = 60s;         // after the end that has the name was closed: the other one may read late
 constexpr unsigned kMostOfUser = 1024;  // each is a descriptor of the agent
 constexpr int kBacklog = 64;            // nobody accepts; who looks does so once
@@ -56,7 +56,7 @@ void RunAborts::close_all() {
 }
 
 void RunAborts::look_later() {
-  if (!std::exchange(looks_later_, true)) loop_.after(kLookAgain, [this] {
+  if (!std::exchange(looks_later_, true)) loop_.after(kLookForReaders, [this] {
     looks_later_ = false;
     look();
     if (!marks_.empty()) look_later();

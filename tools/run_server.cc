@@ -33,7 +33,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kRest = 100ms;        // when there is no room for one more descriptor
+constexpr auto kDoorRest = 100ms;    // when there is no room for one more descriptor
 constexpr auto kRequestWithin = 5000ms;
 constexpr int kGuestsAtOnce = 64;
 constexpr unsigned kMostGuestsOfUser = 256;
@@ -163,7 +163,7 @@ void RunServer::let_in() {
     if (fd < 0) {
       if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return;
       loop_->change(door_.get(), 0);
-      loop_->after(kRest, [this] { loop_->change(door_.get(), EPOLLIN); });
+      loop_->after(kDoorRest, [this] { loop_->change(door_.get(), EPOLLIN); });
       return;
     }
     uid_t user = 0;
