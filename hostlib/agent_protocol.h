@@ -68,8 +68,6 @@ struct AgentCall {
 };
 static_assert(sizeof(AgentCall) == 48 + 352);
 
-inline constexpr std::uint32_t kNoScb = 0xffffffff;
-
 // An answer. Descriptors that come with it: kHello news board, a socket that wakes the program, an eventfd that wakes the agent; kOpen,
 // kAccept and kTake the shadow.
 struct AgentAnswer {

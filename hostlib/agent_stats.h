@@ -20,12 +20,15 @@ struct AgentStats {
   AgentCounters agent;
   EngineCounters engine;
 };
+
+inline constexpr std::uint32_t kNoScb = 0xffffffff;  // a socket that has no control block on the storage
+
 // One socket. Counters come from memory that programs write: they are shown, and nothing else is done with them.
 struct AgentSocketRow {
   enum class State : std::uint32_t { kUnbound, kBound, kListening, kConnecting, kEstablished, kClosing, kGiven, kOver };
   static constexpr std::uint32_t kHidden = 0xffffffff;  // `user` and `pids` of another user's socket, to all but root
   std::uint32_t number = 0;
-  std::uint32_t scb = 0;           // 0xffffffff: none
+  std::uint32_t scb = 0;           // or kNoScb
   State state = State::kUnbound;
   std::uint32_t user = kHidden;
   std::uint32_t pids[4] = {};      // those that have it; 0 = none

@@ -9,7 +9,7 @@
 namespace stp::differential {
 namespace {
 
-constexpr Api kApi = {
+constexpr Api kStpApi = {
     .name = "STP",
     .domain = AF_STP,
     .socket = STPsocket,
@@ -35,7 +35,7 @@ constexpr Api kApi = {
 
 class StpWorld final : public World {
  public:
-  explicit StpWorld(int first_port) : World(kApi, first_port) {}
+  explicit StpWorld(int first_port) : World(kStpApi, first_port) {}
 
  private:
   Written write_address(int port, bool mine) const override {

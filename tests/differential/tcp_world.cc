@@ -18,7 +18,7 @@
 namespace stp::differential {
 namespace {
 
-constexpr Api kApi = {
+constexpr Api kTcpApi = {
     .name = "TCP",
     .domain = AF_INET,
     .socket = ::socket,
@@ -44,7 +44,7 @@ constexpr Api kApi = {
 
 class TcpWorld final : public World {
  public:
-  TcpWorld(in_addr_t address, int first_port, Uses& uses) : World(kApi, first_port), address_(address), uses_(uses) {}
+  TcpWorld(in_addr_t address, int first_port, Uses& uses) : World(kTcpApi, first_port), address_(address), uses_(uses) {}
 
  private:
   Written write_address(int port, bool mine) const override {

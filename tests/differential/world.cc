@@ -41,10 +41,10 @@ std::vector<char> data_of(std::uint32_t seed, std::size_t size) {
 std::string data_words(const char* data, std::size_t size) { return fmt::format("{} bytes {:x}", size, std::hash<std::string_view>()({data, size})); }
 
 std::string event_words(short events) {
-  constexpr std::pair<short, const char*> kNames[] = {{POLLIN, "IN"},   {POLLOUT, "OUT"},   {POLLPRI, "PRI"}, {POLLRDHUP, "RDHUP"},
+  constexpr std::pair<short, const char*> kEvents[] = {{POLLIN, "IN"},   {POLLOUT, "OUT"},   {POLLPRI, "PRI"}, {POLLRDHUP, "RDHUP"},
                                                       {POLLERR, "ERR"}, {POLLHUP, "HUP"}, {POLLNVAL, "NVAL"}};
   std::string words;
-  for (const auto& [bit, name] : kNames)
+  for (const auto& [bit, name] : kEvents)
     if ((events & bit) != 0) words += (words.empty() ? "" : "|") + std::string(name);
   return words.empty() ? "-" : words;
 }

@@ -13,7 +13,7 @@
 namespace turns {
 namespace {
 
-constexpr std::size_t kPiece = 256 * 1024;
+constexpr std::size_t kMountPiece = 256 * 1024;
 
 // An open file. A failed call is noted, and its errno kept.
 class File {
@@ -98,7 +98,7 @@ bool pour_bytes(Player& player, File& data, const Greeting& greeting, std::uint6
   if (!data.write_value(greeting)) return false;
   std::vector<unsigned char> piece;
   while (sent < greeting.length) {
-    piece.resize(std::min<std::uint64_t>(greeting.length - sent, 1 + player.random() % kPiece));
+    piece.resize(std::min<std::uint64_t>(greeting.length - sent, 1 + player.random() % kMountPiece));
     make_bytes(greeting.seed, sent, piece);
     if (!data.write(piece)) return false;
     sent += piece.size();
@@ -123,9 +123,9 @@ void receive_file(Player& player, File& data) {
   Greeting greeting;
   if (!data.read_value(greeting)) return;
   StreamCheck check(player, greeting, "mount");
-  std::vector<unsigned char> piece(kPiece);
+  std::vector<unsigned char> piece(kMountPiece);
   for (;;) {
-    const std::size_t got = data.read(std::span(piece).first(1 + player.random() % kPiece));
+    const std::size_t got = data.read(std::span(piece).first(1 + player.random() % kMountPiece));
     if (got == 0) break;
     check.take(std::span(piece).first(got));
   }

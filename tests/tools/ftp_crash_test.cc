@@ -95,8 +95,6 @@ class FtpCrash : public FtpSessionTest {
   std::string last_failure_;
 };
 
-}  // namespace
-
 TEST_F(FtpCrash, APutThatDiesAtAnyCallIsMadeWholeByTheNext) { die_everywhere(); }
 
 TEST_F(FtpCrash, AGetThatDiesAtAnyCallIsMadeWholeByTheNext) {
@@ -104,4 +102,5 @@ TEST_F(FtpCrash, AGetThatDiesAtAnyCallIsMadeWholeByTheNext) {
   die_everywhere();
 }
 
+}  // namespace
 }  // namespace stp::ftp

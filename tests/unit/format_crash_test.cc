@@ -103,8 +103,6 @@ struct FormatCrash : ::testing::Test {
   testing::ManualClock clock;
 };
 
-}  // namespace
-
 TEST_F(FormatCrash, OfAnEmptyFileLeavesNoStorageOrAWholeOne) {
   die_everywhere(0, 8 * kMiB);
   EXPECT_EQ(old, 0);
@@ -120,4 +118,5 @@ TEST_F(FormatCrash, OverALargerStorageLeavesTheOldOneOrNoneOrTheNewOne) {
   EXPECT_GT(old, 0);
 }
 
+}  // namespace
 }  // namespace stp
