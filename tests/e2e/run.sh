@@ -323,8 +323,8 @@ if have iperf3; then
 import json, sys
 end = json.load(open("iperf.json"))["end"]
 sent, received = end["sum_sent"]["bytes"], end["sum_received"]["bytes"]
-# What is on its way when the time is over is not received by iperf3.
-sys.exit(0 if sent >= received > 10 << 20 else f"{sent} sent, {received} received")' || fail "iperf3 $options"
+# What is on its way when the time is over is not received by iperf3. How much it is, is no matter of a test: the machine may be busy.
+sys.exit(0 if sent >= received > 1 << 20 else f"{sent} sent, {received} received")' || fail "iperf3 $options"
   done
 fi
 
