@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,16 +10,14 @@
 
 #include "fuse/fuse_request.h"
 #include "fuse/inode_table.h"
-#include "fuse/receiver.h"
 #include "fuse/workers.h"
 #include "stp/system.h"
 
 namespace stp::view {
 namespace {
 
-constexpr unsigned kWorkers = 4;  // that wait for the storage
-// That serves the kernel, and never waits. More of them would wake each other up: that costs more than what they move at once brings.
-constexpr unsigned kSessionThreads = 1;
+constexpr unsigned kWorkers = 4;           // that wait for the storage
+constexpr unsigned kSessionThreads = 4;    // that serve the kernel, and never wait
 constexpr std::size_t kMostRequest = 1u << 20;
 constexpr Nanos kPatienceAtEnd = 2 * kSecond;
 constexpr Nanos kDirectoryValid = 100 * kMillisecond;  // its attributes, not its name
@@ -46,7 +43,6 @@ class FuseSession final : public Session {
   void answer_readdir(fuse_req_t request, fuse_ino_t ino, std::size_t size, off_t from, const Handle& handle, bool plus);
   void open(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info);
   void read(fuse_req_t request, std::size_t size, off_t from, fuse_file_info* info);
-  ssize_t receive(int device, void* room, std::size_t size) { return receiver_.read(device, room, size); }
   void write(fuse_req_t request, const char* bytes, std::size_t size, fuse_file_info* info);
   void flush(fuse_req_t request, fuse_file_info* info);
   void poll(fuse_req_t request, fuse_file_info* info, fuse_pollhandle* handle);
@@ -72,7 +68,6 @@ class FuseSession final : public Session {
   const std::shared_ptr<OpenFiles> files_;
   Workers workers_;
   Wakers wakers_;
-  Receiver receiver_;
   const std::uint64_t began_ms_;
   fuse_session* session_ = nullptr;
   bool mounted_ = false;
@@ -387,10 +382,6 @@ Result<void> FuseSession::begin() {
   if (session_ == nullptr) return fail(EINVAL, "libfuse does not take these mount options");
   if (fuse_session_mount(session_, settings_.mountpoint.c_str()) != 0) return fail(EIO, fmt::format("\"{}\" could not be mounted on", settings_.mountpoint));
   mounted_ = true;
-  fuse_custom_io io = {};
-  io.read = [](int device, void* room, std::size_t size, void* session) { return static_cast<FuseSession*>(session)->receive(device, room, size); };
-  io.writev = [](int device, iovec* parts, int count, void*) { return ::writev(device, parts, count); };
-  if (fuse_session_custom_io(session_, &io, fuse_session_fd(session_)) != 0) return fail(EIO, "libfuse does not take the session's reading");
   return {};
 }
 
