@@ -35,7 +35,7 @@ unset STP_STG STP_HOST STP_AGENT STP_IO STP_DEBUG STP_FAULTS
 
 jobs=$(nproc)
 # Eight sources of a target at a time: less than half the compile time, for most of it goes into headers that they share. What two of
-# them name alike out of sight of others (in an anonymous namespace) does not compile so.
+# them name alike out of sight of others (in an anonymous namespace) does not compile so. The sanitizers' builds have each by itself.
 together=(-Dunity=on -Dunity_size=8)
 results=$(mktemp)  # a line each: PASS|FAIL|SKIP, tab, name, tab, reason
 trap 'rm -f "$results"' EXIT
@@ -159,7 +159,7 @@ if [ $quick = no ]; then
   fi
   few=$((seeds / 200 > 0 ? seeds / 200 : 1))
   # Without line numbers: a fifth of the compile time. Whoever looks into a report builds with -Dcpp_args=-g1.
-  sanitized=(-Db_lundef=false -Ddebug=false "${together[@]}")
+  sanitized=(-Db_lundef=false -Ddebug=false)
   export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
   # Only what runs there is built; the rest must please clang's warnings too, once.
   for sanitizer in address,undefined thread; do
