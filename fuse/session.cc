@@ -76,15 +76,13 @@ class FuseSession final : public Session {
 
 Handle* handle_of(const fuse_file_info* info) { return reinterpret_cast<Handle*>(static_cast<std::uintptr_t>(info->fh)); }
 
-double seconds(Nanos span) { return static_cast<double>(span) / static_cast<double>(kSecond); }
-
-double name_validity(Node& node) { return node.kind() == Node::Kind::kText ? 0 : seconds(node.attributes().valid); }
+double name_validity(Node& node) { return node.kind() == Node::Kind::kText ? 0 : in_seconds(node.attributes().valid); }
 
 // The kernel looks at the permissions of a directory with each use of a name in it, and would ask for them each time. A directory has the
 // same mode and owner for as long as it lives; whether it is still there is the name's matter.
 double attribute_validity(Node& node) {
   const double name = name_validity(node);
-  return node.kind() == Node::Kind::kDirectory ? std::max(name, seconds(kDirectoryValid)) : name;
+  return node.kind() == Node::Kind::kDirectory ? std::max(name, in_seconds(kDirectoryValid)) : name;
 }
 
 timespec time_of(std::uint64_t ms) { return {.tv_sec = static_cast<time_t>(ms / 1000), .tv_nsec = static_cast<long>(ms % 1000 * 1'000'000)}; }

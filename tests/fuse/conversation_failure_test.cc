@@ -4,8 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 
-#include <cstring>
-#include <mutex>
 #include <thread>
 
 #include "hostlib/stp.h"

@@ -2,9 +2,7 @@
 #include "tests/fuse/conversation_fixture.h"
 
 #include <poll.h>
-#include <signal.h>
 
-#include <cstring>
 #include <mutex>
 #include <thread>
 

@@ -52,6 +52,15 @@ struct Check : ::testing::Test {
     builder.append({1, true}, CreditMessage{5});
     builder.seal(sender, {.slot = receiver, .incarnation = 1, .nonce = 1}, sequence, 0, uuid, g);
   }
+  // The fifth packet of slot 1 to slot 2, changed and sealed again.
+  template <class Change>
+  void put_changed_packet(Change change) {
+    put_packet(storage.lease(1).owner, 2, 5);
+    const Bytes block = storage.block(g.packet(1, 2, 5));
+    BlockHeader header = open_any_block(block, kPacketMagic).header;
+    change(block, header);
+    seal_block(block, header);
+  }
 };
 
 TEST_F(Check, AFreshStorageIsClean) {
@@ -230,11 +239,7 @@ TEST_F(Check, AHostThatComesBackDuringTheCheckIsNoFault) {
 
 TEST_F(Check, MessagesWithImpossibleLengthsAreFaults) {
   join(1, "alpha", true);
-  put_packet(storage.lease(1).owner, 2, 5);
-  const Bytes block = storage.block(g.packet(1, 2, 5));
-  const BlockHeader h = open_any_block(block, kPacketMagic).header;
-  store_le<std::uint32_t>(block.data() + kBlockHeaderSize + 8, 9);
-  seal_block(block, h);
+  put_changed_packet([](Bytes block, BlockHeader&) { store_le<std::uint32_t>(block.data() + kBlockHeaderSize + 8, 9); });
   check();
   expect_one(Severity::kFault, g.packet(1, 2, 5), "ring", "impossible length");
 }
@@ -293,11 +298,7 @@ TEST_F(Check, OneNameInTwoSlotsIsAWarningWhileOneIsBeingClaimed) {
 TEST_F(Check, APacketWithTheNumberOfAnotherPlaceIsAFault) {
   join(1, "alpha", true);
   for (const std::uint64_t sequence : {std::uint64_t{0}, std::uint64_t{6}}) {
-    put_packet(storage.lease(1).owner, 2, 5);
-    const Bytes block = storage.block(g.packet(1, 2, 5));
-    BlockHeader h = open_any_block(block, kPacketMagic).header;
-    h.sequence = sequence;
-    seal_block(block, h);
+    put_changed_packet([&](Bytes, BlockHeader& header) { header.sequence = sequence; });
     check();
     expect_one(Severity::kFault, g.packet(1, 2, 5), "ring", "does not belong in place");
   }
