@@ -178,7 +178,7 @@ TEST_F(Agent, ThatIsKilledWhileACloseAsksItIsToldByTheClose) {
   Owned remote = open_socket();
   ASSERT_EQ(connect_to(remote, "beta", announced_port(far)), 0) << STPstrerror(remote);
   ASSERT_TRUE(echoes(remote));
-  ASSERT_EQ(::kill(agent_pid(kMyHost), SIGSTOP), 0);
+  ASSERT_TRUE(halt_agent(kMyHost));
   ASSERT_TRUE(send_all(remote, pattern(100'000)));  // into memory, and no further
   std::thread killer([] {
     ::poll(nullptr, 0, 50);

@@ -88,6 +88,12 @@ std::string agent_of(const std::string& host) {
 
 pid_t agent_pid(const std::string& host) { return agents()[host].pid; }
 
+bool halt_agent(const std::string& host) {
+  const pid_t agent = agents()[host].pid;
+  siginfo_t stopped = {};
+  return agent > 0 && ::kill(agent, SIGSTOP) == 0 && ::waitid(P_PID, static_cast<id_t>(agent), &stopped, WSTOPPED) == 0;
+}
+
 void kill_agent(const std::string& host) {
   RunningAgent& agent = agents()[host];
   if (agent.pid <= 0) return;

@@ -36,6 +36,8 @@ bool served_by_agent();
 bool all_served_by_agents();
 void stop_agents();
 pid_t agent_pid(const std::string& host);
+// SIGSTOP, and when it returns every thread stands still: until the thread that took the signal has run, the others go on.
+bool halt_agent(const std::string& host);
 void kill_agent(const std::string& host);  // SIGKILL; the next agent_of() starts another on the same socket
 
 class Owned {

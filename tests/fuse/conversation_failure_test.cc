@@ -49,7 +49,7 @@ TEST_F(Conversations_, WhatBrokeAConversationStays) {
 TEST_F(Conversations_, EachCloseTellsOfWhatDidNotArrive) {
   PeerProcess beta("beta", "echo");
   End end = connected_to(stp::test::announced_port(beta));
-  ASSERT_EQ(::kill(stp::test::agent_pid("beta"), SIGSTOP), 0);
+  ASSERT_TRUE(stp::test::halt_agent("beta"));
   EXPECT_TRUE(end.data.write_all(pattern(200'000, 23)));
   const auto flush = [&] {
     const auto request = ask();
@@ -77,8 +77,7 @@ TEST_F(Conversations_, AnAgentThatStandsStillHoldsUpNoTimeoutAndNoSignal) {
   auto [second, seconds_number] = clone();
   EXPECT_EQ(first.say("timeout 0.2"), 0);
   EXPECT_EQ(second.say("timeout 0.1"), 0);
-  const pid_t agent = stp::test::agent_pid("alpha");
-  ASSERT_EQ(::kill(agent, SIGSTOP), 0);
+  ASSERT_TRUE(stp::test::halt_agent("alpha"));
   const auto begin = std::chrono::steady_clock::now();
   const auto waits_for_agent = first.begin_write(bytes_of("connect alpha " + port));
   std::this_thread::sleep_for(20ms);
@@ -93,7 +92,7 @@ TEST_F(Conversations_, AnAgentThatStandsStillHoldsUpNoTimeoutAndNoSignal) {
   EXPECT_EQ(listening->result(), EINTR);
   EXPECT_EQ(second.say("hangup"), 0);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 4s);
-  ASSERT_EQ(::kill(agent, SIGCONT), 0);
+  ASSERT_EQ(::kill(stp::test::agent_pid("alpha"), SIGCONT), 0);
   EXPECT_EQ(first.say("timeout 20"), 0);
   EXPECT_EQ(first.say("connect alpha " + port), 0) << text(firsts_number + "/err");  // as if nothing had been
 }
