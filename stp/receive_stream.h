@@ -58,7 +58,7 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
  private:
   static constexpr std::uint32_t kFirstWindow = 256 * 1024;  // while memory is plenty
   static constexpr int kMostReads = 4;      // of one announced extent before it is asked for again
-  static constexpr std::uint32_t kMostAttempts = 4;
+  static constexpr std::uint32_t kMostAttempts = 8;  // of its peer to write one extent; that takes twice as many from whoever asks
   static constexpr Nanos kFirstRest = 2 * kMillisecond;
   static constexpr Nanos kErrorRest = 50 * kMillisecond;
 

@@ -179,6 +179,33 @@ TEST_F(EngineTest, DamagedExtentsAreWrittenAgainElsewhere) {
   EXPECT_EQ(alpha().counters().extents_renewed, 2u);
 }
 
+// A disk that damages a good part of what is written is slow, and no more than that.
+TEST_F(EngineTest, AnExtentDamagedTimeAndAgainArrives) {
+  connect_pair();
+  int damaged = 0;
+  net.alpha.medium.fault = [&](const IoRequest& r) {
+    const bool extent = r.op == IoRequest::Op::kWrite && r.block >= net.superblock.geometry.extent(0, 0);
+    return extent && damaged++ < 6 ? MemoryMedium::kSwallow : 0;
+  };
+  const std::string text = pattern(200'000);
+  EXPECT_EQ(stream(text), text);
+  EXPECT_EQ(alpha().counters().extents_renewed, 6u);
+}
+
+TEST_F(EngineTest, AnExtentThatIsDamagedWhereverItIsWrittenEndsTheConnection) {
+  connect_pair();
+  net.alpha.medium.fault = [&](const IoRequest& r) {
+    return r.op == IoRequest::Op::kWrite && r.block >= net.superblock.geometry.extent(0, 0) ? MemoryMedium::kSwallow : 0;
+  };
+  ASSERT_TRUE(alpha().send(client, bytes(pattern(200'000)), net.now));
+  ASSERT_TRUE(net.run_until([&] { return (beta().info(server)->ready & Ready::kRead) != 0; }));
+  std::string in(1000, '\0');
+  const auto n = beta().receive(server, std::as_writable_bytes(std::span(in)), false, net.now);
+  ASSERT_FALSE(n);
+  EXPECT_EQ(n.error().code, ECONNRESET);
+  EXPECT_EQ(n.error().reason, Reason::kDamaged);
+}
+
 TEST_F(EngineTest, AHostTalksToItself) {
   const SocketId l = alpha().open(net.now).value();
   ASSERT_TRUE(alpha().bind(l, 9));
