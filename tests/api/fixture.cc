@@ -16,6 +16,7 @@
 #include "stp/formatter.h"
 #include "stp/names.h"
 #include "stp/storage.h"
+#include "tests/patient_timing.h"
 
 namespace stp::test {
 namespace {
@@ -134,6 +135,11 @@ int make_storage(const char* timing) {
   const auto made = format_storage(request);
   if (!made) {
     std::fprintf(stderr, "can not make a storage for the test: %s\n", made.error().text.c_str());
+    return 1;
+  }
+  if (request.timing == "fast" && !give_patient_timing(path(), *made)) {
+    std::fprintf(stderr, "can not write the timings of the storage for the test\n");
+    remove_storage();
     return 1;
   }
   if (!mapped) {

@@ -24,7 +24,7 @@ namespace stp::test {
 inline constexpr const char* kMyHost = "alpha";
 
 // Made by main() before the first test; its path is in STP_STG.
-int make_storage(const char* timing = "fast");  // 0, 77 (skip: said why), or 1
+int make_storage(const char* timing = "fast");  // 0, 77 (skip: said why), or 1; "fast" is made patient (tests/patient_timing.h)
 void remove_storage();
 const std::string& storage_path();
 

@@ -14,7 +14,6 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "hostlib/agent.h"
@@ -25,6 +24,7 @@
 #include "stp/formatter.h"
 #include "tests/fuzz/scratch_folder.h"
 #include "tests/fuzz/target.h"
+#include "tests/patient_timing.h"
 #include "tools/run_server.h"
 
 namespace stp::fuzz {
@@ -75,7 +75,8 @@ class World {
     request.medium = MediumKind::kMapped;
     request.block_size = 4096;
     request.timing = "fast";
-    make_patient(expect(format_storage(request), "a storage is made"));
+    // Agents that are fenced, again and again, would leave no conversation to get to its end.
+    require(test::give_patient_timing(request.path, expect(format_storage(request), "a storage is made")), "the timings are written");
     for (const char* name : {"alpha", "beta"}) start(name);
     listen_for_witness();
     base_ = load();
@@ -96,21 +97,6 @@ class World {
   }
 
  private:
-  // A processor that is busy with other things for half a second would have the agents fenced, again and again, until no conversation
-  // gets to its end. They are to join as fast as "fast" says, and to stay.
-  void make_patient(Superblock superblock) {
-    superblock.timing.fence_ms = 8000;
-    superblock.timing.dead_ms = 10'000;
-    require(check_timing(superblock.timing).has_value(), "the timings are such as a storage can have");
-    std::fstream file(folder_ + "/storage", std::ios::binary | std::ios::in | std::ios::out);
-    std::vector<std::byte> block(superblock.geometry.block_size);
-    for (const std::uint64_t place : {std::uint64_t{0}, superblock.geometry.superblock_copy()}) {
-      encode_superblock(block, superblock, place);
-      file.seekp(static_cast<std::streamoff>(place * block.size()));
-      file.write(reinterpret_cast<const char*>(block.data()), static_cast<std::streamsize>(block.size()));
-    }
-    require(file.flush().good(), "the timings are written");
-  }
   void start(const char* name) {
     ServedHost host{.door_path = fmt::format("{}/{}.sock", folder_, name), .agents = {}, .door = {}, .run_server = {}, .porter = {}};
     AgentSettings settings;
