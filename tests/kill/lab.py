@@ -66,7 +66,9 @@ class Process:
         need(status == 0, f"{self.name} ended with {status}: {self.tail()}")
 
     def tail(self):
-        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
+        """Its last words, and how it ended."""
+        ended = [f"(exit status {self.popen.returncode})"] if self.popen.returncode is not None else []
+        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:] + ended)
 
     def descriptors(self):
         out = []

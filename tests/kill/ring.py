@@ -180,6 +180,10 @@ class Victims:
             self.failure = failure
         for thread in self.threads:
             thread.join()
+        try:
+            self.journal.look()  # a player that ended by itself has noted why
+        except Failed as failure:
+            self.failure = failure
         if self.failure:
             raise self.failure
 

@@ -51,6 +51,9 @@ void Token::load_log() {
   Entry entry;
   while (fd >= 0 && ::read(fd, &entry, sizeof entry) == static_cast<ssize_t>(sizeof entry)) log_.push_back(entry);
   if (fd >= 0) ::close(fd);
+  // Saved, but not yet noted: the life before died between the two while it took the token again, as it may before it was told that its
+  // pass of this value had arrived.
+  while (!log_.empty() && log_.back().value > value_) log_.pop_back();
   if (log_.empty()) log_.push_back({.value = value_, .place = player_.place(), .life = 0, .chain = 0});  // the very first
   if (log_.back().value != value_) player_.bad("token {}: the log of value {} ends with {}", number_, value_, log_.back().value);
 }
