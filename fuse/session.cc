@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "fuse/fuse_request.h"
 #include "fuse/inode_table.h"
@@ -425,7 +427,8 @@ void FuseSession::end() {
     if (handling_signals_) fuse_remove_signal_handlers(session_);
     if (mounted_) fuse_session_unmount(session_);
     // Requests that nobody answered any more are libfuse's, and it does not let go of them: so the session stays.
-    session_ = nullptr;
+    static std::vector<fuse_session*>& staying = *new std::vector<fuse_session*>;
+    staying.push_back(std::exchange(session_, nullptr));
   }
   files_->release_all();
 }

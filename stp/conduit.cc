@@ -20,7 +20,8 @@ void Conduit::start(const Identity& self, const Identity& peer) {
   ack_waits_since_ = 0;
   ack_soon_ = want_ack_ = cooling_ = polling_published_ = false;
   taken_unpublished_ = 0;
-  awaits_ack_ = false;
+  awaits_ack_ = leaving_ = false;
+  ack_in_ring_ = 0;
   their_sequence_ = 0;
   they_poll_ = false;
   gate_dirty_ = true;  // says hello: the peer learns that I see it
@@ -55,11 +56,13 @@ void Conduit::answer(SessionId session, MessageBody body) {
 
 void Conduit::fill(PacketBuilder& packet, std::uint64_t sequence) {
   while (!answers_.empty()) {
-    if (!packet.append(answers_.front().first, answers_.front().second)) return;
+    if (!packet.append(answers_.front().first, answers_.front().second)) break;
     ++core_.counters.messages_sent;
     answers_.pop_front();
   }
-  owner_.fill(slot_, packet, sequence);
+  if (answers_.empty()) owner_.fill(slot_, packet, sequence);
+  if (packet.empty() && owes_last_ack()) packet.keep();
+  if (!packet.empty()) ack_in_ring_ = receiver_.taken();
 }
 
 void Conduit::on_protocol_fault() {

@@ -58,6 +58,8 @@ class Conduit final : public MessageSource, public PacketHandler {
   void warm();
   // An acknowledgement of what was just taken should not wait (the peer lingers for it).
   void acknowledge_soon() { ack_soon_ = true; }
+  // This host leaves: what it took is acknowledged in packets from now on, as those are acknowledged in turn and gates are not.
+  void take_leave() { leaving_ = true; }
   // The caller waits for an acknowledgement of what was sent.
   void await_ack() { awaits_ack_ = true; }
 
@@ -67,11 +69,17 @@ class Conduit final : public MessageSource, public PacketHandler {
 
   std::uint64_t head() const { return sender_.head(); }
   std::uint64_t acked() const { return sender_.acked(); }
-  bool all_sent() const { return answers_.empty() && sender_.writes_in_flight() == 0 && !gate_writing_; }
+  bool all_sent() const { return answers_.empty() && sender_.writes_in_flight() == 0 && !gate_writing_ && !(ack_soon_ && unpublished() > 0) && !owes_last_ack(); }
+  bool all_acked() const { return sender_.all_acked(); }
+  // The peer writes nothing any more: looks until a look at its ring that began after `since` finds nothing new.
+  bool heard_out(Nanos since) {
+    if (!receiver_.hot()) receiver_.warm();
+    return receiver_.nothing_since(since);
+  }
   Nanos stuck_for() const { return sender_.stuck_for(); }
 
   // MessageSource
-  bool has_messages() const override { return !answers_.empty() || owner_.has_messages(slot_); }
+  bool has_messages() const override { return !answers_.empty() || owner_.has_messages(slot_) || owes_last_ack(); }
   void fill(PacketBuilder& packet, std::uint64_t sequence) override;
   // PacketHandler
   void on_ack_in_packet(std::uint64_t ack) override { take_ack(ack); }
@@ -94,6 +102,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   void write_gate();
   bool ack_due() const;
   std::uint64_t ack_to_publish() const;
+  bool owes_last_ack() const { return leaving_ && ack_in_ring_ < receiver_.spoken(); }
   std::uint64_t unpublished() const { return receiver_.taken() - ack_published_; }
 
   Core& core_;
@@ -103,6 +112,8 @@ class Conduit final : public MessageSource, public PacketHandler {
   RingReceiver receiver_;
   Identity self_, peer_;
   bool open_ = false;
+  bool leaving_ = false;
+  std::uint64_t ack_in_ring_ = 0;  // the highest that a packet of mine carries
 
   std::deque<std::pair<SessionId, MessageBody>> answers_;
 

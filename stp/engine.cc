@@ -32,7 +32,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
         gate_row_(core, [this](Slot sender, const Gate& gate) { on_gate(sender, gate); }),
         conduits_(core.geometry().hosts),
         given_up_(core.geometry().hosts),
-        refused_me_(core.geometry().hosts) {
+        refused_me_(core.geometry().hosts),
+        left_since_(core.geometry().hosts, kNever) {
     view_.peers.resize(core.geometry().hosts);
   }
 
@@ -43,6 +44,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   bool member() const { return alive_; }
   void shut_down() {
     shutting_down_ = true;
+    for (auto& conduit : conduits_)
+      if (conduit && conduit->open()) conduit->take_leave();
     sockets.abort_all();
   }
   bool shutting_down() const { return shutting_down_; }
@@ -84,6 +87,7 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   void end_life(Reason reason);
   void update_peer(Slot slot);
   void end_conduit(Slot slot, Reason reason);
+  bool heard_out(Slot slot);
   void on_gate(Slot sender, const Gate& gate);
   void take_faults();
   void repeat_refusals();
@@ -96,6 +100,7 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   std::vector<std::unique_ptr<Conduit>> conduits_;
   std::vector<Identity> given_up_;    // by slot: the incarnation that I will not talk to again
   std::vector<Identity> refused_me_;  // by slot: the incarnation that will not talk to this life of mine
+  std::vector<Nanos> left_since_;     // by slot: since when its lease says that it left, while its last words are taken; else kNever
   std::vector<std::pair<Slot, Reason>> faults_;
   bool alive_ = false;      // this incarnation is a member
   bool quiesced_ = true;
@@ -127,6 +132,7 @@ void Engine::Impl::begin_life() {
   core.self = view_.self.identity;
   alive_ = true;
   std::ranges::fill(refused_me_, Identity{});
+  std::ranges::fill(left_since_, kNever);
   gate_row_.look_now();
   sockets.begin_life();
 }
@@ -147,6 +153,8 @@ void Engine::Impl::update_peer(Slot slot) {
   const bool wanted = myself ? given_up_[slot] != core.self : (peer.state == PeerState::kAlive && peer.identity != given_up_[slot] && peer.identity != refused_me_[slot]);
   const Identity& identity = myself ? core.self : peer.identity;
   auto& conduit = conduits_[slot];
+  const bool left = peer.state == PeerState::kLeft && !myself;
+  if (conduit && conduit->open() && left && conduit->peer() == identity && !heard_out(slot)) return;
   if (conduit && conduit->open() && (!wanted || conduit->peer() != identity))
     end_conduit(slot, peer.state == PeerState::kLeft ? Reason::kHostLeft : Reason::kHostDead);
   if (!wanted) return;
@@ -159,6 +167,7 @@ void Engine::Impl::update_peer(Slot slot) {
 void Engine::Impl::end_conduit(Slot slot, Reason reason) {
   const Identity peer = conduits_[slot]->peer();
   conduits_[slot]->end();
+  left_since_[slot] = kNever;
   if (reason == Reason::kRefused) {
     refused_me_[slot] = peer;  // its verdict, on this life of mine; my next one makes another pair
   } else {
@@ -219,7 +228,7 @@ SocketResult<std::vector<Slot>> Engine::Impl::find_host(const std::string& host)
     const Peer& peer = view_.peers[slot];
     if (slot != core.self.slot && peer.one_way) {
       if (error.code != EHOSTDOWN) error = {EHOSTUNREACH, Reason::kOneWay};
-    } else if (reachable(slot)) {
+    } else if (reachable(slot) && (slot == core.self.slot || peer.state != PeerState::kLeft)) {
       found.push_back(slot);
     } else if (slot != core.self.slot && peer.state != PeerState::kUnknown) {
       error = {EHOSTDOWN, peer.state == PeerState::kLeft ? Reason::kHostLeft : Reason::kHostDead};
@@ -235,6 +244,18 @@ SocketError Engine::Impl::not_a_member() const {
   return {view_.self.state == MemberState::kStopped && view_.self.error_code != 0 ? view_.self.error_code : ENETDOWN, reason};
 }
 
+// Who left in good order had written all that it had to say before its lease said so: that is taken first. True once it is, or will not be.
+bool Engine::Impl::heard_out(Slot slot) {
+  constexpr Nanos kLongest = kSecond;
+  Nanos& since = left_since_[slot];
+  if (since == kNever) {
+    since = core.now;
+    gate_row_.look_now();
+  }
+  const bool all = conduits_[slot]->heard_out(since) && gate_row_.looked_since(slot, since);
+  return all || core.now - since > kLongest;
+}
+
 // -- Work
 
 void Engine::Impl::work() {
@@ -243,9 +264,10 @@ void Engine::Impl::work() {
   for (Slot slot = 0; slot < conduits_.size(); ++slot) {
     auto& conduit = conduits_[slot];
     if (!conduit) continue;
-    if (!conduit->open() && conduit->quiet()) update_peer(slot);
+    const bool leaves = left_since_[slot] != kNever;
+    if (leaves || (!conduit->open() && conduit->quiet())) update_peer(slot);
     conduit->work(streaming);
-    eager |= conduit->wants_gate();
+    eager |= conduit->wants_gate() || leaves || (shutting_down_ && conduit->open() && !conduit->all_acked());
     const Nanos bound = 2 * static_cast<Nanos>(core.superblock().timing.detection_ms()) * kMillisecond;
     if (conduit->open() && conduit->stuck_for() > bound) on_peer_fault(slot, Reason::kStuck);
   }
@@ -302,7 +324,9 @@ Nanos Engine::Impl::next_deadline() const {
 
 bool Engine::Impl::drained() const {
   if (!alive_) return core.io.in_flight() == 0;
-  const bool said = std::ranges::all_of(conduits_, [](const auto& conduit) { return !conduit || !conduit->open() || conduit->all_sent(); });
+  // Nobody is there to write a lost packet again afterwards.
+  const auto said_all = [this](const auto& conduit) { return !conduit || !conduit->open() || (conduit->all_sent() && (!shutting_down_ || conduit->all_acked())); };
+  const bool said = std::ranges::all_of(conduits_, said_all);
   return said && sockets.drained() && core.io.writes_in_flight() == 0;
 }
 

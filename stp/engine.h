@@ -63,7 +63,8 @@ class Engine final : public SocketCalls {
   // Takes completions and everything that is due, submits and flushes. Returns when to be called again at the
   // latest. Also call it after any of the calls below that returned data to send (they only queue).
   Nanos step(Nanos now);
-  // Nothing in flight on the medium and nothing accepted but unacknowledged: leaving now loses nothing.
+  // Nothing in flight on the medium and nothing accepted but unacknowledged: leaving now loses nothing. After shut_down() also: all
+  // peers have acknowledged what was said, which takes as long as they do (whoever waits does so for a bounded time).
   bool drained() const;
   // Resets all sockets and submits nothing more but what is needed to say so; with drained() and the board a clean exit.
   void shut_down(Nanos now);

@@ -26,14 +26,16 @@ void GateRow::poll(Slot slots_in_use, bool eager) {
   next_first_ = first + count;
   next_look_ = core_.now + core_.gate_period;
   const Identity self = core_.self;
-  core_.io.read(g.gate(self.slot, first), count, buffer_.data(), [this, first, count, self](int error) {
+  core_.io.read(g.gate(self.slot, first), count, buffer_.data(), [this, first, count, self, began = core_.now](int error) {
     reading_ = false;
-    if (self == core_.self) on_read(first, count, error);
+    if (self == core_.self) on_read(first, count, began, error);
   });
 }
 
-void GateRow::on_read(Slot first, Slot count, int error) {
+void GateRow::on_read(Slot first, Slot count, Nanos began, int error) {
   if (error != 0) return;
+  looked_.resize(core_.geometry().hosts);
+  std::fill_n(looked_.begin() + first, count, began);
   const std::size_t size = core_.geometry().block_size;
   for (Slot i = 0; i < count; ++i) {
     const Slot sender = first + i;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "stp/core.h"
 #include "stp/gate.h"
@@ -18,14 +19,17 @@ class GateRow {
   void poll(Slot slots_in_use, bool eager);
   Nanos next_deadline() const { return reading_ ? kNever : next_look_; }
   void look_now() { next_look_ = 0; }
+  // Whether a look at the sender's gate that began after `since` is back.
+  bool looked_since(Slot sender, Nanos since) const { return sender < looked_.size() && looked_[sender] > since; }
 
  private:
   static constexpr Slot kSlotsAPeriod = 4;
-  void on_read(Slot first, Slot count, int error);
+  void on_read(Slot first, Slot count, Nanos began, int error);
 
   Core& core_;
   OnGate on_gate_;
   AlignedBuffer buffer_;
+  std::vector<Nanos> looked_;  // by sender: when the last look that is back began
   bool reading_ = false;
   Slot next_first_ = 0;
   Nanos next_look_ = 0;

@@ -103,7 +103,9 @@ class PacketBuilder {
   bool append(SessionId session, const MessageBody& body);
   // Bytes of DATA that would still fit in one more message; 0 when none would.
   std::size_t data_room() const;
-  bool empty() const { return count_ == 0; }
+  // Worth writing for its acknowledgement alone.
+  void keep() { kept_ = true; }
+  bool empty() const { return count_ == 0 && !kept_; }
   void seal(const Identity& writer, const Identity& addressee, std::uint64_t sequence, std::uint64_t ack, const Uuid& uuid,
             const Geometry& geometry);
 
@@ -111,6 +113,7 @@ class PacketBuilder {
   Bytes block_;
   std::size_t used_ = kPacketPrefix;
   std::uint32_t count_ = 0;
+  bool kept_ = false;
 };
 
 struct OpenedPacket {

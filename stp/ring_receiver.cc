@@ -13,11 +13,12 @@ void RingReceiver::start(const Identity& self, const Identity& peer) {
   hot_ = false;
   last_look_ = false;
   ++life_;
-  taken_ = 0;
+  taken_ = spoken_ = 0;
   announced_ = 0;
   span_ = kLeastSpan;
   out_of_step_ = false;
   missing_since_ = 0;
+  nothing_at_ = 0;
 }
 
 void RingReceiver::expect_answer(Nanos at) {
@@ -108,6 +109,7 @@ void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
     return;
   } else {
     span_ = kLeastSpan;
+    if (error == 0) nothing_at_ = look.began;
     if (announced_ > taken_) {
       if (missing_since_ == 0) missing_since_ = core_.now;
       if (core_.now - missing_since_ > kMissingBound) {
@@ -144,6 +146,7 @@ bool RingReceiver::take(PacketHandler& handler, ConstBytes block) {
   if (!planted(Plant::kSkipIncarnation) && (packet.writer != peer_ || !for_me)) return false;
   if (packet.sequence != sequence) return false;
   taken_ = sequence;
+  if (packet.count > 0) spoken_ = sequence;
   ++core_.counters.packets_taken;
   const std::uint64_t life = life_;
   MessageReader reader(packet);

@@ -45,12 +45,15 @@ class RingReceiver {
   Nanos next_deadline() const;
 
   std::uint64_t taken() const { return taken_; }  // highest sequence handed over
+  std::uint64_t spoken() const { return spoken_; }  // highest with a message in it
   std::uint64_t announced() const { return announced_; }
   bool hot() const { return open_ && hot_; }
   bool wants_to_cool() const;
   // The gate without the polling flag has landed.
   void cool();
   Nanos last_look() const { return last_looked_; }
+  // Whether a look that began after `since` is back and found nothing more.
+  bool nothing_since(Nanos since) const { return nothing_at_ > since; }
   Nanos idle() const { return core_.now - active_at_; }
 
  private:
@@ -96,11 +99,13 @@ class RingReceiver {
   bool out_of_step_ = false;       // the first look was too early last time
   std::uint64_t life_ = 0;  // counts start(): a read of an earlier pair is ignored
   std::uint64_t taken_ = 0;
+  std::uint64_t spoken_ = 0;
   std::uint64_t announced_ = 0;
   std::uint32_t span_ = kLeastSpan;
   Nanos active_at_ = 0;
   Nanos next_look_ = 0;
   Nanos last_looked_ = 0;
+  Nanos nothing_at_ = 0;  // when the last look began that found nothing
   Nanos busy_pause_ = 0;
   Nanos missing_since_ = 0;
 };

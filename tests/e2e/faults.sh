@@ -31,7 +31,7 @@ expect 0 stp hosts
 echo '- in an agent, and not in the programs that it serves, which say so'
 STP_FAULTS='delay=1ms@1%,seed=5' stpd --stg "$STP_STG" --host beta --agent agent/sock 2>agent.log &
 until_true 20 test -S agent/sock || fail 'no agent'
-grep -q 'FAULTS ARE ON.*seed=5' agent.log || fail 'the agent does not say that faults are on'
+until_true 20 grep -q 'FAULTS ARE ON.*seed=5' agent.log || fail 'the agent does not say that faults are on'
 export STP_AGENT=$work/agent/sock
 expect 3 stp pipe nobody 7000
 said 'STP_FAULTS does nothing in this program'

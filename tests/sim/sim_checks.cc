@@ -176,6 +176,18 @@ void SimChecks::drained_well(const SimProcess& sender, const Stream& stream, boo
                                                             stream.id, flow.sent, receiver.label(), flow.received, info->readable_bytes));
 }
 
+void SimChecks::lost_something(const SimProcess& sender, const Stream& stream, bool i_connected) {
+  const ProcessId id = i_connected ? stream.to : stream.from;
+  const Flow& there = i_connected ? stream.forth : stream.back;
+  const Flow& back = i_connected ? stream.back : stream.forth;
+  if (id == 0 || there.cut || back.cut || !there.eof || there.received != there.sent || sender.suffered()) return;
+  if (plan_.has(Trouble::kLateWrites) || plan_.has(Trouble::kOtherView) || plan_.has(Trouble::kHostile)) return;
+  const SimProcess& receiver = process(id);
+  if (receiver.suffered() && (receiver.suffering() != SimProcess::kLeft || !receiver.left_in_order())) return;
+  world_.fail("what was read had arrived", fmt::format("{} closed stream {:x}, and was told that not all of {} bytes arrived; {} has read them, to the end",
+                                                       sender.label(), stream.id, there.sent, receiver.label()));
+}
+
 void SimChecks::clone_beats(SimProcess& process) {
   process.note_suffering("a clone of it beats");
   clones_.push_back({.process = &process, .identity = process.self().identity, .since = world_.now()});

@@ -32,6 +32,8 @@ class SimChecks final : public StorageWatcher {
   void stream_failed(SimProcess& mine, const Stream* stream, bool i_connected, const SocketError& error, const char* where);
   // A closed socket of `sender` was said to be drained, with nothing lost.
   void drained_well(const SimProcess& sender, const Stream& stream, bool i_connected);
+  // A closed socket of `sender` was said to have lost something: not where its peer had read all of it, and left in good order since.
+  void lost_something(const SimProcess& sender, const Stream& stream, bool i_connected);
   // Somebody beats with this process's identity from now on: it must stop before long.
   void clone_beats(SimProcess& process);
 

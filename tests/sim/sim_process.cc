@@ -94,7 +94,7 @@ void SimProcess::cut_off() {
 void SimProcess::leave() {
   if (!running()) return;
   if (context_.world.verbose()) context_.world.say(fmt::format("{} wants to leave", label()));
-  note_suffering("left");
+  note_suffering(kLeft);
   life_ = Life::kLeaving;
   leave_since_ = context_.world.now();
   workload_->finish();
@@ -176,6 +176,7 @@ void SimProcess::run_engine() {
       engine_->shut_down(local_now());
       next = local_now();
     } else if (engine_shut_ && (engine_->drained() || waited > 8 * kSecond)) {
+      left_in_order_ = engine_->drained();
       board_.want_leave();
     }
     if (!board_.leave_wanted()) wake_engine(20 * kMillisecond);

@@ -78,6 +78,9 @@ class SimProcess final : public EngineEvents {
   void note_suffering(std::string why);
   bool suffered() const { return !suffering_.empty(); }
   const std::string& suffering() const { return suffering_; }
+  static constexpr const char* kLeft = "left";
+  // Everything that it had to say was out before it left.
+  bool left_in_order() const { return life_ == Life::kLeft && left_in_order_; }
   // Another host may have its name: it may be turned away.
   void expect_refusal() { may_be_refused_ = true; }
   bool may_be_refused() const { return may_be_refused_; }
@@ -118,6 +121,7 @@ class SimProcess final : public EngineEvents {
   Nanos started_ = 0;
   bool engine_shut_ = false;
   bool may_be_refused_ = false;
+  bool left_in_order_ = false;
   Nanos leave_since_ = 0;
   std::string suffering_;
   SimRandom random_, membership_random_, engine_random_;

@@ -151,7 +151,7 @@ void Workload::ready(SocketId socket, std::uint32_t bits) {
   if (gone_) return;
   if (auto closing = closing_.find(socket); closing != closing_.end()) {
     // Not from inside the engine's step.
-    if ((bits & (Ready::kDrained | Ready::kHangUp)) == Ready::kDrained) closing->second.drained = true;
+    if ((bits & Ready::kDrained) != 0) ((bits & Ready::kHangUp) != 0 ? closing->second.lost : closing->second.drained) = true;
     if ((bits & Ready::kDrained) != 0) context_.world.after(0, [this, socket] { closed_one(socket); });
     return;
   }
@@ -430,7 +430,9 @@ void Workload::closed_one(SocketId socket) {
   closing_.erase(at);
   ++counters_.drained;
   const Stream* s = context_.checks.streams().find(closing.stream);
-  if (closing.drained && !closing.aborted && s != nullptr) context_.checks.drained_well(process_, *s, closing.connected);
+  if (closing.aborted || s == nullptr) return;
+  if (closing.drained) context_.checks.drained_well(process_, *s, closing.connected);
+  if (closing.lost) context_.checks.lost_something(process_, *s, closing.connected);
 }
 
 void Workload::failed(Conn& c, const SocketError& error, const char* where) {

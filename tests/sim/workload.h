@@ -90,6 +90,7 @@ class Workload {
     bool connected = false;  // I made it
     bool aborted = false;
     bool drained = false;    // all was acknowledged
+    bool lost = false;       // or not all
   };
   std::map<SocketId, Closing> closing_;
   bool finishing_ = false;

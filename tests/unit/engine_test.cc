@@ -65,6 +65,27 @@ class EngineTest : public ::testing::Test {
     return got;
   }
 
+  // Alpha has closed, and reads nothing from the disk from then on; beta has had everything up to the end.
+  void beta_reads_all_but_has_not_closed() {
+    connect_pair();
+    ASSERT_TRUE(beta().shut(server, false, true, net.now));
+    ASSERT_TRUE(alpha().send(client, bytes("0123456789"), net.now));
+    net.run(50 * kMillisecond);
+    alpha().close(client, false, net.now);
+    net.run(kMillisecond);
+    ASSERT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
+    net.alpha.medium.fault = [](const IoRequest& r) { return r.op == IoRequest::Op::kRead ? EIO : 0; };
+    net.run(30 * kMillisecond);
+    std::array<std::byte, 16> in{};
+    ASSERT_EQ(*beta().receive(server, in, false, net.now), 10u);
+    ASSERT_EQ(*beta().receive(server, in, false, net.now), 0u);
+    net.alpha.told[client] = 0;
+  }
+  int connecting_to_beta() {
+    const SocketId s = alpha().open(net.now).value();
+    return alpha().connect(s, {"beta", "", 9}, false, net.now).error().code;
+  }
+
   TwoHosts net;
   SocketId listener = 0, client = 0, server = 0;
 };
@@ -204,6 +225,41 @@ TEST_F(EngineTest, AnExtentThatIsDamagedWhereverItIsWrittenEndsTheConnection) {
   ASSERT_FALSE(n);
   EXPECT_EQ(n.error().code, ECONNRESET);
   EXPECT_EQ(n.error().reason, Reason::kDamaged);
+}
+
+// What a host wrote before its lease said that it left is there to be read, however late somebody comes to read it.
+TEST_F(EngineTest, TheLastWordsOfAHostThatLeftAreTaken) {
+  beta_reads_all_but_has_not_closed();
+  beta().close(server, false, net.now);
+  net.run(100 * kMillisecond);
+  ASSERT_TRUE(beta().drained());
+  ASSERT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
+  net.alpha.medium.fault = nullptr;
+  net.post(net.alpha, MemberState::kMember, PeerState::kLeft);
+  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+  EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
+  EXPECT_EQ(connecting_to_beta(), EHOSTDOWN);
+}
+
+// A peer that left, and whose words can not be read, is given up all the same.
+TEST_F(EngineTest, AHostThatLeftIsNotListenedToForEver) {
+  beta_reads_all_but_has_not_closed();
+  net.post(net.alpha, MemberState::kMember, PeerState::kLeft);
+  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }, 2 * kSecond));
+  EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u);
+}
+
+// On a disk that loses writes nobody is there to write a packet again once its host has left.
+TEST_F(EngineTest, WhoLeavesWaitsUntilItsLastWordsWereTaken) {
+  beta_reads_all_but_has_not_closed();
+  int lost = 0;
+  net.alpha.medium.fault = nullptr;
+  net.beta.medium.fault = [&](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && lost++ < 4 ? MemoryMedium::kSwallow : 0; };
+  beta().close(server, false, net.now);
+  beta().shut_down(net.now);
+  ASSERT_TRUE(net.run_until([&] { return beta().drained(); }));
+  EXPECT_EQ(net.alpha.told[client] & (Ready::kDrained | Ready::kHangUp), Ready::kDrained);
+  EXPECT_GE(lost, 4);
 }
 
 TEST_F(EngineTest, AHostTalksToItself) {
