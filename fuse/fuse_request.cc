@@ -72,19 +72,18 @@ void FuseRequest::written(std::size_t bytes) {
 }
 
 bool FuseRequest::opened(std::shared_ptr<OpenFile> file) {
-  auto handle = std::make_unique<Handle>();
-  handle->stream = file;
+  auto made = std::make_unique<Handle>();
+  made->stream = file;
+  Handle* const handle = files_->keep(std::move(made));
   // libfuse 3.14 does not know these flags all: the answer is made by hand. Without FOPEN_STREAM the kernel takes a lock of the file's
   // position for a read, and a write on the same descriptor waits for it.
   fuse_open_out out = {};
-  out.fh = reinterpret_cast<std::uintptr_t>(handle.get());
+  out.fh = reinterpret_cast<std::uintptr_t>(handle);
   out.open_flags = FOPEN_STREAM | FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_PARALLEL_DIRECT_WRITES;
   files_->add(file);
-  if (answer([&](fuse_req_t request) { return fuse_reply_buf(request, reinterpret_cast<const char*>(&out), sizeof out); })) {
-    (void)handle.release();  // until the kernel releases it
-    return true;
-  }
+  if (answer([&](fuse_req_t request) { return fuse_reply_buf(request, reinterpret_cast<const char*>(&out), sizeof out); })) return true;
   files_->release(file);
+  (void)files_->let_go(handle);
   return false;
 }
 

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <thread>
+#include <unordered_map>
 
 #include "fuse/node.h"
 
@@ -44,9 +45,30 @@ class FuseGate {
   bool shut_ = false;
 };
 
-// All open files of streams, so that those that are open when the mount goes away are released too.
+// What `fi->fh` stands for.
+struct Handle {
+  std::shared_ptr<OpenFile> stream;
+  std::shared_ptr<const std::string> text;
+  std::vector<Directory::Entry> entries;
+  bool listed = false;  // read from its beginning
+};
+
+// All open files: those that are open when the mount goes away are released too. Any thread.
 class OpenFiles {
  public:
+  // A handle is kept from before the kernel hears of it until it releases it.
+  Handle* keep(std::unique_ptr<Handle> handle) {
+    Handle* const kept = handle.get();
+    std::lock_guard lock(mutex_);
+    handles_[kept] = std::move(handle);
+    return kept;
+  }
+  std::unique_ptr<Handle> let_go(Handle* kept) {
+    std::lock_guard lock(mutex_);
+    const auto node = handles_.extract(kept);
+    return node.empty() ? nullptr : std::move(node.mapped());
+  }
+  // Streams have to know.
   void add(const std::shared_ptr<OpenFile>& file) {
     std::lock_guard lock(mutex_);
     files_[file.get()] = file;
@@ -70,6 +92,7 @@ class OpenFiles {
  private:
   std::mutex mutex_;
   std::map<OpenFile*, std::shared_ptr<OpenFile>> files_;
+  std::unordered_map<Handle*, std::unique_ptr<Handle>> handles_;
 };
 
 class FuseRequest final : public OpenRequest, public std::enable_shared_from_this<FuseRequest> {
@@ -108,14 +131,6 @@ class FuseRequest final : public OpenRequest, public std::enable_shared_from_thi
   bool answered_ = false;
   std::uintptr_t watched_ = 0;  // 0: not
   std::function<void()> interrupted_;
-};
-
-// What `fi->fh` stands for.
-struct Handle {
-  std::shared_ptr<OpenFile> stream;
-  std::shared_ptr<const std::string> text;
-  std::vector<Directory::Entry> entries;
-  bool listed = false;  // read from its beginning
 };
 
 // Tells the kernel what it has not asked for, to poll again for one, from a thread of its own: told from within a handler, it would wait

@@ -42,6 +42,7 @@ class FuseSession final : public Session {
   void setattr(fuse_req_t request, fuse_ino_t ino, int to_set);
   void opendir(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info);
   void readdir(fuse_req_t request, fuse_ino_t ino, std::size_t size, off_t from, fuse_file_info* info, bool plus);
+  void answer_open(const std::shared_ptr<FuseRequest>& request, fuse_file_info& info, std::unique_ptr<Handle> handle);
   void answer_readdir(fuse_req_t request, fuse_ino_t ino, std::size_t size, off_t from, const Handle& handle, bool plus);
   void open(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info);
   void read(fuse_req_t request, std::size_t size, off_t from, fuse_file_info* info);
@@ -197,18 +198,23 @@ void FuseSession::setattr(fuse_req_t raw, fuse_ino_t ino, int to_set) {
   (void)fuse_reply_attr(raw, &stat, 0);
 }
 
+void FuseSession::answer_open(const RequestPtr& request, fuse_file_info& info, std::unique_ptr<Handle> handle) {
+  Handle* const kept = files_->keep(std::move(handle));
+  info.fh = reinterpret_cast<std::uintptr_t>(kept);
+  if (!request->answer([&](fuse_req_t to) { return fuse_reply_open(to, &info); })) (void)files_->let_go(kept);
+}
+
 void FuseSession::opendir(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) {
   const NodePtr node = find(raw, ino);
   if (node == nullptr) return;
   if (node->kind() != Node::Kind::kDirectory) return (void)fuse_reply_err(raw, ENOTDIR);
   forget_what_goes(static_cast<Directory&>(*node), ino);
-  ask(raw, [node, info = *info](const RequestPtr& request, Patience patience) mutable {
+  ask(raw, [this, node, info = *info](const RequestPtr& request, Patience patience) mutable {
     auto entries = static_cast<Directory&>(*node).list(patience);
     if (!entries) return entries.error().code;
     auto handle = std::make_unique<Handle>();
     handle->entries = std::move(*entries);
-    info.fh = reinterpret_cast<std::uintptr_t>(handle.get());
-    if (request->answer([&](fuse_req_t to) { return fuse_reply_open(to, &info); })) (void)handle.release();
+    answer_open(request, info, std::move(handle));
     return 0;
   });
 }
@@ -287,8 +293,7 @@ void FuseSession::open(fuse_req_t raw, fuse_ino_t ino, fuse_file_info* info) {
     handle->text = table_->open(ino, std::make_shared<const std::string>(std::move(*text)));
     // Not through the page cache: each descriptor reads what was the text when it was opened.
     info.direct_io = 1;
-    info.fh = reinterpret_cast<std::uintptr_t>(handle.get());
-    if (request->answer([&](fuse_req_t to) { return fuse_reply_open(to, &info); })) (void)handle.release();
+    answer_open(request, info, std::move(handle));
     return 0;
   });
 }
@@ -322,8 +327,8 @@ void FuseSession::poll(fuse_req_t raw, fuse_file_info* info, fuse_pollhandle* po
 }
 
 void FuseSession::release(fuse_req_t raw, fuse_file_info* info) {
-  const std::unique_ptr<Handle> handle(handle_of(info));
-  if (handle->stream != nullptr) files_->release(handle->stream);
+  const std::unique_ptr<Handle> handle = files_->let_go(handle_of(info));
+  if (handle != nullptr && handle->stream != nullptr) files_->release(handle->stream);
   (void)fuse_reply_err(raw, 0);
 }
 
