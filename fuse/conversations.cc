@@ -17,7 +17,13 @@ Result<std::shared_ptr<Conversations>> Conversations::start() {
 }
 
 bool Conversations::start_threads() {
-  return host::start_quiet_thread(calls_, [loop = loops_.calls] { loop->run(); }) && host::start_quiet_thread(clock_, [loop = loops_.clock] { loop->run(); });
+  const auto run = [](const std::shared_ptr<EventLoop>& loop) {
+    return [loop] {
+      loop->run();
+      loop->let_go();
+    };
+  };
+  return host::start_quiet_thread(calls_, run(loops_.calls)) && host::start_quiet_thread(clock_, run(loops_.clock));
 }
 
 Conversations::~Conversations() {

@@ -58,6 +58,7 @@ void EventLoop::soon(Task task) { soon_.push_back(std::move(task)); }
 void EventLoop::post(Task task) {
   {
     std::lock_guard lock(mutex_);
+    if (dropping_) return;
     posted_.push_back(std::move(task));
   }
   const std::uint64_t one = 1;
@@ -104,6 +105,17 @@ void EventLoop::run() {
       task();
     }
   }
+}
+
+void EventLoop::let_go() {
+  std::vector<Task> posted;  // let go without the lock: their end may post again
+  {
+    std::lock_guard lock(mutex_);
+    dropping_ = true;
+    posted.swap(posted_);
+  }
+  const auto timers = std::exchange(timers_, {});
+  const auto soon = std::exchange(soon_, {});
 }
 
 }  // namespace stp

@@ -41,6 +41,8 @@ class EventLoop {
 
   void run();   // until stop()
   void stop();  // any thread
+  // After run(): drops all that was still to come, and from then on what is posted. For a loop that is held by what it would do.
+  void let_go();
 
  private:
   EventLoop() = default;
@@ -61,6 +63,7 @@ class EventLoop {
   std::vector<Task> soon_;
   std::mutex mutex_;
   std::vector<Task> posted_;
+  bool dropping_ = false;
   bool stopped_ = false;
 };
 
