@@ -144,6 +144,7 @@ if [ $plain = yes ] && set_up build 'default compiler' -Ddebug=false "${together
   meson_tests build 'default compiler, end to end' --suite e2e --num-processes $((2 * jobs))
   quickstart build
   simulate build 'default compiler' 1 $((seeds < 100 ? seeds : 100))
+  in_time 120 machines && meson_tests build 'machines' --suite vm
 fi
 
 if [ $quick = no ]; then
@@ -183,7 +184,6 @@ if [ $quick = no ]; then
 fi
 
 if [ $plain = yes ] && [ -x build/tests/sim/stp-sim ]; then
-  in_time 200 machines && meson_tests build 'machines' --suite vm
   for ((seed = 101; seed <= seeds; seed += 100)); do
     last=$((seed + 99 < seeds ? seed + 99 : seeds))
     in_time 40 "simulation: seeds $seed-$seeds" || break
