@@ -162,6 +162,7 @@ void Model::learn(const Call& call, const Plan& plan, const Outcome& outcome, co
       made.blocking = call.a != 1;
       made.aborts = known.aborts;
       made.peer = outcome.from;
+      made.peer_closed = made.peer < 0;  // while it was in the queue
       if (made.peer < 0) break;
       of(made.peer).peer = plan.target;
       made.peer_ended = of(made.peer).write_shut;
