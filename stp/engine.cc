@@ -261,10 +261,12 @@ bool Engine::Impl::heard_out(Slot slot) {
 void Engine::Impl::work() {
   const bool streaming = sockets.streaming();
   bool eager = false;
+  Slot slots = view_.slots_in_use;
   for (Slot slot = 0; slot < conduits_.size(); ++slot) {
     auto& conduit = conduits_[slot];
     if (!conduit) continue;
     const bool leaves = left_since_[slot] != kNever;
+    if (leaves) slots = std::max<Slot>(slots, slot + 1);  // it may be free already
     if (leaves || (!conduit->open() && conduit->quiet())) update_peer(slot);
     conduit->work(streaming);
     eager |= conduit->wants_gate() || leaves || (shutting_down_ && conduit->open() && !conduit->all_acked());
@@ -274,7 +276,7 @@ void Engine::Impl::work() {
   take_faults();
   repeat_refusals();
   sockets.work();
-  gate_row_.poll(view_.slots_in_use, eager);
+  gate_row_.poll(slots, eager);
 }
 
 Nanos Engine::Impl::step(Nanos now) {

@@ -81,6 +81,13 @@ class EngineTest : public ::testing::Test {
     ASSERT_EQ(*beta().receive(server, in, false, net.now), 0u);
     net.alpha.told[client] = 0;
   }
+  // Of what alpha writes of extents the first `times` writes come to nothing.
+  void damage_extents(int times) {
+    net.alpha.medium.fault = [this, times, damaged = 0](const IoRequest& r) mutable {
+      const bool extent = r.op == IoRequest::Op::kWrite && r.block >= net.superblock.geometry.extent(0, 0);
+      return extent && damaged++ < times ? MemoryMedium::kSwallow : 0;
+    };
+  }
   int connecting_to_beta() {
     const SocketId s = alpha().open(net.now).value();
     return alpha().connect(s, {"beta", "", 9}, false, net.now).error().code;
@@ -189,12 +196,7 @@ TEST_F(EngineTest, LostPacketsAreWrittenAgain) {
 
 TEST_F(EngineTest, DamagedExtentsAreWrittenAgainElsewhere) {
   connect_pair();
-  const Geometry& g = net.superblock.geometry;
-  int damaged = 0;
-  net.alpha.medium.fault = [&](const IoRequest& r) {
-    const bool extent = r.op == IoRequest::Op::kWrite && r.block >= g.extent(0, 0);
-    return extent && damaged++ < 2 ? MemoryMedium::kSwallow : 0;
-  };
+  damage_extents(2);
   const std::string text = pattern(3'000'000);
   EXPECT_EQ(stream(text), text);
   EXPECT_EQ(alpha().counters().extents_renewed, 2u);
@@ -203,11 +205,7 @@ TEST_F(EngineTest, DamagedExtentsAreWrittenAgainElsewhere) {
 // A disk that damages a good part of what is written is slow, and no more than that.
 TEST_F(EngineTest, AnExtentDamagedTimeAndAgainArrives) {
   connect_pair();
-  int damaged = 0;
-  net.alpha.medium.fault = [&](const IoRequest& r) {
-    const bool extent = r.op == IoRequest::Op::kWrite && r.block >= net.superblock.geometry.extent(0, 0);
-    return extent && damaged++ < 6 ? MemoryMedium::kSwallow : 0;
-  };
+  damage_extents(6);
   const std::string text = pattern(200'000);
   EXPECT_EQ(stream(text), text);
   EXPECT_EQ(alpha().counters().extents_renewed, 6u);
@@ -215,9 +213,7 @@ TEST_F(EngineTest, AnExtentDamagedTimeAndAgainArrives) {
 
 TEST_F(EngineTest, AnExtentThatIsDamagedWhereverItIsWrittenEndsTheConnection) {
   connect_pair();
-  net.alpha.medium.fault = [&](const IoRequest& r) {
-    return r.op == IoRequest::Op::kWrite && r.block >= net.superblock.geometry.extent(0, 0) ? MemoryMedium::kSwallow : 0;
-  };
+  damage_extents(1'000'000);
   ASSERT_TRUE(alpha().send(client, bytes(pattern(200'000)), net.now));
   ASSERT_TRUE(net.run_until([&] { return (beta().info(server)->ready & Ready::kRead) != 0; }));
   std::string in(1000, '\0');
@@ -239,6 +235,15 @@ TEST_F(EngineTest, TheLastWordsOfAHostThatLeftAreTaken) {
   ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
   EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
   EXPECT_EQ(connecting_to_beta(), EHOSTDOWN);
+}
+
+// The last slot is not in use any more when its host has left.
+TEST_F(EngineTest, AHostThatLeftIsGivenUpAsSoonAsItsLastWordsWereTaken) {
+  connect_pair();
+  net.alpha.told[client] = 0;
+  net.post(net.alpha, MemberState::kMember, PeerState::kLeft, 1);
+  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kHangUp) != 0; }, 100 * kMillisecond));
+  EXPECT_EQ(alpha().take_error(client).reason, Reason::kHostLeft);
 }
 
 // A peer that left, and whose words can not be read, is given up all the same.

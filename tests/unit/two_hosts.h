@@ -115,13 +115,13 @@ class TwoHosts {
   void introduce() {
     for (Host* host : {&alpha, &beta}) post(*host, MemberState::kMember, PeerState::kAlive);
   }
-  void post(Host& host, MemberState state, PeerState peer_state) {
+  void post(Host& host, MemberState state, PeerState peer_state, Slot slots_in_use = 2) {
     Host& other = &host == &alpha ? beta : alpha;
     MembershipBoard::View view;
     view.self = {.state = state, .identity = host.identity, .name = host.name, .reason = Reason::kNone, .why = {}, .error_code = 0, .ended = {}};
     view.peers.resize(superblock.geometry.hosts);
     view.peers[other.identity.slot] = {.state = peer_state, .identity = other.identity, .name = other.name, .sees_me = true};
-    view.slots_in_use = 2;
+    view.slots_in_use = slots_in_use;
     host.board.post(std::move(view));
     host.board.post_lease(kNever);
   }
