@@ -37,12 +37,15 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-say '1. Build'
+say '1. Build (minutes, the first time)'
 if [ $install = yes ]; then tools/install-dependencies.sh; fi
-if [ ! -f build/build.ninja ]; then meson setup build >build.log 2>&1 || { tail -n 20 build.log; die 'meson setup failed'; }; fi
+# As tests/run.sh does, which goes on with what was built here.
+if [ ! -f build/build.ninja ]; then meson setup build -Ddebug=false -Dunity=on -Dunity_size=8 >build.log 2>&1 || { tail -n 20 build.log; die 'meson setup failed'; }; fi
 rm -f build.log
-ninja -C build tools/stp tools/stp-ftp tools/stp-ftpd 2>&1 | tail -n 1
-for program in stp stp-ftp stp-ftpd; do [ -x "build/tools/$program" ] || die "build/tools/$program was not built"; done
+programs=(stp stp-ftp stp-ftpd)
+build() { ninja -C build "${programs[@]/#/tools/}" 2>&1; }
+if [ -t 1 ]; then build; else build | tail -n 1; fi  # progress on a terminal only
+for program in "${programs[@]}"; do [ -x "build/tools/$program" ] || die "build/tools/$program was not built"; done
 PATH=$PWD/build/tools:$PATH
 
 # The storage wants a directory where O_DIRECT works: not every file system has it.
