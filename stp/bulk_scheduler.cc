@@ -24,7 +24,7 @@ void BulkScheduler::work() {
 void BulkScheduler::start_writes() {
   // Who finds no extent keeps a place in the line for the next time; a whole line of those ends the round.
   std::size_t fruitless = 0;
-  while (!write_queue_.empty() && writes_ < kDepth && fruitless < write_queue_.size()) {
+  while (!write_queue_.empty() && writes_ < kWriteDepth && fruitless < write_queue_.size()) {
     if (paced() && core_.now < next_write_) {
       held_back_ = true;
       return;
@@ -42,11 +42,11 @@ void BulkScheduler::start_writes() {
     }
     note(stream);
   }
-  if (writes_ == kDepth && !write_queue_.empty()) held_back_ = true;
+  if (writes_ == kWriteDepth && !write_queue_.empty()) held_back_ = true;
 }
 
 void BulkScheduler::start_reads() {
-  while (!read_queue_.empty() && reads_ < kDepth) {
+  while (!read_queue_.empty() && reads_ < kReadDepth) {
     const auto stream = read_queue_.front();
     read_queue_.pop_front();
     stream->queued_for_read = false;
@@ -75,7 +75,7 @@ void BulkScheduler::note_consumed(std::uint64_t bytes) {
 }
 
 Nanos BulkScheduler::next_deadline() const {
-  return !write_queue_.empty() && writes_ < kDepth && paced() ? next_write_ : kNever;
+  return !write_queue_.empty() && writes_ < kWriteDepth && paced() ? next_write_ : kNever;
 }
 
 }  // namespace stp

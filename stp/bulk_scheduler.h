@@ -27,7 +27,8 @@ class BulkScheduler {
   Nanos next_deadline() const;
 
  private:
-  static constexpr std::size_t kDepth = 4;
+  static constexpr std::size_t kWriteDepth = 4;
+  static constexpr std::size_t kReadDepth = 6;           // more: what was read is hashed before the next read can start
   static constexpr Nanos kMeasure = 20 * kMillisecond;   // over which what is achieved is measured
   static constexpr Nanos kForget = 200 * kMillisecond;   // without news the measure is void
   static constexpr double kPace = 1.15;                  // of what is achieved: lets it grow, and overdrives little

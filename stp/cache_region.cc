@@ -9,7 +9,12 @@ CacheRegion::CacheRegion(Core& core)
       reserve_(std::max(1u, core.geometry().extents / (4 * core.geometry().hosts))),
       used_(core.geometry().hosts, 0),
       alive_(core.geometry().hosts, false) {
-  for (std::uint32_t i = core.geometry().extents; i > 0; --i) free_.push_back(i - 1);
+  // Every second one first: neighbours that are written at once, or read at once, would be merged into one large request, and land
+  // together where they could have followed one another.
+  const std::uint32_t extents = core.geometry().extents;
+  for (const std::uint32_t odd : {1u, 0u})
+    for (std::uint32_t i = extents; i > 0; --i)
+      if ((i - 1) % 2 == odd) free_.push_back(i - 1);
 }
 
 std::uint32_t CacheRegion::take(Slot peer) {

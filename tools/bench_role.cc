@@ -17,7 +17,7 @@ namespace stp::tools {
 namespace {
 
 Result<void> sink(BenchSocket& socket) {
-  std::vector<char> buffer(256 * 1024);
+  std::vector<char> buffer(64 * 1024);  // as much as is sent at once
   std::uint64_t total = 0;
   for (;;) {
     auto n = socket.receive_some(buffer.data(), buffer.size());

@@ -435,6 +435,42 @@ TEST_F(EngineTest, AnAnswerFindsTheAskerAwake) {
   }
 }
 
+TEST_F(EngineTest, AnAnswerIsWorthSpinningForButNotAnExtent) {
+  connect_pair();
+  ASSERT_TRUE(alpha().send(client, bytes("q"), net.now));
+  net.tick();
+  EXPECT_TRUE(alpha().expects_soon(net.now));
+  net.alpha.medium.fault = [&](const IoRequest& r) {
+    net.alpha.medium.holds |= r.op == IoRequest::Op::kWrite && r.block >= net.superblock.geometry.extent(0, 0);
+    return 0;
+  };
+  const std::string much = pattern(1 << 20);
+  ASSERT_TRUE(net.run_until([&] {
+    std::string part(much.size(), '\0');
+    (void)beta().receive(server, std::as_writable_bytes(std::span(part)), false, net.now);
+    (void)alpha().send(client, bytes(much), net.now);
+    return net.alpha.medium.holds;
+  }));
+  EXPECT_FALSE(alpha().expects_soon(net.now));
+}
+
+TEST_F(EngineTest, ExtentsThatAreWrittenAtOnceAreNoNeighbours) {
+  connect_pair();
+  const Geometry& g = net.superblock.geometry;
+  std::vector<std::uint64_t> places;
+  net.alpha.medium.fault = [&](const IoRequest& r) {
+    if (r.op == IoRequest::Op::kWrite && r.block >= g.extent(0, 0) && r.block < g.extent(0, 0) + std::uint64_t{g.extents} * g.extent_blocks) places.push_back(r.block);
+    return 0;
+  };
+  const std::string sent = pattern(4 << 20);
+  EXPECT_EQ(stream(sent), sent);
+  ASSERT_GE(places.size(), 8u);
+  for (std::size_t i = 1; i < places.size(); ++i) {
+    const std::uint64_t apart = std::max(places[i], places[i - 1]) - std::min(places[i], places[i - 1]);
+    EXPECT_NE(apart, g.extent_blocks) << "write " << i;
+  }
+}
+
 TEST_F(EngineTest, IdleHostsLookAtTheStorageRarely) {
   connect_pair();
   net.run(kSecond);

@@ -36,7 +36,7 @@ class MemoryMedium final : public Medium {
   void flush() override {}
   std::size_t reap(std::span<IoCompletion> out) override {
     std::size_t n = 0;
-    while (n < out.size() && !done_.empty()) {
+    while (!holds && n < out.size() && !done_.empty()) {
       out[n++] = done_.front();
       done_.pop_front();
     }
@@ -48,6 +48,7 @@ class MemoryMedium final : public Medium {
   // An errno fails the request; kSwallow makes a write vanish although it completes.
   static constexpr int kSwallow = -1;
   std::function<int(const IoRequest&)> fault;
+  bool holds = false;  // nothing completes
 
  private:
   Disk& disk_;
