@@ -26,11 +26,11 @@ using std::chrono::milliseconds;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-Result<BenchSocket> dial(const Address& far, BenchJob job, std::uint32_t spin_us) {
+Result<BenchSocket> dial(const Address& far, BenchJob job, std::uint32_t spin_us, std::size_t send_bytes = 0) {
   auto socket = BenchSocket::make();
   if (!socket) return socket;
   if (auto done = socket->connect(far); !done) return std::unexpected(done.error());
-  const BenchHello hello{job, spin_us};
+  const BenchHello hello{job, spin_us, static_cast<std::uint32_t>(send_bytes)};
   if (auto done = socket->send(&hello, sizeof hello); !done) return std::unexpected(done.error());
   return socket;
 }
@@ -52,7 +52,7 @@ Result<std::uint64_t> stream_one(BenchSocket& socket, const std::vector<char>& d
 Result<std::string> stream(const Address& far, unsigned sockets, std::size_t bytes, milliseconds duration) {
   std::vector<BenchSocket> all;
   for (unsigned i = 0; i < sockets; ++i) {
-    auto socket = dial(far, BenchJob::kSink, kSpinAsItIs);
+    auto socket = dial(far, BenchJob::kSink, kSpinAsItIs, bytes);
     if (!socket) return std::unexpected(socket.error());
     all.push_back(std::move(*socket));
   }

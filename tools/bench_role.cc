@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <mutex>
@@ -16,8 +17,9 @@
 namespace stp::tools {
 namespace {
 
-Result<void> sink(BenchSocket& socket) {
-  std::vector<char> buffer(64 * 1024);  // as much as is sent at once
+// Takes as much at once as is sent at once.
+Result<void> sink(BenchSocket& socket, std::uint32_t send_bytes) {
+  std::vector<char> buffer(std::clamp(send_bytes, 64u * 1024, 256u * 1024));
   std::uint64_t total = 0;
   for (;;) {
     auto n = socket.receive_some(buffer.data(), buffer.size());
@@ -103,7 +105,7 @@ void serve(BenchSocket socket) {
   socket.set_spin(hello.spin_us);
   if (hello.job == BenchJob::kPool) return Pool::get().add(std::move(socket));
   if (hello.job == BenchJob::kHold) return hold(std::move(socket));
-  const auto done = hello.job == BenchJob::kSink ? sink(socket) : answer(socket, hello.job == BenchJob::kStamp);
+  const auto done = hello.job == BenchJob::kSink ? sink(socket, hello.send_bytes) : answer(socket, hello.job == BenchJob::kStamp);
   if (!done) fmt::print(stderr, "stp bench: the serving host: {}\n", done.error().text);
 }
 

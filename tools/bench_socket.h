@@ -23,6 +23,7 @@ inline constexpr std::uint32_t kSpinDefault = 200;  // of STP_OPT_SPIN_US
 struct BenchHello {
   BenchJob job{};
   std::uint32_t spin_us = kSpinAsItIs;
+  std::uint32_t send_bytes = 0;  // of each send of a stream
 };
 
 std::int64_t boottime_ns();

@@ -4,7 +4,7 @@
 //   stg = ["/dev/disk/by-id/..."]               data storage systems
 //   agent = "/run/stp/agent.sock"               the Unix socket to serve on
 //   mode = "0660"                               its permissions
-//   ring_kib = 1024                             memory of each direction of a socket
+//   ring_kib = 2048                             memory of each direction of a socket
 //   max_sockets = 16384                         that one user may have
 //   max_memory_mib = 4096                       that the sockets of one user may have touched before new ones are refused
 //   given_for_s = 60                            a socket that was given away and is not taken is reset then
@@ -31,7 +31,7 @@ struct StpdConfig {
   std::string host;
   std::string agent = host::kDefaultAgentPath;
   std::string mode = "0666";
-  unsigned ring_kib = 1024;
+  unsigned ring_kib = 2048;
   unsigned most_sockets = 16384;
   unsigned most_memory_mib = 4096;
   unsigned given_for_s = 60;
