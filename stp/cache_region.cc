@@ -10,7 +10,7 @@ CacheRegion::CacheRegion(Core& core)
       used_(core.geometry().hosts, 0),
       alive_(core.geometry().hosts, false) {
   // Every second one first: neighbours that are written at once, or read at once, would be merged into one large request, and land
-  // together where they could have followed one another.
+  // together where they could have followed one another. Last in, first out keeps them apart while no more than half are in use.
   const std::uint32_t extents = core.geometry().extents;
   for (const std::uint32_t odd : {1u, 0u})
     for (std::uint32_t i = extents; i > 0; --i)

@@ -333,8 +333,8 @@ bool Engine::Impl::drained() const {
 }
 
 bool Engine::Impl::expects_soon() const {
-  // Extents are under way: there is always something to wait for, and the processor is wanted by those who copy and hash.
-  if (!alive_ || sockets.streaming()) return false;
+  // The processor is wanted by those who copy and hash what the extents in flight bring.
+  if (!alive_ || sockets.extents_in_flight()) return false;
   return std::ranges::any_of(conduits_, [](const auto& conduit) { return conduit && conduit->open() && conduit->expects_soon(); });
 }
 

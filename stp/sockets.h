@@ -71,6 +71,7 @@ class Sockets {
   void work();  // bulk data, tables, sockets to forget
   Nanos next_deadline() const;
   bool streaming() const { return !bulk_.idle(); }
+  bool extents_in_flight() const { return bulk_.busy(); }
   // Nothing accepted is unacknowledged, nothing is waiting to be said.
   bool drained() const;
   void abort_all();

@@ -13,7 +13,7 @@ namespace stp {
 
 class ThreadMedium final : public Medium {
  public:
-  static constexpr unsigned kMaxWorkers = 8;
+  static constexpr unsigned kMaxWorkers = 12;  // the bulk requests of a host that streams both ways, and some for its small ones
 
   static Result<std::unique_ptr<Medium>> create(std::shared_ptr<StorageFile> file, std::uint32_t block_size, std::uint64_t total_blocks);
   ~ThreadMedium() override;

@@ -25,12 +25,6 @@ constexpr std::uint32_t kMaxInRing = kCompletionEntries - 16;
 constexpr unsigned kMaxAttempts = 1000;
 constexpr std::uint64_t kWakeData = ~std::uint64_t{0};
 constexpr Nanos kUnsettledSleep = kMillisecond;
-// While many large requests are in flight, who waits is woken for a few of them at a time, unless they take long: a wake-up costs
-// as much as the copying of an extent, and the device has the others to do.
-constexpr std::uint32_t kLargeBytes = 64 * 1024;
-constexpr std::uint32_t kManyLarge = 4;
-constexpr unsigned kLargeAtOnce = 3;
-constexpr Nanos kLargeWithin = 200 * kMicrosecond;
 
 bool worth_another_try(int error) { return error == EAGAIN || error == EINTR || error == ECANCELED || error == EFAULT || error == EBUSY; }
 
@@ -154,8 +148,6 @@ void UringMedium::take(const IoRequest& request) {
   }
 }
 
-bool UringMedium::large(const Request& request) const { return request.io.blocks * block_size_ >= kLargeBytes; }
-
 bool UringMedium::queue_one(std::uint32_t id) {
   if (in_ring_ >= kMaxInRing) return false;
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
@@ -170,7 +162,6 @@ bool UringMedium::queue_one(std::uint32_t id) {
     io_uring_prep_write(sqe, file_->fd(), request.io.buffer, size, offset);
   io_uring_sqe_set_data64(sqe, id);
   ++in_ring_;
-  if (large(request)) large_in_ring_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 
@@ -221,7 +212,6 @@ void UringMedium::take_wake() {
 bool UringMedium::finish(std::uint32_t id, int result, IoCompletion& out) {
   --in_ring_;
   Request& request = requests_[id];
-  if (large(request)) large_in_ring_.fetch_sub(1, std::memory_order_relaxed);
   if (result < 0 && worth_another_try(-result) && request.attempts < kMaxAttempts) {
     backlog_.push_back(id);
     return false;
@@ -278,19 +268,11 @@ void UringMedium::wait(Nanos deadline, Nanos spin) {
   // The mark first, then the last look: wake() does it the other way round, so one of the two sees the other.
   sleeping_.store(true);
   if (!ready()) {
-    sleep(std::min(deadline - now, unsettled_.load() ? kUnsettledSleep : kLongestSleep));
+    const Nanos longest = unsettled_.load() ? kUnsettledSleep : kLongestSleep;
+    enter_and_wait(ring_.ring_fd, 1, std::min(deadline - now, longest));
     woken_.store(false);
   }
   sleeping_.store(false);
-}
-
-void UringMedium::sleep(Nanos longest) {
-  if (large_in_ring_.load(std::memory_order_relaxed) >= kManyLarge) {
-    // A wake-up, or a small request, waits for the others here: kLargeWithin is what it may cost.
-    const bool interrupted = enter_and_wait(ring_.ring_fd, kLargeAtOnce, std::min(longest, kLargeWithin)) < 0 && errno == EINTR;
-    if (interrupted || longest <= kLargeWithin || ready()) return;
-  }
-  enter_and_wait(ring_.ring_fd, 1, longest);
 }
 
 void UringMedium::wake() {

@@ -58,13 +58,11 @@ class UringMedium final : public Medium {
   bool foreign_process() const;
   void push();                       // backlog -> submission ring -> kernel, as far as that goes
   bool queue_one(std::uint32_t id);  // false: the submission ring is full
-  bool large(const Request& request) const;
   void arm_wake();
   void take_wake();
   void take(const IoRequest& request);
   bool finish(std::uint32_t id, int result, IoCompletion& out);  // false: it goes round again
   bool ready();                                                  // something to reap, or woken
-  void sleep(Nanos longest);
   void drain();
 
   std::shared_ptr<StorageFile> file_;
@@ -80,7 +78,6 @@ class UringMedium final : public Medium {
   std::vector<std::uint32_t> free_ids_;
   std::deque<std::uint32_t> backlog_;  // ids that the submission ring has not seen yet
   std::uint32_t in_ring_ = 0;          // ids between submission ring and completion
-  std::atomic<std::uint32_t> large_in_ring_{0};
   std::deque<IoCompletion> refused_;   // completed without the kernel
   std::atomic<std::size_t> refused_count_{0};
   std::atomic<bool> unsettled_{false};  // something could not be handed to the kernel: nobody may sleep long

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <mutex>
@@ -13,13 +12,13 @@
 #include "hostlib/host_options.h"
 #include "hostlib/stp.h"
 #include "tools/bench_near.h"
+#include "tools/unix_rival.h"
 
 namespace stp::tools {
 namespace {
 
-// Takes as much at once as is sent at once.
 Result<void> sink(BenchSocket& socket, std::uint32_t send_bytes) {
-  std::vector<char> buffer(std::clamp(send_bytes, 64u * 1024, 256u * 1024));
+  std::vector<char> buffer(receive_bytes_for(send_bytes));
   std::uint64_t total = 0;
   for (;;) {
     auto n = socket.receive_some(buffer.data(), buffer.size());

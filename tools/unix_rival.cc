@@ -76,7 +76,7 @@ Result<double> unix_stream(std::size_t send_bytes, int buffer_bytes, std::chrono
   SocketPair pair;
   if (auto made = make(pair, buffer_bytes); !made) return std::unexpected(made.error());
   const std::vector<char> data(send_bytes, 's');
-  std::vector<char> buffer(256 * 1024);
+  std::vector<char> buffer(receive_bytes_for(send_bytes));
   const Other taker(pair, [&](int fd) {
     std::uint64_t arrived = 0;
     for (ssize_t n = 0; (n = ::recv(fd, buffer.data(), buffer.size(), 0)) > 0;) arrived += static_cast<std::uint64_t>(n);

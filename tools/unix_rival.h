@@ -1,6 +1,7 @@
 // What the kernel's own sockets do between two programs of this machine: AF_UNIX streams, the rival of programs that share an agent.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <vector>
 
@@ -15,5 +16,7 @@ Result<std::vector<double>> unix_pingpong(std::chrono::milliseconds duration);
 
 // Between two looks at the clock, for both: a look costs as much as a small send.
 constexpr int sends_between_looks(std::size_t send_bytes) { return send_bytes <= 1024 ? 16 : 1; }
+// What the receiver of a stream takes at once, for both: as much as is sent at once, within bounds.
+constexpr std::size_t receive_bytes_for(std::size_t send_bytes) { return std::clamp<std::size_t>(send_bytes, 64 * 1024, 256 * 1024); }
 
 }  // namespace stp::tools

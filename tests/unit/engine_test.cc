@@ -452,6 +452,10 @@ TEST_F(EngineTest, AnAnswerIsWorthSpinningForButNotAnExtent) {
     return net.alpha.medium.holds;
   }));
   EXPECT_FALSE(alpha().expects_soon(net.now));
+  net.alpha.medium.fault = nullptr;
+  net.alpha.medium.holds = false;
+  net.tick();
+  EXPECT_TRUE(alpha().expects_soon(net.now));
 }
 
 TEST_F(EngineTest, ExtentsThatAreWrittenAtOnceAreNoNeighbours) {

@@ -248,20 +248,6 @@ TEST_P(MediumContract, many_writes_in_flight_all_land) {
   for (std::uint32_t i = 0; i < kMany; ++i) EXPECT_TRUE(painted(in.data() + i * kBlock, kBlock, i)) << i;
 }
 
-// A medium may wait for several of them at a time, but not for more than there are.
-TEST_P(MediumContract, large_requests_all_come_however_many_are_in_flight) {
-  constexpr std::uint32_t kBlocks = 256 * 1024 / kBlock;
-  for (std::uint32_t many = 1; many <= 9; ++many) {
-    std::vector<AlignedBuffer> buffers(many);
-    for (std::uint32_t i = 0; i < many; ++i) {
-      buffers[i] = AlignedBuffer(kBlocks * kBlock);
-      medium_->submit({.op = IoRequest::Op::kRead, .block = kFirst, .blocks = kBlocks, .buffer = buffers[i].data(), .token = i});
-    }
-    medium_->flush();
-    for (const IoCompletion& done : collect(many)) EXPECT_EQ(done.error, 0);
-  }
-}
-
 TEST_P(MediumContract, refuses_what_lies_outside_of_the_storage_as_a_completion) {
   const AlignedBuffer buffer(2 * kBlock);
   const std::uint64_t end = medium_->total_blocks();
