@@ -104,7 +104,8 @@ enum {
   STP_OPT_POLL_MAX_US = 1,          /* slowest look at the storage when idle, default 12000 */
   STP_OPT_INLINE_MAX = 2,           /* up to so many bytes travel in packets, default 16384 */
   STP_OPT_CONNECT_WAITS_ACCEPT = 3, /* 1: STPconnect completes when the peer accepts; 0 (default): when it is queued */
-  STP_OPT_SPIN_US = 4,              /* a waiting thread looks and yields so long before it sleeps, default 200 */
+  STP_OPT_SPIN_US = 4,              /* a waiting thread looks and yields so long before it sleeps, default 200; an embedded
+                                     * host does not while bulk data is on its way to or from the storage */
   STP_OPT_SCB = 5,                  /* read only: number of the socket control block */
   STP_OPT_CONNECT_TIMEOUT_MS = 6    /* 0 (default): from the storage's timing profile */
 };
