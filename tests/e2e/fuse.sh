@@ -261,6 +261,8 @@ cat >as-other.sh <<'INNER'
 other=(setpriv --reuid 65534 --regid 65534 --clear-groups env STP_AGENT="$work/alpha.sock")
 if [ ! -u "$(command -v fusermount3)" ] || ! mount --bind node /dev/fuse || ! "${other[@]}" sh -c ': <>/dev/fuse'; then
   echo 'not tried: a mount by a user who is not root, who may not open /dev/fuse here'
+elif ! "${other[@]}" test -x "$(command -v stp-fuse)"; then
+  echo "not tried: a mount by a user who is not root, who may not enter $(dirname "$(command -v stp-fuse)")"
 else
   expect 0 "${other[@]}" stp-fuse user-m
   "${other[@]}" cat user-m/hosts/alpha/status >user-status || fail 'a mount of a user'

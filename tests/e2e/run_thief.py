@@ -53,12 +53,13 @@ elif act == "squat":
     print("there", flush=True)
     select.select([sys.stdin], [], [])
 elif act == "mark":  # that a conversation of two other programs, to that port, is to end with a reset
+    here = f"{ask(sys.argv[2], 1)[1]:08x}"
     to_port = f"{int(sys.argv[3]):04x}"
     until = time.monotonic() + 20
     found = []
     while not found and time.monotonic() < until:
         texts = [line.split("@")[1].strip() for line in open("/proc/net/unix") if "@stp:C4" in line]
-        found = [text for text in texts if text[6:14] == text[18:26] and text[26:30] == to_port]
+        found = [text for text in texts if text[6:14] == text[18:26] == here and text[26:30] == to_port]
     print(ask(sys.argv[2], 6, flags=2, text=found[0].encode())[0])
     mark = socket.socket(socket.AF_UNIX)
     mark.bind("\0stp:A4" + "0" * 8 + found[0][14:])  # as if root had asked for it

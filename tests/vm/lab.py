@@ -133,8 +133,9 @@ class Lab:
         expect(took <= seconds, f"{words} took {took:.1f} s, more than {seconds:.1f} s")
         self.step(f"{words}: after {took:.1f} s")
 
-    def consoles(self):
-        return "".join(machine.console() for machine in self._machines)
+    def conditions(self):
+        """What there is to say of the machines when something failed."""
+        return "".join(machine.condition() + machine.console() for machine in self._machines)
 
     def close(self):
         for machine in self._machines:

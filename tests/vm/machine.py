@@ -145,6 +145,24 @@ class Machine:
                 if end:
                     end.close()
 
+    def condition(self):
+        """Whether it runs, and where: the same place twice, without HLT=1, is a guest that turns in circles; with it, one that waits for an interrupt."""
+        def place():
+            registers = self.monitor.execute("human-monitor-command", 10, **{"command-line": "info registers"})
+            return " ".join(word for word in registers.split() if word.split("=")[0] in ("RIP", "CPL", "HLT"))
+
+        if self._process is None:
+            return f"  {self._log.stem}: powered off\n"
+        if self._process.poll() is not None:
+            return f"  {self._log.stem}: QEMU ended with {self._process.returncode}\n"
+        try:
+            status = self.monitor.execute("query-status", 10)["status"]
+            first = place()
+            time.sleep(0.5)
+            return f"  {self._log.stem}: {status}, at {first}, then {place()}\n"
+        except MonitorError as error:
+            return f"  {self._log.stem}: {error}\n"
+
     def console(self, lines=15):
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
         return "".join(f"  {self._log.stem}| {line}\n" for line in text.splitlines()[-lines:])

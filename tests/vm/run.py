@@ -68,10 +68,10 @@ def run(scenario, world, scratch):
     try:
         scenario.action(lab)
     except (Wrong, GuestError, MonitorError) as failure:
-        say(f"FAILED {scenario.name}: {failure}\n{lab.consoles()}")
+        say(f"FAILED {scenario.name}: {failure}\n{lab.conditions()}")
         return False
     except Exception:  # a mistake in the scenario: it failed all the same, and the others go on
-        say(f"FAILED {scenario.name}: {traceback.format_exc()}\n{lab.consoles()}")
+        say(f"FAILED {scenario.name}: {traceback.format_exc()}\n{lab.conditions()}")
         return False
     finally:
         lab.close()
