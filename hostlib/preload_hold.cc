@@ -19,6 +19,7 @@
 #include "hostlib/preload_listen.h"
 #include "hostlib/preload_real.h"
 #include "hostlib/preload_state.h"
+#include "hostlib/run_protocol.h"
 
 namespace stp::run {
 namespace {
@@ -75,9 +76,15 @@ std::optional<ino_t> inode_of(int fd) {
   return ::fstat(fd, &facts) == 0 ? std::optional(facts.st_ino) : std::nullopt;
 }
 
+Own keep(int low, const SocketName& name) {
+  constexpr int kOutOfTheWay = 512;
+  const int high = real_fcntl(low, F_DUPFD_CLOEXEC, kOutOfTheWay);
+  if (high >= 0) (void)real_close(low);
+  return {.fd = high >= 0 ? high : low, .name = name};
+}
+
 // An errno, or 0.
 int make_own(const SocketName& name, Own& own) {
-  constexpr int kOutOfTheWay = 512;
   const int low = unix_socket();
   if (low < 0) return errno;
   if (!bind_to(low, name)) {
@@ -85,27 +92,71 @@ int make_own(const SocketName& name, Own& own) {
     (void)real_close(low);
     return code;
   }
-  const int high = real_fcntl(low, F_DUPFD_CLOEXEC, kOutOfTheWay);
-  if (high >= 0) (void)real_close(low);
-  own = {.fd = high >= 0 ? high : low, .name = name};
+  own = keep(low, name);
   return 0;
 }
 
-// With the lock. Nothing with an errno: somebody else has the port.
-Held* take_port(NetAddress port) {
-  auto& ports = state().ports;
-  const auto known = std::ranges::find(ports, port, &Held::port);
-  if (known != ports.end() && known->is_there()) return &*known;
-  if (known != ports.end()) ports.erase(known);
-  Held held{.port = port, .names = {}, .members = {}};
+// An errno, or 0.
+int copy_of_agents(const SocketName& name, Own& own) {
+  RunCall call;
+  call.what = RunRequest::kShare;
+  call.port = name.local.port;
+  call.flags = name.v6 ? RunCall::kV6 : 0;
+  int copy = -1;
+  if (const int code = ask_agent(storage_of(name.local.ip), call, &copy); code != 0) return code;
+  own = keep(copy, name);
+  if (own.is_there()) return 0;
+  (void)real_close(own.fd);
+  return EPROTO;
+}
+
+// Both names or none. An errno, or 0.
+template <typename Make>
+int get_names(Held& held, Make make) {
   for (const bool v6 : {false, true}) {
-    const int code = make_own(SocketName::listener(port, v6, storage_of(port.ip).tag), held.names[v6 ? 1 : 0]);
+    const int code = make(SocketName::listener(held.port, v6, storage_of(held.port.ip).tag), held.names[v6 ? 1 : 0]);
     if (code == 0) continue;
     for (Own& own : held.names) own.close();
-    errno = code;
-    return nullptr;
+    return code;
   }
-  return &ports.emplace_back(std::move(held));
+  return 0;
+}
+
+// With the lock.
+Held* known_port(NetAddress port) {
+  auto& ports = state().ports;
+  const auto known = std::ranges::find(ports, port, &Held::port);
+  if (known == ports.end()) return nullptr;
+  if (known->is_there()) return &*known;
+  ports.erase(known);
+  return nullptr;
+}
+
+// With the lock, which it gives up while it asks the agent. Nothing with an errno: somebody else has the port. `shares`: with other processes of this
+// user, if they do, too; without an agent that helps with that, with nobody.
+Held* take_port(std::unique_lock<std::mutex>& lock, NetAddress port, bool shares) {
+  if (Held* const known = known_port(port)) return known;
+  Held held{.port = port, .names = {}, .members = {}};
+  int code = EPERM;
+  if (shares) {
+    lock.unlock();
+    code = get_names(held, copy_of_agents);
+    lock.lock();
+  }
+  if (code != 0 && code != EADDRINUSE && code != EACCES) code = get_names(held, make_own);
+  if (code == EADDRINUSE && !shares) {
+    lock.unlock();
+    const bool free = unshare(port);
+    lock.lock();
+    if (free) code = get_names(held, make_own);
+  }
+  if (Held* const known = known_port(port)) {  // by another thread meanwhile
+    for (Own& own : held.names) own.close();
+    return known;
+  }
+  if (code == 0) return &state().ports.emplace_back(std::move(held));
+  errno = code;
+  return nullptr;
 }
 
 // With the lock. As the program's sockets for the port: what one of them survives, its names do.
@@ -151,15 +202,24 @@ int bind_anywhere(SocketName name, Bind bind) {
   return code;
 }
 
+bool shares_port(int fd) { return int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0; }
+
 }  // namespace
+
+bool unshare(NetAddress port) {
+  RunCall call;
+  call.what = RunRequest::kUnshare;
+  call.port = port.port;
+  return ask_agent(storage_of(port.ip), call) == 0;
+}
 
 int hold_for_tcp(int fd, NetAddress where) {
   const auto inode = inode_of(fd);
   if (!inode) return errno;
   if (where.port < kFirstFreePort && ::geteuid() != 0) return EACCES;
-  const std::lock_guard lock(state().mutex);
+  std::unique_lock lock(state().mutex);
   const NetAddress port{first_storage().own_ip, where.port};
-  Held* const held = take_port(port);
+  Held* const held = take_port(lock, port, shares_port(fd));
   if (held == nullptr) return errno;
   Held::Member member{.inode = *inode, .marker = {}};
   const SocketName name{.kind = SocketName::Kind::kOverTcp, .local = where, .peer = {static_cast<std::uint32_t>(*inode), 0}, .tail = first_storage().tag};
@@ -170,8 +230,8 @@ int hold_for_tcp(int fd, NetAddress where) {
 }
 
 int bind_shared(int fd, NetAddress port) {
-  const std::lock_guard lock(state().mutex);
-  Held* const held = take_port(port);
+  std::unique_lock lock(state().mutex);
+  Held* const held = take_port(lock, port, true);
   if (held == nullptr) return errno;
   const int bound = unix_socket();
   const SocketName name{.kind = SocketName::Kind::kShared, .v6 = is_v6(fd), .local = port, .tail = storage_of(port.ip).tag};

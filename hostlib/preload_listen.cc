@@ -31,12 +31,14 @@ int bind_stp(int fd, NetAddress where) {
   if (bound < 0) return errno;
   const bool v6 = is_v6(fd);
   const bool any = port == 0;
+  int code = 0;
   for (int i = 0; i < kTries; ++i) {
     if (any) port = some_port();
     if (bind_to(bound, SocketName::listener({storage.own_ip, port}, v6, storage.tag))) return install(bound, fd);
-    if (!any || errno != EADDRINUSE) break;
+    code = errno;
+    const bool again = code == EADDRINUSE && (any || (i == 0 && unshare({storage.own_ip, port})));
+    if (!again) break;
   }
-  const int code = errno;
   (void)::close(bound);
   return code;
 }

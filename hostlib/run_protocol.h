@@ -12,6 +12,9 @@
 // process holds the port's names (run_address.h). The agent brings to that socket what comes over STP, by TCP connections of its own
 // from kTcpSource; the library asks it who is behind one (kBehind) when the program asks for the peer's address.
 //
+// A port that several processes have (SO_REUSEPORT) without one having it from the other: each has copies of the port's names, which the agent makes
+// and gives (kShare). So the names are there as long as one of them is, whatever becomes of the others, or of the agent.
+//
 // kListen tells of a listening socket, by its name (L). The agent connects to it for each connection that comes, under a name that says
 // from where (R). The program's side sends head_of() that name ahead of everything (the head, see relay.h). The agent looks every
 // second which names are there still, and when it starts, which ones an agent before it knew.
@@ -42,6 +45,9 @@ enum class RunRequest : std::uint32_t {
   kConnect = 5,  // ip, port, own port or 0, timeout_ms or 0; kOn as below. The answer brings the program's end; how it ends is seen there
   kResetWhenClosed = 6,  // name of a conversation's end (text_of): its close is to be a reset with kOn, else none any more. ENOENT, EPERM, ENOBUFS
   kBehind = 7,  // cookie (SO_COOKIE) of a TCP socket that was accepted, port that it came from at kTcpSource -> ip, port. ENOENT
+  kShare = 8,  // port, kV6 -> a copy of the port's name (L) of that family, which the agent made for this user (run_shares.h). EADDRINUSE, EACCES,
+               // ENOBUFS; EPERM: it can not for this user
+  kUnshare = 9,  // port: what the agent has of its names is to go unless somebody uses it. EADDRINUSE
 };
 
 struct RunCall {

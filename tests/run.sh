@@ -102,6 +102,7 @@ meson_tests() {
   local missing
   missing=$(sed -n 's/^not installed, and left out: //p' "$dir/meson-logs/testlog.txt" | sort -u)
   [ -z "$missing" ] || record SKIP "some programs under stp run: $label" "not installed: $missing (tools/install-dependencies.sh --programs)"
+  while IFS= read -r words; do record SKIP "a part of a test: $label" "$words"; done < <(sed -n 's/^not tried: //p' "$dir/meson-logs/testlog.txt" | sort -u)
 }
 
 # simulate DIR LABEL FIRST LAST: the simulator over these seeds.

@@ -27,7 +27,6 @@ constexpr auto kLookAgain = 1s;
 constexpr auto kTryAgain = 5ms;      // a listener whose queue is full
 constexpr auto kGiveUpAfter = 10s;
 constexpr auto kRest = 100ms;        // when there is no room for one more descriptor
-constexpr int kLooks = 2;            // at the kernel's list, which is read in pieces and changes meanwhile
 constexpr int kAdoptedBacklog = 128;
 constexpr int kMostBacklog = 4096;
 constexpr unsigned kMostBrought = 64;  // to one port of TCP at once
@@ -71,6 +70,7 @@ RunListeners::~RunListeners() { close_all(); }
 
 void RunListeners::close_all() {
   tcp_.close_all();
+  shares_.close_all();
   while (!listeners_.empty()) close(listeners_.begin()->first);
 }
 
@@ -88,7 +88,7 @@ int RunListeners::listen_alone(const RunCall& call, uid_t user) {
   const bool v6 = (call.flags & RunCall::kV6) != 0;
   Names mine, held;
   bool callers = true;  // as far as the kernel says
-  for (int look = 0; look < kLooks; ++look) {
+  for (int look = 0; look < kRunPortLooks; ++look) {
     std::map<std::uint16_t, RunPort> ports;
     if (!read_run_ports(hosts_, ports)) return EIO;
     const RunPort& port = ports[call.port];
@@ -121,7 +121,7 @@ int RunListeners::listen_alone(const RunCall& call, uid_t user) {
 // Whoever asks: whose the port is the kernel says. Who listened there by one of the names does not any more.
 int RunListeners::listen_held(const RunCall& call) {
   int code = EINVAL;
-  for (int look = 0; look < kLooks; ++look) {
+  for (int look = 0; look < kRunPortLooks; ++look) {
     std::map<std::uint16_t, RunPort> ports;
     if (!read_run_ports(hosts_, ports)) return EIO;
     const RunPort& port = ports[call.port];
@@ -147,6 +147,12 @@ int RunListeners::listen_held(const RunCall& call) {
     listener->entrances = entrances;
     return 0;
   }
+  return code;
+}
+
+int RunListeners::share(const RunCall& call, uid_t user, UniqueFd& name) {
+  const int code = shares_.give(call.port, (call.flags & RunCall::kV6) != 0, user, name);
+  if (code == 0) look_again_later();
   return code;
 }
 
@@ -180,7 +186,7 @@ void RunListeners::look_again_later() {
   if (!std::exchange(looks_later_, true)) loop_.after(kLookAgain, [this] {
     looks_later_ = false;
     look();
-    if (!listeners_.empty()) look_again_later();
+    if (!listeners_.empty() || !shares_.empty()) look_again_later();
   });
 }
 
@@ -188,6 +194,7 @@ void RunListeners::look_again_later() {
 void RunListeners::look() {
   std::map<std::uint16_t, RunPort> ports;
   if (!read_run_ports(hosts_, ports)) return;
+  shares_.look(ports);
   std::vector<std::uint16_t> dead;
   for (const auto& [port, listener] : listeners_) {
     look_at(*listener, ports[port]);
@@ -209,6 +216,12 @@ void RunListeners::look_at(Listener& listener, const RunPort& port) {
   const Names there = listening(port);
   std::erase_if(listener.names, [&](const auto& known) { return !there.contains(known.first) && !listener.missed.insert(known.first).second; });
   for (const auto& [v6, inode] : there) listener.missed.erase(v6);
+}
+
+// Of one that is held, before the next look at all is due.
+void RunListeners::look_at(Listener& listener) {
+  std::map<std::uint16_t, RunPort> ports;
+  if (read_run_ports(hosts_, ports) && ports[listener.port].holder() == listener.user) listener.entrances = ports[listener.port].entrances_of(listener.user);
 }
 
 void RunListeners::adopt(std::uint16_t port, const RunPort& there) {
@@ -304,7 +317,12 @@ RunListeners::Delivery RunListeners::connect_to(const std::shared_ptr<Arriving>&
 // TCP's sockets have turns that the kernel gives. Of the others those of IPv4 come first, as everywhere.
 RunListeners::Delivery RunListeners::deliver_by_turns(const std::shared_ptr<Arriving>& arriving) {
   Listener& listener = *arriving->listener;
-  const auto tcp = std::ranges::find(listener.entrances, SocketName::Kind::kOverTcp, &SocketName::kind);
+  const auto over_tcp = [&] { return std::ranges::find(listener.entrances, SocketName::Kind::kOverTcp, &SocketName::kind); };
+  auto tcp = over_tcp();
+  if (tcp != listener.entrances.end() && !listens_on_tcp(*tcp, listener.user)) {
+    look_at(listener);  // it ended since the last look, and another one may have the port, too
+    tcp = over_tcp();
+  }
   if (tcp != listener.entrances.end()) {
     deliver_to_tcp(arriving, *tcp);
     return Delivery::kDone;

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -19,6 +20,7 @@
 #include "tools/run_conversations.h"
 #include "tools/run_hosts.h"
 #include "tools/run_ports.h"
+#include "tools/run_shares.h"
 #include "tools/run_tcp.h"
 
 namespace stp {
@@ -26,13 +28,16 @@ namespace stp {
 class RunListeners {
  public:
   RunListeners(EventLoop& loop, const RunHosts& hosts, RunConversations& conversations)
-      : loop_(loop), hosts_(hosts), conversations_(conversations), tcp_(loop, conversations) {}
+      : loop_(loop), hosts_(hosts), conversations_(conversations), tcp_(loop, conversations), shares_(hosts) {}
   ~RunListeners();
   RunListeners(const RunListeners&) = delete;
   RunListeners& operator=(const RunListeners&) = delete;
 
   // kListen: 0 or an errno.
   int listen(const run::RunCall& call, uid_t user);
+  // kShare, kUnshare: 0 or an errno.
+  int share(const run::RunCall& call, uid_t user, UniqueFd& name);
+  int unshare(const run::RunCall& call) { return shares_.give_up(call.port) ? 0 : EADDRINUSE; }
   // kBehind.
   std::optional<run::NetAddress> peer_behind(std::uint16_t source_port, std::uint64_t cookie) { return tcp_.peer_behind(source_port, cookie); }
   // Takes up what programs listen on already, gives up what they do not any more.
@@ -51,6 +56,7 @@ class RunListeners {
   void close(std::uint16_t port);
   void look_again_later();
   void look_at(Listener& listener, const RunPort& port);
+  void look_at(Listener& listener);
   void adopt(std::uint16_t port, const RunPort& there);
   void accept(const std::shared_ptr<Listener>& listener);
   void deliver(const std::shared_ptr<Arriving>& arriving);
@@ -66,6 +72,7 @@ class RunListeners {
   const RunHosts& hosts_;
   RunConversations& conversations_;
   RunTcp tcp_;
+  RunShares shares_;
   std::map<std::uint16_t, std::shared_ptr<Listener>> listeners_;
   bool looks_later_ = false;
 };

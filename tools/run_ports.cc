@@ -35,10 +35,13 @@ bool read_run_ports(const RunHosts& hosts, std::map<std::uint16_t, RunPort>& por
     const bool here = name->local.ip == hosts.own_address();
     if (name->kind == SocketName::Kind::kListener && here)
       ports[name->local.port].names[name->v6 ? 1 : 0] = {.inode = socket.inode, .listens = socket.listens, .user = socket.user};
-    else if (name->kind == SocketName::Kind::kShared && here && socket.listens && socket.user)
-      ports[name->local.port].shared.push_back({.name = *name, .user = *socket.user});
-    else if (name->kind == SocketName::Kind::kOverTcp && socket.user)
-      ports[name->local.port].over_tcp.push_back({.name = *name, .user = *socket.user});
+    const bool shared = name->kind == SocketName::Kind::kShared && here;
+    const bool over_tcp = name->kind == SocketName::Kind::kOverTcp;
+    if (!socket.user || (!shared && !over_tcp)) continue;
+    RunPort& port = ports[name->local.port];
+    port.sharers.insert(*socket.user);
+    if (over_tcp) port.over_tcp.push_back({.name = *name, .user = *socket.user});
+    if (shared && socket.listens) port.shared.push_back({.name = *name, .user = *socket.user});
   }
   return true;
 }

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "hostlib/run_address.h"
@@ -35,6 +36,7 @@ struct RunPort {
   };
   std::array<std::optional<Name>, 2> names;  // L, of IPv4 and of IPv6
   std::vector<Entrance> shared, over_tcp;    // S that listen, and B; of any user
+  std::set<uid_t> sharers;                   // who has S, listening or not, or B
 
   // Who holds the port, if somebody does.
   std::optional<uid_t> holder() const;
@@ -42,6 +44,8 @@ struct RunPort {
   std::vector<run::SocketName> entrances_of(uid_t user) const;
 };
 
+// At the kernel's list, which is read in pieces and changes meanwhile, before something is taken for gone.
+inline constexpr int kRunPortLooks = 2;
 // False: not all of them (kernel_sockets.h).
 bool read_run_ports(const RunHosts& hosts, std::map<std::uint16_t, RunPort>& ports);
 

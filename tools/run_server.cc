@@ -203,15 +203,15 @@ bool RunServer::may_use(int fd, uid_t& user) {
 // Also who is not welcome is read first: closed with something unread, the socket would lose the answer.
 void RunServer::serve(int fd, uid_t user, bool welcome) {
   RunCall call;
-  UniqueFd program;
+  UniqueFd given;
   RunAnswer reply;
   const int code = receive_request(fd, call);
   if (code == EAGAIN) return;
-  reply.error = !welcome ? EACCES : code != 0 ? code : answer(call, user, program, reply);
-  send_answer(fd, reply, reply.error == 0 ? program.get() : -1);
+  reply.error = !welcome ? EACCES : code != 0 ? code : answer(call, user, given, reply);
+  send_answer(fd, reply, reply.error == 0 ? given.get() : -1);
 }
 
-int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& program, RunAnswer& answer) {
+int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& given, RunAnswer& answer) {
   const auto put = [](auto& field, std::string_view text) { text.substr(0, field.size() - 1).copy(field.data(), field.size() - 1); };
   switch (call.what) {
     case RunRequest::kInfo:
@@ -233,7 +233,9 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& program, RunAns
       return 0;
     }
     case RunRequest::kListen: return listeners_.listen(call, user);
-    case RunRequest::kConnect: return connect(call, user, program);
+    case RunRequest::kShare: return listeners_.share(call, user, given);
+    case RunRequest::kUnshare: return listeners_.unshare(call);
+    case RunRequest::kConnect: return connect(call, user, given);
     case RunRequest::kBehind: {
       const auto peer = listeners_.peer_behind(call.port, call.cookie);
       if (!peer) return ENOENT;

@@ -56,7 +56,7 @@ class RunServer {
   void let_in();
   bool may_use(int fd, uid_t& user);
   void serve(int fd, uid_t user, bool welcome);
-  int answer(const run::RunCall& call, uid_t user, UniqueFd& program, run::RunAnswer& answer);
+  int answer(const run::RunCall& call, uid_t user, UniqueFd& given, run::RunAnswer& answer);
 
   // Connecting
   int connect(const run::RunCall& call, uid_t user, UniqueFd& program);

@@ -33,6 +33,16 @@ have() { command -v "$1" >/dev/null || { left_out+=("$1"); return 1; }; }
 answers() { on alpha $python -c 'import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)' "$1" "$2" 2>/dev/null; }
 # listens PORT LOG: when the agent knows of it, which STP_DEBUG=1 tells.
 listens() { grep -q "listening on port $1 of STP: Success" "$2"; }
+may_be() { # USER, who has to be able to load what `stp run` preloads
+  if [ "$(id -u)" != 0 ] || ! id "$1" >/dev/null 2>&1; then
+    echo "not tried: what $1 does, for only root can be $1, where there is such a user"
+  elif ! runuser -u "$1" -- test -x "$(command -v stp)"; then
+    echo "not tried: what $1 does, who may not enter $(dirname "$(command -v stp)")"
+  else
+    return 0
+  fi
+  return 1
+}
 section() { printf -- '- %s (%d s)\n' "$*" "$SECONDS"; }
 
 # Its hosts' addresses are to be others than the first one's, which by chance in 256 they are not.
@@ -103,6 +113,40 @@ for host in alpha beta; do
   [ "$(on $host $python "$here/run_calls.py" ask alpha.stp 7002 10 2>ask.log)" = two ] || fail "from $host not the one that is left answers"
 done
 
+section 'processes that share a port, started one by one'
+share_alone() { # PORT NAME, as another user where $as says so
+  on alpha ${as:-} $python "$work/run_calls.py" share "$1" "$2" >"share-$2.log" 2>&1 &
+  until_true 20 grep -q listening "share-$2.log" || fail "$2 does not share port $1"
+}
+end_share() { kill -KILL "$(awk '/listening/ {print $3}' "share-$1.log")"; }
+answer() { # PORT NAMES
+  for host in alpha beta; do
+    [ "$(on $host $python "$here/run_calls.py" ask alpha.stp "$1" 10 2>ask.log)" = "$2" ] || fail "from $host other processes than $2 answer at port $1"
+  done
+}
+cp "$here/run_calls.py" "$work"
+share_alone 7004 first
+share_alone 7004 second
+answer 7004 'first second'
+end_share first
+answer 7004 second
+share_alone 7004 third
+answer 7004 'second third'
+map="listen $((both + 6)) both"
+share_alone $((both + 6)) fourth
+share_alone $((both + 6)) fifth
+answer $((both + 6)) 'fifth fourth'
+[ "$($python "$here/run_calls.py" ask 127.0.0.1 $((both + 6)) 20)" = 'fifth fourth' ] || fail 'not both answer over TCP'
+end_share fourth
+answer $((both + 6)) fifth
+map=
+share_alone 7005 sixth
+share_alone 7005 seventh
+end_share sixth
+end_share seventh
+until_true 20 on alpha $python -c 'import socket; socket.create_server(("0.0.0.0", 7005))' 2>alone.log || fail 'a port that nobody shares any more is not free'
+[ ! -s alone.log ] || fail "it is free late: $(cat alone.log)"
+
 [ "$(on beta $python -c 'import socket; print(len({socket.gethostbyname(h) for h in ("alpha.stp", "ALPHA.STP", "alpha.stg.stp")}))')" = 1 ] ||
   fail 'HOST.STG.stp is another host than HOST.stp'
 expect 1 on beta $python -c 'import socket; socket.gethostbyname("alpha.other.stp")'
@@ -115,19 +159,16 @@ alpha=$!
 found() { on beta $python -c 'import socket; s = socket.create_connection(("alpha.stp", 7000), 5); s.sendall(b"count\nA"); s.shutdown(1); exit(s.recv(10) != b"65")' 2>/dev/null; }
 until_true 20 found || fail 'the program is not found again'
 [ "$(on beta $python "$here/run_calls.py" ask alpha.stp 7002 10 2>ask.log)" = two ] || fail 'the one that shares a port is not found again'
+answer 7004 'second third'
+# It has no copies of the port's names any more.
+expect 1 on alpha $python "$here/run_calls.py" share 7004 eighth
+grep -q 'Address already in use' err.log || fail 'what one more is told after the agent was started again'
 counts() { [ "$(on "$1" $python -c 'import socket, sys; s = socket.create_connection(("alpha.stp", int(sys.argv[1])), 5); s.sendall(b"count\nA"); s.shutdown(1); print(s.recv(10))' "$2" 2>count.log)" = "b'65'" ]; }
 until_true 20 counts beta "$both" || fail 'the one that listens on TCP as well is not found again'
-# Another user has to be able to load what `stp run` preloads.
 nobody_too=no
-if [ "$(id -u)" != 0 ] || ! id nobody >/dev/null 2>&1; then
-  echo 'not tried: another user, whom only root can be'
-elif ! runuser -u nobody -- test -x "$(command -v stp)"; then
-  echo "not tried: another user, who may not enter $(dirname "$(command -v stp)")"
-else
+if may_be nobody; then
   nobody_too=yes
   chmod 755 "$work"
-fi
-if [ $nobody_too = yes ]; then
   # The same port, of the other address family: another user is not to get the conversations.
   on alpha runuser -u nobody -- $python -c 'import socket; s = socket.socket(socket.AF_INET6); s.bind(("::", 7000)); s.listen()' 2>thief.log &&
     fail "another user listens on a port that is somebody's"
@@ -143,7 +184,7 @@ print(min((line.split("@")[1].strip() for line in open("/proc/net/unix") if "@st
   on alpha runuser -u nobody -- $python -c 'import socket; socket.socket().bind(("0.0.0.0", 80))' 2>low.log && fail 'a port of root for nobody'
 
   section 'another user after a port of TCP and STP, and after one that is shared'
-  for port in "$both" 7002; do
+  for port in "$both" 7002 7004; do
     for address in 0.0.0.0 ::; do
       on alpha runuser -u nobody -- $python -c 'import socket, sys
 s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
@@ -152,7 +193,21 @@ s.bind((sys.argv[1], int(sys.argv[2])))' $address "$port" 2>thief.log && fail "n
       grep -q 'Address already in use' thief.log || fail 'what the other user was told'
     done
     [ "$(thief claim "$door" "$port")" = EINVAL ] || fail "nobody claims port $port"
+    [ "$(thief share "$door" "$port")" = EADDRINUSE ] || fail "nobody gets a name of port $port"
   done
+  [ "$(thief share "$door" 80)" = EACCES ] || fail "nobody gets a name of root's port"
+  share_alone 7006 ninth
+  [ "$(thief unshare "$door" 7006)" = EADDRINUSE ] && [ "$(thief share "$door" 7006)" = EADDRINUSE ] || fail 'nobody takes a port from who shares it'
+  share_alone 7006 tenth
+  answer 7006 'ninth tenth'
+  as='runuser -u nobody --'
+  chmod 644 "$work/run_calls.py"
+  share_alone 7007 eleventh
+  share_alone 7007 twelfth
+  as=
+  answer 7007 'eleventh twelfth'
+  expect 1 on alpha $python "$here/run_calls.py" share 7007 thirteenth
+  grep -q 'Address already in use' err.log || fail 'root shares the port of another user'
   # Somebody's TCP server, which is not to be reached over STP.
   $python -c 'import os, socket, sys
 s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -434,9 +489,9 @@ if [ "$(id -u)" = 0 ] && have sshd && have sftp; then
 fi
 
 postgres=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1)
-if [ -z "$postgres" ] || [ "$(id -u)" != 0 ] || ! id postgres >/dev/null 2>&1; then
+if [ -z "$postgres" ]; then
   left_out+=(postgresql)
-else
+elif may_be postgres; then
   section 'PostgreSQL: psql, pgbench, and a database piped into another one'
   mkdir -p pg && chown postgres pg && chmod 755 "$work"
   as_postgres() { (cd pg && PATH=$postgres:$PATH runuser -u postgres -- "$@"); }

@@ -1,5 +1,5 @@
 """What another user of the machine tries, against the agent of `stp run` and the ports of somebody's programs. Each prints what came of it.
-run_thief.py claim DOOR PORT | hold DOOR PORT INODE | behind DOOR COOKIE | squat DOOR PORT | mark DOOR PORT | pass PORT | take PORT SECONDS
+run_thief.py claim DOOR PORT | share DOOR PORT | unshare DOOR PORT | hold DOOR PORT INODE | behind DOOR COOKIE | squat DOOR PORT | mark DOOR PORT | pass PORT | take PORT SECONDS
 
 DOOR is the abstract name of the agent's socket. hostlib/run_protocol.h has the requests, hostlib/run_address.h the names.
 """
@@ -42,6 +42,8 @@ if act == "claim":
     print(ask(sys.argv[2], 4, int(sys.argv[3]))[0])
 elif act == "behind":
     print(ask(sys.argv[2], 7, 1, 0, int(sys.argv[3]))[0])
+elif act in ("share", "unshare"):
+    print(ask(sys.argv[2], 8 if act == "share" else 9, int(sys.argv[3]))[0])
 elif act == "hold":  # the names of a port of STP, for the TCP socket of somebody
     port = int(sys.argv[3])
     _, ip, storage = ask(sys.argv[2], 1)
