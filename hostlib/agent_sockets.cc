@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "stp/system.h"
 
@@ -258,7 +260,8 @@ SocketResult<void> AgentSockets::connect(SocketId id, const Address& peer, bool 
   return no(EINPROGRESS);
 }
 
-SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos) {
+template <class Put>
+SocketResult<std::size_t> AgentSockets::send_by(SocketId id, std::size_t wanted, Put put) {
   Entry* const found = find_again(id);
   if (found == nullptr || found->closed) return no(EBADF);
   Entry& entry = *found;
@@ -276,26 +279,44 @@ SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos
   }
   const bool reset = was_reset(entry);
   if (sends_no_more(entry) && !reset) return no(EPIPE);
-  if (data.empty() && !reset) return std::size_t{0};
+  if (wanted == 0 && !reset) return std::size_t{0};
   const std::uint32_t deaf = entry.end.deaf();
   if ((deaf & ShadowSide::kGone) != 0 || reset) {
     entry.over = {ECONNRESET, reset ? Reason::kAborted : Reason::kClosed};
-    return send(id, data, 0);
+    return send_by(id, wanted, put);
   }
-  if ((deaf & ShadowSide::kDrops) != 0 && entry.local) return data.size();
+  if ((deaf & ShadowSide::kDrops) != 0 && entry.local) return put(nullptr).value_or(wanted);
   const FamilyGuard turn(entry.family.get());
   if (entry.turn_missed = !turn; !turn) return no(EAGAIN);
-  const std::size_t n = entry.end.write(data);
+  const std::optional<std::size_t> n = put(&entry.end);
   entry.small_in_a_row = 0;
-  if (n > 0) {
-    tell_other(entry);
-    return n;
-  }
+  if (n.value_or(0) > 0) tell_other(entry);
+  if (n) return *n;
   if (entry.end.broken()) {
     entry.over = {ECONNRESET, Reason::kProtocol};
-    return send(id, data, 0);
+    return send_by(id, wanted, put);
   }
   return no(EAGAIN, Reason::kSendBufferFull);
+}
+
+SocketResult<std::size_t> AgentSockets::send(SocketId id, ConstBytes data, Nanos) {
+  return send_by(id, data.size(), [data](ShadowEnd* end) -> std::optional<std::size_t> {
+    const std::size_t n = end != nullptr ? end->write(data) : data.size();
+    return n > 0 ? std::optional(n) : std::nullopt;
+  });
+}
+
+SocketResult<std::size_t> AgentSockets::send_in_place(SocketId id, std::size_t most, const Fill& fill) {
+  std::vector<std::byte> dropped;
+  return send_by(id, most, [&](ShadowEnd* end) -> std::optional<std::size_t> {
+    if (end == nullptr) dropped.resize(most);
+    const Bytes free = end != nullptr ? end->next_room() : Bytes(dropped);
+    const Bytes room = free.first(std::min(free.size(), most));
+    if (room.empty()) return std::nullopt;
+    const std::size_t n = std::min(fill(room), room.size());
+    if (end != nullptr) end->publish(n);
+    return n;
+  });
 }
 
 // Whether a receive is to leave what is there for a moment. A receiver that takes each small message of a fast sender as it comes has the
@@ -322,7 +343,8 @@ void AgentSockets::note_received(Entry& entry, std::size_t bytes) {
     entry.last_small_at = boottime_now();
 }
 
-SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool peek, Nanos) {
+template <class Get>
+SocketResult<std::size_t> AgentSockets::receive_by(SocketId id, std::size_t wanted, bool peek, Get get) {
   Entry* const found = find_again(id);
   if (found == nullptr || found->closed) return no(EBADF);
   Entry& entry = *found;
@@ -334,21 +356,22 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
     return std::unexpected(error_of(entry));
   }
   if (before == Phase::kOpening) return no(EAGAIN);
-  if (into.empty()) return std::size_t{0};
+  if (wanted == 0) return std::size_t{0};
   const bool broke = before == Phase::kOver || was_reset(entry);
   if (reads_no_more(entry) && (!broke || entry.error_taken)) return std::size_t{0};
   const FamilyGuard turn(entry.family.get());
   if (entry.turn_missed = !turn; !turn) return no(EAGAIN);
   const bool reset = entry.end.at_reset();
   const bool drops = reads_no_more(entry);
-  if (!peek && !drops && gathers(entry, into.size())) return no(EAGAIN);
-  const std::size_t n = drops ? 0 : entry.end.read(into, peek);
-  if (n > 0) {
+  if (!peek && !drops && gathers(entry, wanted)) return no(EAGAIN);
+  const std::optional<std::size_t> n = drops ? std::nullopt : get(entry.end);
+  if (n) {
+    if (*n == 0) return no(EAGAIN);
     if (!peek) {
       tell_other(entry);
-      note_received(entry, n);
+      note_received(entry, *n);
     }
-    return n;
+    return *n;
   }
   if (entry.end.at_end()) return std::size_t{0};
   if (before == Phase::kOver || reset || entry.end.broken()) {
@@ -357,6 +380,24 @@ SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool pe
     return std::unexpected(error_of(entry));
   }
   return no(EAGAIN);
+}
+
+SocketResult<std::size_t> AgentSockets::receive(SocketId id, Bytes into, bool peek, Nanos) {
+  return receive_by(id, into.size(), peek, [&](ShadowEnd& end) {
+    const std::size_t n = end.read(into, peek);
+    return n > 0 ? std::optional(n) : std::nullopt;
+  });
+}
+
+SocketResult<std::size_t> AgentSockets::receive_in_place(SocketId id, std::size_t most, const Take& take) {
+  return receive_by(id, most, false, [&](ShadowEnd& end) -> std::optional<std::size_t> {
+    const ConstBytes all = end.next_readable();
+    const ConstBytes there = all.first(std::min(all.size(), most));
+    if (there.empty()) return std::nullopt;
+    const std::size_t n = std::min(take(there), there.size());
+    end.take(n);
+    return n;
+  });
 }
 
 SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos) {

@@ -88,6 +88,8 @@ class AgentSockets final : public SocketCalls {
   SocketResult<void> connect(SocketId socket, const Address& peer, bool wait_for_accept, Nanos now) override;
   SocketResult<std::size_t> send(SocketId socket, ConstBytes data, Nanos now) override;
   SocketResult<std::size_t> receive(SocketId socket, Bytes into, bool peek, Nanos now) override;
+  SocketResult<std::size_t> send_in_place(SocketId socket, std::size_t most, const Fill& fill) override;
+  SocketResult<std::size_t> receive_in_place(SocketId socket, std::size_t most, const Take& take) override;
   SocketResult<void> shut(SocketId socket, bool read, bool write, Nanos now) override;
   void close(SocketId socket, bool abort, Nanos now) override;
   bool closing(SocketId socket) const override;
@@ -117,6 +119,11 @@ class AgentSockets final : public SocketCalls {
   static SocketError error_of(const Entry& entry);
   SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken = false);
   static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
+  // `put` puts bytes into the ring, `get` takes some out of it; nothing: there is no room, or nothing.
+  template <class Put>
+  SocketResult<std::size_t> send_by(SocketId id, std::size_t wanted, Put put);
+  template <class Get>
+  SocketResult<std::size_t> receive_by(SocketId id, std::size_t wanted, bool peek, Get get);
   void tell_other(const Entry& entry) const;
   static bool gathers(Entry& entry, std::size_t wanted);
   static void note_received(Entry& entry, std::size_t bytes);

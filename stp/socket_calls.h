@@ -5,6 +5,8 @@
 // Errors are errno values with a Reason; EAGAIN and EINPROGRESS are errors like others.
 #pragma once
 
+#include <cerrno>
+#include <functional>
 #include <string_view>
 
 #include "stp/bytes.h"
@@ -74,6 +76,13 @@ class SocketCalls {
   virtual SocketResult<std::size_t> send(SocketId socket, ConstBytes data, Nanos now) = 0;
   // How many bytes were given; 0 is EOF.
   virtual SocketResult<std::size_t> receive(SocketId socket, Bytes into, bool peek, Nanos now) = 0;
+  // send() and receive() without a buffer in between, where the bytes have a place that can be shown: `fill` puts bytes there and says how
+  // many, `take` says how many it took of those that are there. Either is called once, or not at all. 0 of fill's is nothing sent; when `take` takes
+  // nothing that is EAGAIN, and 0 is EOF as ever. EOPNOTSUPP: there is no such place.
+  using Fill = std::function<std::size_t(Bytes room)>;
+  using Take = std::function<std::size_t(ConstBytes there)>;
+  virtual SocketResult<std::size_t> send_in_place(SocketId, std::size_t /*most*/, const Fill&) { return no(EOPNOTSUPP); }
+  virtual SocketResult<std::size_t> receive_in_place(SocketId, std::size_t /*most*/, const Take&) { return no(EOPNOTSUPP); }
   virtual SocketResult<void> shut(SocketId socket, bool read, bool write, Nanos now) = 0;
   // The socket is gone for its program; what was accepted goes on until acknowledged, then kDrained. abort: reset at once.
   virtual void close(SocketId socket, bool abort, Nanos now) = 0;

@@ -3,12 +3,14 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "hostlib/in_place.h"
 #include "hostlib/stp.h"
 
 namespace stp {
@@ -136,49 +138,76 @@ Relay::Step Relay::take_head() {
 
 // Everything that came is handed on, and its last byte is left in the queue nevertheless. With it stays the whole of the buffer that
 // the kernel keeps it in, which counts as unsent there: the program's side has a send buffer of several of these (64 KiB).
-Relay::Step Relay::take_leaving_one(std::span<const std::byte>& taken) {
+Relay::Step Relay::take_leaving_one(std::span<std::byte> room, std::size_t& taken) {
   const bool hung_up = kernel_hung_up_;  // before the look: what came ahead of it is there then
   if (hung_up && kernel_was_reset()) return Step::kBroken;
   if (!head_.empty()) {
     if (const Step step = take_head(); step != Step::kMoved) return step;
   }
-  if (left_in_kernel_ == 0 && side_ != KernelSide::kUnix) return take_all(taken);
+  if (left_in_kernel_ == 0 && side_ != KernelSide::kUnix) return take_all(room, taken);
   int queued = 0;
   if (::ioctl(kernel_.get(), FIONREAD, &queued) != 0) return Step::kBroken;
   const std::size_t there = static_cast<std::size_t>(queued);
   if (there <= left_in_kernel_) return hung_up ? Step::kEnded : Step::kWaits;
-  std::byte* const into = scratch().data();
-  const std::size_t count = left_in_kernel_ + std::min(there - left_in_kernel_, kAtOnce - left_in_kernel_);
+  const std::size_t count = std::min(there - left_in_kernel_, room.size());
   const std::size_t stays = side_ == KernelSide::kUnix && count > kMayStay ? 0 : 1;
-  for (std::size_t done = 0; done + stays < count;) {
-    const ssize_t n = ::recv(kernel_.get(), into + done, count - stays - done, MSG_DONTWAIT);
+  std::byte handed_on{};  // the one that was left
+  for (std::size_t old = left_in_kernel_, done = 0; old + count - done > stays;) {
+    iovec parts[] = {{.iov_base = &handed_on, .iov_len = old}, {.iov_base = room.data() + done, .iov_len = count - stays - done}};
+    msghdr message = {};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    const ssize_t n = ::recvmsg(kernel_.get(), &message, MSG_DONTWAIT);
     if (n <= 0) return Step::kBroken;  // it was there
-    done += static_cast<std::size_t>(n);
+    done += static_cast<std::size_t>(n) - old;
+    old = 0;
   }
-  if (stays != 0 && ::recv(kernel_.get(), into + count - 1, 1, MSG_PEEK | MSG_DONTWAIT) != 1) return Step::kBroken;
-  taken = std::span<const std::byte>(into, count).subspan(left_in_kernel_);
+  if (stays != 0 && ::recv(kernel_.get(), room.data() + count - 1, 1, MSG_PEEK | MSG_DONTWAIT) != 1) return Step::kBroken;
+  taken = count;
   left_in_kernel_ = stays;
   return Step::kMoved;
 }
 
-Relay::Step Relay::take_from_kernel(std::span<const std::byte>& taken) {
-  return side_ == KernelSide::kTcp ? take_all(taken) : take_leaving_one(taken);
+Relay::Step Relay::take_from_kernel(std::span<std::byte> room, std::size_t& taken) {
+  return side_ == KernelSide::kTcp ? take_all(room, taken) : take_leaving_one(room, taken);
 }
 
-Relay::Step Relay::take_all(std::span<const std::byte>& taken) {
-  const ssize_t n = ::recv(kernel_.get(), scratch().data(), kAtOnce, MSG_DONTWAIT);
+Relay::Step Relay::take_all(std::span<std::byte> room, std::size_t& taken) {
+  const ssize_t n = ::recv(kernel_.get(), room.data(), room.size(), MSG_DONTWAIT);
   if (n < 0) return again(errno) ? Step::kWaits : Step::kBroken;
-  taken = std::span<const std::byte>(scratch()).first(static_cast<std::size_t>(n));
+  taken = static_cast<std::size_t>(n);
   return n > 0 ? Step::kMoved : Step::kEnded;
+}
+
+std::optional<Relay::Step> Relay::move_to_stp_in_place() {
+  std::optional<Step> step;
+  const ssize_t n = send_in_place(stp_, kAtOnce, [&](std::span<std::byte> room) {
+    std::size_t taken = 0;
+    step = take_from_kernel(room, taken);
+    return taken;
+  });
+  if (n < 0 && errno == EOPNOTSUPP) return std::nullopt;
+  if (n < 0 && !again(errno)) return Step::kBroken;
+  if (n > 0) totals_.to_stp += static_cast<std::size_t>(n);
+  wants_writable_ = !step;
+  return step.value_or(Step::kWaits);
 }
 
 Relay::Step Relay::move_to_stp() {
   if (to_stp_ended_) return Step::kEnded;
   if (!to_stp_.span().empty()) return give_to_stp(to_stp_.span());
-  std::span<const std::byte> taken;
-  const Step step = take_from_kernel(taken);
-  if (step == Step::kMoved) return give_to_stp(taken);
-  if (step != Step::kEnded) return step;
+  std::size_t taken = 0;
+  Step step = Step::kWaits;
+  if (const auto moved = move_to_stp_in_place()) {
+    step = *moved;
+  } else {
+    step = take_from_kernel(scratch(), taken);
+    if (step == Step::kMoved) return give_to_stp(std::span<const std::byte>(scratch()).first(taken));
+  }
+  return step == Step::kEnded ? end_to_stp() : step;
+}
+
+Relay::Step Relay::end_to_stp() {
   to_stp_ended_ = true;
   return STPshutdown(stp_, SHUT_WR) == 0 ? Step::kEnded : Step::kBroken;
 }
@@ -198,15 +227,34 @@ Relay::Step Relay::give_to_stp(std::span<const std::byte> bytes) {
 
 // -- To it ---------------------------------------------------------------------------------------------------------
 
+std::optional<Relay::Step> Relay::move_from_stp_in_place() {
+  std::optional<Step> step;
+  const ssize_t n = receive_in_place(stp_, kAtOnce, [&](std::span<const std::byte> there) {
+    const ssize_t sent = ::send(kernel_.get(), there.data(), there.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    const std::size_t given = sent > 0 ? static_cast<std::size_t>(sent) : 0;
+    step = sent < 0 && !again(errno) ? Step::kBroken : given == there.size() ? Step::kMoved : Step::kWaits;
+    return given;
+  });
+  if (n < 0 && errno == EOPNOTSUPP) return std::nullopt;
+  if (n == 0) return end_from_stp();
+  if (n > 0) totals_.from_stp += static_cast<std::size_t>(n);
+  if (step) return step;
+  wants_readable_ = again(errno);
+  return wants_readable_ ? Step::kWaits : Step::kBroken;
+}
+
 Relay::Step Relay::move_from_stp() {
   if (from_stp_ended_) return Step::kEnded;
   if (!from_stp_.span().empty()) return give_to_kernel(from_stp_.span());
+  if (const auto moved = move_from_stp_in_place()) return *moved;
   const ssize_t n = STPrecv(stp_, scratch().data(), kAtOnce, MSG_DONTWAIT);
   if (n > 0) return give_to_kernel(std::span<const std::byte>(scratch()).first(static_cast<std::size_t>(n)));
-  if (n < 0) {
-    wants_readable_ = again(errno);
-    return wants_readable_ ? Step::kWaits : Step::kBroken;
-  }
+  if (n == 0) return end_from_stp();
+  wants_readable_ = again(errno);
+  return wants_readable_ ? Step::kWaits : Step::kBroken;
+}
+
+Relay::Step Relay::end_from_stp() {
   from_stp_ended_ = true;
   if (!watch_for_reset()) return Step::kBroken;
   return ::shutdown(kernel_.get(), SHUT_WR) == 0 || errno == ENOTCONN ? Step::kEnded : Step::kBroken;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -56,9 +57,15 @@ class Relay : public std::enable_shared_from_this<Relay> {
   void turn_soon();
   Step move_to_stp();
   Step move_from_stp();
-  Step take_from_kernel(std::span<const std::byte>& taken);
-  Step take_all(std::span<const std::byte>& taken);
-  Step take_leaving_one(std::span<const std::byte>& taken);
+  // Each puts what comes into the room and says how much it was.
+  Step take_from_kernel(std::span<std::byte> room, std::size_t& taken);
+  Step take_all(std::span<std::byte> room, std::size_t& taken);
+  Step take_leaving_one(std::span<std::byte> room, std::size_t& taken);
+  // Without a copy of what is moved; nothing: that can not be, here.
+  std::optional<Step> move_to_stp_in_place();
+  std::optional<Step> move_from_stp_in_place();
+  Step end_to_stp();
+  Step end_from_stp();
   Step give_to_stp(std::span<const std::byte> bytes);
   Step give_to_kernel(std::span<const std::byte> bytes);
   Step take_head();

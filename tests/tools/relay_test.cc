@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/tools/unix_shim.h"
+
 namespace stp {
 namespace {
 
@@ -24,10 +26,11 @@ std::vector<std::byte> bytes_of(std::string_view text) {
   return out;
 }
 
-// A program, the relay, and a peer on the other side of STP.
-class RelayTest : public testing::Test {
+// A program, the relay, and a peer on the other side of STP. The parameter: whether bytes are moved without a copy (hostlib/in_place.h).
+class RelayTest : public testing::TestWithParam<bool> {
  protected:
   RelayTest() : loop_(*EventLoop::make()) {
+    shim::lend(GetParam());
     connect(program_, kernel_);
     connect(peer_, stp_);
     for (const int fd : {kernel_.get(), stp_.get()}) EXPECT_EQ(::fcntl(fd, F_SETFL, O_NONBLOCK), 0);
@@ -88,7 +91,7 @@ class RelayTest : public testing::Test {
   std::thread thread_;
 };
 
-TEST_F(RelayTest, CarriesBytesAndEndsBothWays) {
+TEST_P(RelayTest, CarriesBytesAndEndsBothWays) {
   start(KernelSide::kTcp);
   say(program_, "question");
   ASSERT_EQ(::shutdown(program_.get(), SHUT_WR), 0);
@@ -99,7 +102,7 @@ TEST_F(RelayTest, CarriesBytesAndEndsBothWays) {
   EXPECT_TRUE(ended_well());
 }
 
-TEST_F(RelayTest, LosesNothingOfMuchThatIsTakenSlowly) {
+TEST_P(RelayTest, LosesNothingOfMuchThatIsTakenSlowly) {
   start(KernelSide::kUnixHeadMayCome, "head");
   std::string much(8 * kMiB, ' ');
   for (std::size_t i = 0; i < much.size(); ++i) much[i] = static_cast<char>(i * 31 + i / 4096);
@@ -116,7 +119,7 @@ TEST_F(RelayTest, LosesNothingOfMuchThatIsTakenSlowly) {
   EXPECT_TRUE(ended_well());
 }
 
-TEST_F(RelayTest, TellsAProgramWithAHeadOfAReset) {
+TEST_P(RelayTest, TellsAProgramWithAHeadOfAReset) {
   say(program_, "h");
   start(KernelSide::kUnixWithHead);
   reset_by_peer();
@@ -124,7 +127,7 @@ TEST_F(RelayTest, TellsAProgramWithAHeadOfAReset) {
   EXPECT_FALSE(ended_well());
 }
 
-TEST_F(RelayTest, TellsAProgramOfAResetAfterWhatCameBefore) {
+TEST_P(RelayTest, TellsAProgramOfAResetAfterWhatCameBefore) {
   say(program_, "h");
   start(KernelSide::kUnixWithHead);
   say(peer_, "before");
@@ -133,7 +136,7 @@ TEST_F(RelayTest, TellsAProgramOfAResetAfterWhatCameBefore) {
   EXPECT_EQ(hear(program_), "ore<reset>");
 }
 
-TEST_F(RelayTest, ResetsAProgramThatSendsItsHeadOnlyAfterwards) {
+TEST_P(RelayTest, ResetsAProgramThatSendsItsHeadOnlyAfterwards) {
   say(peer_, "before");
   say(stp_, "never read");
   peer_.reset();
@@ -143,7 +146,7 @@ TEST_F(RelayTest, ResetsAProgramThatSendsItsHeadOnlyAfterwards) {
   EXPECT_EQ(hear(program_), "before<reset>");
 }
 
-TEST_F(RelayTest, HandsOnWhatOnlyBeginsLikeAHead) {
+TEST_P(RelayTest, HandsOnWhatOnlyBeginsLikeAHead) {
   start(KernelSide::kUnixHeadMayCome, "head");
   say(program_, "he");
   say(program_, "llo");
@@ -152,7 +155,7 @@ TEST_F(RelayTest, HandsOnWhatOnlyBeginsLikeAHead) {
   EXPECT_EQ(hear(program_, 6), "answer");
 }
 
-TEST_F(RelayTest, AnEndWithoutAnythingBeforeIsAnEnd) {
+TEST_P(RelayTest, AnEndWithoutAnythingBeforeIsAnEnd) {
   start(KernelSide::kUnixHeadMayCome, "head");
   ASSERT_EQ(::shutdown(program_.get(), SHUT_WR), 0);
   EXPECT_EQ(hear(peer_), "<end>");
@@ -161,7 +164,7 @@ TEST_F(RelayTest, AnEndWithoutAnythingBeforeIsAnEnd) {
   EXPECT_TRUE(ended_well());
 }
 
-TEST_F(RelayTest, AProgramThatClosesWithSomethingUnreadIsNoGoodEnd) {
+TEST_P(RelayTest, AProgramThatClosesWithSomethingUnreadIsNoGoodEnd) {
   say(program_, "h");
   start(KernelSide::kUnixWithHead);
   say(peer_, "never read");
@@ -170,6 +173,8 @@ TEST_F(RelayTest, AProgramThatClosesWithSomethingUnreadIsNoGoodEnd) {
   program_.reset();
   EXPECT_FALSE(ended_well());
 }
+
+INSTANTIATE_TEST_SUITE_P(Bytes, RelayTest, testing::Bool(), [](const auto& of) { return of.param ? "InPlace" : "Copied"; });
 
 }  // namespace
 }  // namespace stp

@@ -6,8 +6,10 @@
 #include "tests/tools/unix_shim.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "hostlib/in_place.h"
 #include "hostlib/stp.h"
 
 namespace {
@@ -152,3 +155,44 @@ int STPerror(int) { return STP_OK; }
 const char* STPstrerror(int) { return ""; }
 
 }  // extern "C"
+
+namespace stp {
+
+namespace {
+std::atomic<bool> lends{false};
+}
+
+void shim::lend(bool on) { lends = on; }
+
+ssize_t send_in_place(int s, std::size_t most, const std::function<std::size_t(std::span<std::byte>)>& fill) {
+  errno = EOPNOTSUPP;
+  if (!lends) return -1;
+  // What was filled has to go: only as much as there is room for is asked for.
+  int queued = 0, room = 0;
+  socklen_t length = sizeof room;
+  if (::ioctl(s, SIOCOUTQ, &queued) != 0 || ::getsockopt(s, SOL_SOCKET, SO_SNDBUF, &room, &length) != 0) return -1;
+  errno = EAGAIN;
+  if (queued * 4 > room) return -1;
+  std::vector<std::byte> bytes(std::min<std::size_t>(most, 7000));
+  const std::size_t n = fill(bytes);
+  std::size_t done = 0;
+  while (done < n) {
+    const ssize_t sent = STPsend(s, bytes.data() + done, n - done, MSG_NOSIGNAL);
+    if (sent < 0) return -1;
+    done += static_cast<std::size_t>(sent);
+  }
+  return static_cast<ssize_t>(n);
+}
+
+ssize_t receive_in_place(int s, std::size_t most, const std::function<std::size_t(std::span<const std::byte>)>& take) {
+  errno = EOPNOTSUPP;
+  if (!lends) return -1;
+  std::vector<std::byte> bytes(std::min<std::size_t>(most, 7000));
+  const ssize_t there = ::recv(s, bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (there <= 0) return there;
+  const std::size_t taken = take(std::span(bytes).first(static_cast<std::size_t>(there)));
+  errno = EAGAIN;
+  return taken > 0 ? ::recv(s, bytes.data(), taken, 0) : -1;
+}
+
+}  // namespace stp
