@@ -49,6 +49,7 @@ struct Held {
 bool closes_on_exec(int fd) { return (real_fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0; }
 
 struct State {
+  std::mutex making;  // before the other: held while sockets are made that nothing knows yet, so no fork copies such a one
   std::mutex mutex;
   std::vector<Held> ports;
   pid_t process = ::getpid();
@@ -56,16 +57,26 @@ struct State {
 
 State& state();
 
+void before_fork() {
+  state().making.lock();
+  state().mutex.lock();
+}
+
+void after_fork_in_parent() {
+  state().mutex.unlock();
+  state().making.unlock();
+}
+
 void after_fork() {
   state().process = ::getpid();
-  state().mutex.unlock();
+  after_fork_in_parent();
 }
 
 // Never destroyed: threads may call while the process ends.
 State& state() {
   static State& all = *[] {
     auto* const made = new State;
-    (void)::pthread_atfork([] { state().mutex.lock(); }, [] { state().mutex.unlock(); }, after_fork);
+    (void)::pthread_atfork(before_fork, after_fork_in_parent, after_fork);
     return made;
   }();
   return all;
@@ -112,7 +123,7 @@ int copy_of_agents(const SocketName& name, Own& own) {
 
 // Both names or none. An errno, or 0.
 template <typename Make>
-int get_names(Held& held, Make make) {
+int get_names_by(Held& held, Make make) {
   for (const bool v6 : {false, true}) {
     const int code = make(SocketName::listener(held.port, v6, storage_of(held.port.ip).tag), held.names[v6 ? 1 : 0]);
     if (code == 0) continue;
@@ -132,28 +143,23 @@ Held* known_port(NetAddress port) {
   return nullptr;
 }
 
-// With the lock, which it gives up while it asks the agent. Nothing with an errno: somebody else has the port. `shares`: with other processes of this
-// user, if they do, too; without an agent that helps with that, with nobody.
+// `shares`: with other processes of this user, if they do, too; without an agent that helps with that, with nobody. An errno, or 0.
+int get_names(Held& held, bool shares) {
+  for (bool again = false;; again = true) {
+    int code = shares ? get_names_by(held, copy_of_agents) : EPERM;
+    if (code != 0 && code != EADDRINUSE) code = get_names_by(held, make_own);
+    if (code != EADDRINUSE || again || !unshare(held.port)) return code;
+  }
+}
+
+// With `making`. Takes the lock, which it does not have while it asks the agent. Nothing with an errno: somebody else has the port.
 Held* take_port(std::unique_lock<std::mutex>& lock, NetAddress port, bool shares) {
+  lock.lock();
   if (Held* const known = known_port(port)) return known;
+  lock.unlock();
   Held held{.port = port, .names = {}, .members = {}};
-  int code = EPERM;
-  if (shares) {
-    lock.unlock();
-    code = get_names(held, copy_of_agents);
-    lock.lock();
-  }
-  if (code != 0 && code != EADDRINUSE && code != EACCES) code = get_names(held, make_own);
-  if (code == EADDRINUSE && !shares) {
-    lock.unlock();
-    const bool free = unshare(port);
-    lock.lock();
-    if (free) code = get_names(held, make_own);
-  }
-  if (Held* const known = known_port(port)) {  // by another thread meanwhile
-    for (Own& own : held.names) own.close();
-    return known;
-  }
+  const int code = get_names(held, shares);
+  lock.lock();
   if (code == 0) return &state().ports.emplace_back(std::move(held));
   errno = code;
   return nullptr;
@@ -217,28 +223,41 @@ int hold_for_tcp(int fd, NetAddress where) {
   const auto inode = inode_of(fd);
   if (!inode) return errno;
   if (where.port < kFirstFreePort && ::geteuid() != 0) return EACCES;
-  std::unique_lock lock(state().mutex);
+  const std::lock_guard making(state().making);
   const NetAddress port{first_storage().own_ip, where.port};
-  Held* const held = take_port(lock, port, shares_port(fd));
-  if (held == nullptr) return errno;
   Held::Member member{.inode = *inode, .marker = {}};
   const SocketName name{.kind = SocketName::Kind::kOverTcp, .local = where, .peer = {static_cast<std::uint32_t>(*inode), 0}, .tail = first_storage().tag};
-  const int code = bind_anywhere(name, [&](const SocketName& each) { return make_own(each, member.marker); });
-  if (code == 0) add_member(*held, std::move(member), fd);
-  give_back_if_empty(port);
+  const auto make_marker = [&] { return bind_anywhere(name, [&](const SocketName& each) { return make_own(each, member.marker); }); };
+  // One that shares is there before it asks, so that the port is used; one that does not is not, so that it is not when nobody else uses it.
+  const bool shares = shares_port(fd);
+  int code = shares ? make_marker() : 0;
+  std::unique_lock lock(state().mutex, std::defer_lock);
+  Held* const held = code == 0 ? take_port(lock, port, shares) : nullptr;
+  if (code == 0 && held == nullptr) code = errno;
+  if (code == 0 && !shares) code = make_marker();
+  if (code == 0)
+    add_member(*held, std::move(member), fd);
+  else
+    member.marker.close();
+  if (held != nullptr) give_back_if_empty(port);
   return code;
 }
 
 int bind_shared(int fd, NetAddress port) {
-  std::unique_lock lock(state().mutex);
-  Held* const held = take_port(lock, port, true);
-  if (held == nullptr) return errno;
+  const std::lock_guard making(state().making);
   const int bound = unix_socket();
+  if (bound < 0) return errno;
   const SocketName name{.kind = SocketName::Kind::kShared, .v6 = is_v6(fd), .local = port, .tail = storage_of(port.ip).tag};
-  int code = bound < 0 ? errno : bind_anywhere(name, [bound](const SocketName& each) { return bind_to(bound, each) ? 0 : errno; });
+  int code = bind_anywhere(name, [bound](const SocketName& each) { return bind_to(bound, each) ? 0 : errno; });
+  std::unique_lock lock(state().mutex, std::defer_lock);
+  Held* const held = code == 0 ? take_port(lock, port, true) : nullptr;
+  if (code == 0 && held == nullptr) code = errno;
   const auto inode = inode_of(bound);
-  if (code != 0 && bound >= 0) (void)real_close(bound);
-  if (code == 0) code = install(bound, fd);
+  if (code != 0) {
+    (void)real_close(bound);
+    return code;
+  }
+  code = install(bound, fd);
   if (code == 0 && inode) add_member(*held, {.inode = *inode, .marker = {}}, fd);
   give_back_if_empty(port);
   return code;

@@ -19,7 +19,7 @@
 //              says the user whose number is the local IP (tools/run_aborts.h)
 //   FAMILY  4 or 6, what the program calls its address family
 //
-// A port with S or B is held: by one process, which has both L of it (IPv4's and IPv6's) on sockets that never listen. Whose these are,
+// A port with S or B is held: by processes of one user, of which each has both L of it (IPv4's and IPv6's), on sockets that never listen. Whose these are,
 // the port is.
 #pragma once
 

@@ -45,7 +45,7 @@ enum class RunRequest : std::uint32_t {
   kConnect = 5,  // ip, port, own port or 0, timeout_ms or 0; kOn as below. The answer brings the program's end; how it ends is seen there
   kResetWhenClosed = 6,  // name of a conversation's end (text_of): its close is to be a reset with kOn, else none any more. ENOENT, EPERM, ENOBUFS
   kBehind = 7,  // cookie (SO_COOKIE) of a TCP socket that was accepted, port that it came from at kTcpSource -> ip, port. ENOENT
-  kShare = 8,  // port, kV6 -> a copy of the port's name (L) of that family, which the agent made for this user (run_shares.h). EADDRINUSE, EACCES,
+  kShare = 8,  // port, kV6; for who has a socket there (S or B) -> a copy of the port's name (L) of that family, which the agent made for this user (run_shares.h). EADDRINUSE, EACCES,
                // ENOBUFS; EPERM: it can not for this user
   kUnshare = 9,  // port: what the agent has of its names is to go unless somebody uses it. EADDRINUSE
 };

@@ -152,7 +152,7 @@ int RunListeners::listen_held(const RunCall& call) {
 
 int RunListeners::share(const RunCall& call, uid_t user, UniqueFd& name) {
   const int code = shares_.give(call.port, (call.flags & RunCall::kV6) != 0, user, name);
-  if (code == 0) look_again_later();
+  if (!shares_.empty()) look_again_later();
   return code;
 }
 

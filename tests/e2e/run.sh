@@ -114,14 +114,21 @@ for host in alpha beta; do
 done
 
 section 'processes that share a port, started one by one'
+declare -A sharing
 share_alone() { # PORT NAME, as another user where $as says so
   on alpha ${as:-} $python "$work/run_calls.py" share "$1" "$2" >"share-$2.log" 2>&1 &
+  sharing[$2]=$!
   until_true 20 grep -q listening "share-$2.log" || fail "$2 does not share port $1"
 }
-end_share() { kill -KILL "$(awk '/listening/ {print $3}' "share-$1.log")"; }
+end_share() { # NAME: it and its parent
+  local pid
+  pid=$(awk '/listening/ {print $3}' "share-$1.log")
+  kill -KILL "$pid" || fail "$1 has ended by itself"
+  wait "${sharing[$1]}"
+}
 answer() { # PORT NAMES
   for host in alpha beta; do
-    [ "$(on $host $python "$here/run_calls.py" ask alpha.stp "$1" 10 2>ask.log)" = "$2" ] || fail "from $host other processes than $2 answer at port $1"
+    [ "$(on $host $python "$here/run_calls.py" ask alpha.stp "$1" 30 2>ask.log)" = "$2" ] || fail "from $host other processes than $2 answer at port $1"
   done
 }
 cp "$here/run_calls.py" "$work"
@@ -144,8 +151,9 @@ share_alone 7005 sixth
 share_alone 7005 seventh
 end_share sixth
 end_share seventh
-until_true 20 on alpha $python -c 'import socket; socket.create_server(("0.0.0.0", 7005))' 2>alone.log || fail 'a port that nobody shares any more is not free'
-[ ! -s alone.log ] || fail "it is free late: $(cat alone.log)"
+on alpha $python -c 'import socket; socket.create_server(("0.0.0.0", 7005))' 2>alone.log || fail 'a port that nobody shares any more is not free'
+on alpha $python "$here/run_calls.py" rebind 7005 2>alone.log || fail 'a port that was shared is not free at once'
+map="listen $((both + 7)) both" on alpha $python "$here/run_calls.py" rebind $((both + 7)) 2>alone.log || fail 'a port of TCP and STP that was shared is not free at once'
 
 [ "$(on beta $python -c 'import socket; print(len({socket.gethostbyname(h) for h in ("alpha.stp", "ALPHA.STP", "alpha.stg.stp")}))')" = 1 ] ||
   fail 'HOST.STG.stp is another host than HOST.stp'
@@ -206,6 +214,26 @@ s.bind((sys.argv[1], int(sys.argv[2])))' $address "$port" 2>thief.log && fail "n
   share_alone 7007 twelfth
   as=
   answer 7007 'eleventh twelfth'
+  end_share ninth
+  end_share tenth
+  as='runuser -u nobody --'
+  share_alone 7006 another
+  as=
+  answer 7006 another
+  [ "$(thief clog "$door" 7008)" = clogged ] || fail 'the thief does not come that far'
+  next=7010
+  clogs() {
+    next=$((next + 1))
+    [ "$(thief share "$door" $next)" = EPERM ]
+  }
+  until_true 20 clogs || fail 'the agent has not closed what takes so long'
+  answer 7006 another
+  as='runuser -u nobody --'
+  share_alone 7009 late
+  expect 1 on alpha $as $python "$work/run_calls.py" share 7009 later
+  as=
+  share_alone 7001 other
+  answer 7001 other
   expect 1 on alpha $python "$here/run_calls.py" share 7007 thirteenth
   grep -q 'Address already in use' err.log || fail 'root shares the port of another user'
   # Somebody's TCP server, which is not to be reached over STP.

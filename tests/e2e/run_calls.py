@@ -377,6 +377,21 @@ def share(port, names):
             return
 
 
+def rebind(port):
+    """A port is free as soon as the last of its sockets is closed, shared or not."""
+    for step, (first, second) in enumerate([(1, 0), (0, 1), (1, 1), (1, 0)]):
+        one, other = socket.socket(), socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, first)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, second)
+        one.bind(("0.0.0.0", port))
+        if step > 1:
+            one.listen()
+        one.close()
+        expect(f"bound again, {step}", errno_of(lambda: other.bind(("0.0.0.0", port))), "no error")
+        other.listen()
+        other.close()
+
+
 def held_names(port):
     return sorted("-".join(line.split()[6:8]) for line in open("/proc/net/unix") if re.search(f"@stp:[LB].{{9}}{port:04x}", line))
 
@@ -393,6 +408,8 @@ if sys.argv[1] == "share":
     share(int(sys.argv[2]), sys.argv[3:])
 elif sys.argv[1] == "ask":
     ask(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+elif sys.argv[1] == "rebind":
+    rebind(int(sys.argv[2]))
 elif sys.argv[1] == "exec":
     listener = socket.create_server(("0.0.0.0", int(sys.argv[2])))
     listener.set_inheritable(True)

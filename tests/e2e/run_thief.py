@@ -1,9 +1,10 @@
 """What another user of the machine tries, against the agent of `stp run` and the ports of somebody's programs. Each prints what came of it.
-run_thief.py claim DOOR PORT | share DOOR PORT | unshare DOOR PORT | hold DOOR PORT INODE | behind DOOR COOKIE | squat DOOR PORT | mark DOOR PORT | pass PORT | take PORT SECONDS
+run_thief.py claim DOOR PORT | share DOOR PORT | unshare DOOR PORT | clog DOOR PORT | hold DOOR PORT INODE | behind DOOR COOKIE | squat DOOR PORT | mark DOOR PORT | pass PORT | take PORT SECONDS
 
 DOOR is the abstract name of the agent's socket. hostlib/run_protocol.h has the requests, hostlib/run_address.h the names.
 """
 import errno
+import os
 import select
 import socket
 import struct
@@ -44,6 +45,33 @@ elif act == "behind":
     print(ask(sys.argv[2], 7, 1, 0, int(sys.argv[3]))[0])
 elif act in ("share", "unshare"):
     print(ask(sys.argv[2], 8 if act == "share" else 9, int(sys.argv[3]))[0])
+elif act == "clog":  # whoever closes the last copy of a port's name waits for an hour: in its queue lies a TCP socket that lingers
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect("\0" + sys.argv[2])
+    s.send(struct.pack("=IIIHHiIQII256s", 4, 8, 0, int(sys.argv[3]), 0, 1, 0, 0, 0, 0, b""))
+    copy = socket.socket(fileno=socket.recv_fds(s, 1000, 1)[1][0])
+    server = socket.create_server(("127.0.0.1", 0))
+    lingers = socket.create_connection(server.getsockname())
+    nobody_reads, _ = server.accept()
+    lingers.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    lingers.setblocking(False)
+    try:
+        while True:
+            lingers.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    copy.listen()
+    to_copy = socket.socket(socket.AF_UNIX)
+    to_copy.connect(copy.getsockname())
+    socket.send_fds(to_copy, [b"x"], [lingers.fileno()])
+    if os.fork() == 0:
+        for each in (s, copy, lingers, to_copy, server):
+            each.close()
+        os.close(1)
+        while os.path.exists(__file__):  # as long as the test
+            time.sleep(0.2)
+        os._exit(0)
+    print("clogged", flush=True)
 elif act == "hold":  # the names of a port of STP, for the TCP socket of somebody
     port = int(sys.argv[3])
     _, ip, storage = ask(sys.argv[2], 1)
