@@ -20,6 +20,7 @@ ssize_t move_in_place(Call& call, Move move) {
   for (bool looked = false;; looked = true) {
     const SocketResult<std::size_t> moved = move(now);
     if (moved) return static_cast<ssize_t>(*moved);
+    if (moved.error().code == EOPNOTSUPP) return call.fail_quietly(EOPNOTSUPP);
     if (moved.error().code != EAGAIN || looked) return call.fail(moved.error());
     call.waiting().step(now);
   }

@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <ctime>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -20,9 +21,12 @@
 #include "hostlib/preload_real.h"
 #include "hostlib/preload_state.h"
 #include "hostlib/run_protocol.h"
+#include "stp/thread_signals.h"
 
 namespace stp::run {
 namespace {
+
+constexpr int kPatienceS = 2;  // with the agent: a fork waits as long
 
 // A socket of ours. Its number may be another's meanwhile: a program may close what it does not know.
 struct Own {
@@ -114,7 +118,7 @@ int copy_of_agents(const SocketName& name, Own& own) {
   call.port = name.local.port;
   call.flags = name.v6 ? RunCall::kV6 : 0;
   int copy = -1;
-  if (const int code = ask_agent(storage_of(name.local.ip), call, &copy); code != 0) return code;
+  if (const int code = ask_agent(storage_of(name.local.ip), call, &copy, kPatienceS); code != 0) return code;
   own = keep(copy, name);
   if (own.is_there()) return 0;
   (void)real_close(own.fd);
@@ -213,16 +217,21 @@ bool shares_port(int fd) { return int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0; 
 }  // namespace
 
 bool unshare(NetAddress port) {
+  constexpr int kMoments = 100;
+  constexpr timespec kMoment = {.tv_sec = 0, .tv_nsec = 10'000'000};
   RunCall call;
   call.what = RunRequest::kUnshare;
   call.port = port.port;
-  return ask_agent(storage_of(port.ip), call) == 0;
+  int code = EAGAIN;
+  for (int i = 0; i < kMoments && (code = ask_agent(storage_of(port.ip), call, nullptr, kPatienceS)) == EAGAIN; ++i) (void)::nanosleep(&kMoment, nullptr);
+  return code == 0;
 }
 
 int hold_for_tcp(int fd, NetAddress where) {
   const auto inode = inode_of(fd);
   if (!inode) return errno;
   if (where.port < kFirstFreePort && ::geteuid() != 0) return EACCES;
+  const QuietThreads quiet;  // a handler that forks would wait for this very thread
   const std::lock_guard making(state().making);
   const NetAddress port{first_storage().own_ip, where.port};
   Held::Member member{.inode = *inode, .marker = {}};
@@ -244,6 +253,7 @@ int hold_for_tcp(int fd, NetAddress where) {
 }
 
 int bind_shared(int fd, NetAddress port) {
+  const QuietThreads quiet;  // a handler that forks would wait for this very thread
   const std::lock_guard making(state().making);
   const int bound = unix_socket();
   if (bound < 0) return errno;

@@ -128,9 +128,9 @@ bool is_own(std::uint32_t ip) {
   return std::ranges::any_of(settings().storages, [ip](const RunStorage& each) { return each.own_ip == ip && ip != 0; });
 }
 
-int ask_agent(const RunStorage& storage, const RunCall& call, int* descriptor) {
+int ask_agent(const RunStorage& storage, const RunCall& call, int* descriptor, int patience_s) {
   RunAnswer answer;
-  const int code = ask_run_server(storage.server, settings().user, call, answer, descriptor);
+  const int code = ask_run_server(storage.server, settings().user, call, answer, descriptor, patience_s);
   if (code == ENOENT || code == EPROTO) say("no agent answers (it ended, or is another user's)");
   return code;
 }

@@ -45,7 +45,7 @@ bool is_own(std::uint32_t ip);  // the address of this host in one of them
 inline constexpr const char* kMapVariable = "STP_MAP";
 
 // One request to the agent: 0, or an errno.
-int ask_agent(const RunStorage& storage, const RunCall& call, int* descriptor = nullptr);
+int ask_agent(const RunStorage& storage, const RunCall& call, int* descriptor = nullptr, int patience_s = kRunPatienceS);
 
 // A line on stderr with STP_DEBUG=1.
 void say(const char* format, ...) __attribute__((format(printf, 1, 2)));

@@ -47,7 +47,7 @@ enum class RunRequest : std::uint32_t {
   kBehind = 7,  // cookie (SO_COOKIE) of a TCP socket that was accepted, port that it came from at kTcpSource -> ip, port. ENOENT
   kShare = 8,  // port, kV6; for who has a socket there (S or B) -> a copy of the port's name (L) of that family, which the agent made for this user (run_shares.h). EADDRINUSE, EACCES,
                // ENOBUFS; EPERM: it can not for this user
-  kUnshare = 9,  // port: what the agent has of its names is to go unless somebody uses it. EADDRINUSE
+  kUnshare = 9,  // port: what the agent has of its names is to go unless somebody uses it. EADDRINUSE; EAGAIN: it takes a moment
 };
 
 struct RunCall {

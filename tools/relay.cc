@@ -136,19 +136,36 @@ Relay::Step Relay::take_head() {
   return Step::kMoved;
 }
 
+// kMoved: there is something to take. The STP socket is not touched before that: it would tell that its peer is gone, while what that one sent last is unread.
+Relay::Step Relay::look_at_kernel() {
+  const bool hung_up = kernel_hung_up_;  // before the look: what came ahead of it is there then
+  if (side_ != KernelSide::kTcp && hung_up && kernel_was_reset()) return Step::kBroken;
+  if (side_ != KernelSide::kTcp && !head_.empty()) {
+    if (const Step step = take_head(); step != Step::kMoved) return step;
+  }
+  if (leaves_one()) {
+    const std::optional<std::size_t> there = queued_in_kernel();
+    if (!there) return Step::kBroken;
+    return *there > left_in_kernel_ ? Step::kMoved : hung_up ? Step::kEnded : Step::kWaits;
+  }
+  std::byte first{};
+  const ssize_t n = ::recv(kernel_.get(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (n < 0) return again(errno) ? Step::kWaits : Step::kBroken;
+  return n > 0 ? Step::kMoved : Step::kEnded;
+}
+
+bool Relay::leaves_one() const { return side_ == KernelSide::kUnix || left_in_kernel_ != 0; }
+
+std::optional<std::size_t> Relay::queued_in_kernel() const {
+  int queued = 0;
+  return ::ioctl(kernel_.get(), FIONREAD, &queued) == 0 ? std::optional(static_cast<std::size_t>(queued)) : std::nullopt;
+}
+
 // Everything that came is handed on, and its last byte is left in the queue nevertheless. With it stays the whole of the buffer that
 // the kernel keeps it in, which counts as unsent there: the program's side has a send buffer of several of these (64 KiB).
 Relay::Step Relay::take_leaving_one(std::span<std::byte> room, std::size_t& taken) {
-  const bool hung_up = kernel_hung_up_;  // before the look: what came ahead of it is there then
-  if (hung_up && kernel_was_reset()) return Step::kBroken;
-  if (!head_.empty()) {
-    if (const Step step = take_head(); step != Step::kMoved) return step;
-  }
-  if (left_in_kernel_ == 0 && side_ != KernelSide::kUnix) return take_all(room, taken);
-  int queued = 0;
-  if (::ioctl(kernel_.get(), FIONREAD, &queued) != 0) return Step::kBroken;
-  const std::size_t there = static_cast<std::size_t>(queued);
-  if (there <= left_in_kernel_) return hung_up ? Step::kEnded : Step::kWaits;
+  const std::size_t there = queued_in_kernel().value_or(0);
+  if (there <= left_in_kernel_) return Step::kBroken;  // it was there
   const std::size_t count = std::min(there - left_in_kernel_, room.size());
   const std::size_t stays = side_ == KernelSide::kUnix && count > kMayStay ? 0 : 1;
   std::byte handed_on{};  // the one that was left
@@ -169,7 +186,7 @@ Relay::Step Relay::take_leaving_one(std::span<std::byte> room, std::size_t& take
 }
 
 Relay::Step Relay::take_from_kernel(std::span<std::byte> room, std::size_t& taken) {
-  return side_ == KernelSide::kTcp ? take_all(room, taken) : take_leaving_one(room, taken);
+  return leaves_one() ? take_leaving_one(room, taken) : take_all(room, taken);
 }
 
 Relay::Step Relay::take_all(std::span<std::byte> room, std::size_t& taken) {
@@ -196,15 +213,13 @@ std::optional<Relay::Step> Relay::move_to_stp_in_place() {
 Relay::Step Relay::move_to_stp() {
   if (to_stp_ended_) return Step::kEnded;
   if (!to_stp_.span().empty()) return give_to_stp(to_stp_.span());
+  Step step = look_at_kernel();
+  if (step == Step::kEnded) return end_to_stp();
+  if (step != Step::kMoved) return step;
+  if (const auto moved = move_to_stp_in_place()) return *moved;
   std::size_t taken = 0;
-  Step step = Step::kWaits;
-  if (const auto moved = move_to_stp_in_place()) {
-    step = *moved;
-  } else {
-    step = take_from_kernel(scratch(), taken);
-    if (step == Step::kMoved) return give_to_stp(std::span<const std::byte>(scratch()).first(taken));
-  }
-  return step == Step::kEnded ? end_to_stp() : step;
+  step = take_from_kernel(scratch(), taken);
+  return step == Step::kMoved ? give_to_stp(std::span<const std::byte>(scratch()).first(taken)) : step;
 }
 
 Relay::Step Relay::end_to_stp() {

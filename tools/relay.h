@@ -57,6 +57,9 @@ class Relay : public std::enable_shared_from_this<Relay> {
   void turn_soon();
   Step move_to_stp();
   Step move_from_stp();
+  Step look_at_kernel();
+  bool leaves_one() const;
+  std::optional<std::size_t> queued_in_kernel() const;
   // Each puts what comes into the room and says how much it was.
   Step take_from_kernel(std::span<std::byte> room, std::size_t& taken);
   Step take_all(std::span<std::byte> room, std::size_t& taken);

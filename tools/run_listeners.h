@@ -7,7 +7,6 @@
 
 #include <sys/types.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -37,7 +36,7 @@ class RunListeners {
   int listen(const run::RunCall& call, uid_t user);
   // kShare, kUnshare: 0 or an errno.
   int share(const run::RunCall& call, uid_t user, UniqueFd& name);
-  int unshare(const run::RunCall& call) { return shares_.give_up(call.port) ? 0 : EADDRINUSE; }
+  int unshare(const run::RunCall& call) { return shares_.give_up(call.port); }
   // kBehind.
   std::optional<run::NetAddress> peer_behind(std::uint16_t source_port, std::uint64_t cookie) { return tcp_.peer_behind(source_port, cookie); }
   // Takes up what programs listen on already, gives up what they do not any more.

@@ -33,6 +33,7 @@ namespace {
 constexpr std::ptrdiff_t kMostPortsOfUser = 1024;
 constexpr std::size_t kMostPorts = 16384;
 constexpr auto kCloses = 5ms;  // a close that does not take long is waited for so long
+constexpr std::size_t kMostEnds = 32;  // threads that wait for the end of a close
 
 // Runs it in a thread. False: there is no room for one.
 template <typename Work>
@@ -58,6 +59,8 @@ UniqueFd socket_of(uid_t user) {
     made.reset();
     code = EPERM;
   };
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
   const int dumpable = ::prctl(PR_GET_DUMPABLE);  // setfsuid(2) ends it for the whole process
   if (std::thread thread; run_aside(make, thread)) thread.join();
   if (dumpable == 1) (void)::prctl(PR_SET_DUMPABLE, 1);
@@ -77,11 +80,12 @@ bool may_be_anybody(uid_t user) {
 
 }  // namespace
 
-// The users whose sockets are being closed, known to the threads that do it.
+// The users whose sockets are being closed, and of which ports they are, known to the threads that do it.
 struct RunShares::Ends {
   std::mutex mutex;
   std::condition_variable ended;
   std::set<uid_t> users;
+  std::set<std::uint16_t> ports;
 };
 
 RunShares::RunShares(const RunHosts& hosts) : hosts_(hosts), ends_(std::make_shared<Ends>()) {}
@@ -109,7 +113,7 @@ int RunShares::give(std::uint16_t port, bool v6, uid_t user, UniqueFd& copy) {
   if (port < run::kFirstFreePort && user != 0) return EACCES;
   auto share = shares_.find(port);
   if (share != shares_.end() && share->second.user != user) {
-    if (!give_up(port)) return EADDRINUSE;
+    if (const int code = give_up(port); code != 0) return EADDRINUSE;
     share = shares_.end();
   }
   if (share == shares_.end()) {
@@ -132,38 +136,45 @@ void RunShares::look(const std::map<std::uint16_t, RunPort>& ports) {
   for (const std::uint16_t number : unused) (void)close(number);
 }
 
-bool RunShares::give_up(std::uint16_t number) {
+int RunShares::give_up(std::uint16_t number) {
   const auto share = shares_.find(number);
-  if (share == shares_.end()) return true;
+  std::unique_lock lock(ends_->mutex);
+  if (share == shares_.end()) return ends_->ports.contains(number) ? EAGAIN : 0;
+  lock.unlock();
   for (int look = 0; look < kRunPortLooks; ++look) {
     std::map<std::uint16_t, RunPort> ports;
-    if (!read_run_ports(hosts_, ports) || ports[number].sharers.contains(share->second.user)) return false;
+    if (!read_run_ports(hosts_, ports) || ports[number].sharers.contains(share->second.user)) return EADDRINUSE;
   }
-  return close(number);
+  if (!close(number)) return EAGAIN;
+  lock.lock();
+  return ends_->ended.wait_for(lock, kCloses, [&] { return !ends_->ports.contains(number); }) ? 0 : EAGAIN;
 }
 
-// False: not yet.
+// Begins to. False: not now.
 bool RunShares::close(std::uint16_t number) {
   const auto share = shares_.find(number);
   const uid_t user = share->second.user;
-  std::unique_lock lock(ends_->mutex);
-  if (!ends_->users.insert(user).second) return false;
+  const std::lock_guard lock(ends_->mutex);
+  if (ends_->users.size() >= kMostEnds || !ends_->users.insert(user).second) return false;
+  ends_->ports.insert(number);
   std::array<int, 2> names = {share->second.names[0].get(), share->second.names[1].get()};
   std::thread thread;
-  const bool begun = run_aside([ends = ends_, user, names] {
+  const bool begun = run_aside([ends = ends_, user, number, names] {
     for (const int name : names) (void)::close(name);
     const std::lock_guard inner(ends->mutex);
     ends->users.erase(user);
+    ends->ports.erase(number);
     ends->ended.notify_all();
   }, thread);
   if (!begun) {
     ends_->users.erase(user);
+    ends_->ports.erase(number);
     return false;
   }
   thread.detach();
   for (UniqueFd& name : share->second.names) (void)name.release();
   shares_.erase(share);
-  return ends_->ended.wait_for(lock, kCloses, [&] { return !ends_->users.contains(user); });
+  return true;
 }
 
 // What can not be closed in a thread goes with the process, which does not wait for anything then.

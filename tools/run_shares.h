@@ -38,8 +38,8 @@ class RunShares {
   int give(std::uint16_t port, bool v6, uid_t user, UniqueFd& copy);
   // Lets go of what nobody uses any more. `ports`: the kernel's list, from one look.
   void look(const std::map<std::uint16_t, RunPort>& ports);
-  // The same at once for one port. False: it is in use.
-  bool give_up(std::uint16_t port);
+  // The same at once for one port. 0, EADDRINUSE: it is in use, or EAGAIN: it takes a moment.
+  int give_up(std::uint16_t port);
   bool empty() const { return shares_.empty(); }
   void close_all();
 

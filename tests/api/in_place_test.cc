@@ -43,10 +43,11 @@ TEST_F(InPlace, CarriesManyLapsOfARingWhoeverIsFaster) {
         done += static_cast<std::size_t>(n);
         continue;
       }
-      ASSERT_EQ(errno, EAGAIN);
+      EXPECT_EQ(errno, EAGAIN);
+      if (errno != EAGAIN) break;
       ::poll(nullptr, 0, 1);
     }
-    ASSERT_EQ(STPshutdown(pair.client, SHUT_WR), 0);
+    EXPECT_EQ(STPshutdown(pair.client, SHUT_WR), 0);
   });
   for (;;) {
     const ssize_t n = receive_in_place(pair.server, kMost, [&](std::span<const std::byte> there) {

@@ -119,6 +119,21 @@ TEST_P(RelayTest, LosesNothingOfMuchThatIsTakenSlowly) {
   EXPECT_TRUE(ended_well());
 }
 
+// All of it comes, however slowly the program takes it, although nothing can be sent to the peer any more.
+TEST_P(RelayTest, WhatAPeerSaysLastComesToAProgramThatIsSilent) {
+  start(KernelSide::kUnix);
+  std::string last(3 * kMiB, ' ');
+  for (std::size_t i = 0; i < last.size(); ++i) last[i] = static_cast<char>(i * 37 + i / 4096);
+  std::thread peer([&] {
+    say(peer_, last);
+    peer_.reset();
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  const std::string heard = hear(program_);
+  peer.join();
+  EXPECT_TRUE(heard == last + "<end>") << heard.size();
+}
+
 TEST_P(RelayTest, TellsAProgramWithAHeadOfAReset) {
   say(program_, "h");
   start(KernelSide::kUnixWithHead);

@@ -167,6 +167,11 @@ void shim::lend(bool on) { lends = on; }
 ssize_t send_in_place(int s, std::size_t most, const std::function<std::size_t(std::span<std::byte>)>& fill) {
   errno = EOPNOTSUPP;
   if (!lends) return -1;
+  pollfd state = {.fd = s, .events = 0, .revents = 0};
+  if (::poll(&state, 1, 0) > 0 && (state.revents & (POLLHUP | POLLERR)) != 0) {  // nobody is asked for bytes then
+    errno = EPIPE;
+    return -1;
+  }
   // What was filled has to go: only as much as there is room for is asked for.
   int queued = 0, room = 0;
   socklen_t length = sizeof room;
