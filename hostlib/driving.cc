@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <utility>
 
 #include "hostlib/interrupts.h"
@@ -48,9 +49,53 @@ void futex_wake(std::atomic<std::uint32_t>& word) { (void)::syscall(SYS_futex, &
 
 }  // namespace
 
-Driving::Driving(std::mutex& mutex, Engine& engine, Medium& medium) : mutex_(mutex), engine_(engine), medium_(medium) {}
+Driving::Driving(std::mutex& mutex, Engine& engine, Medium& medium) : process_(::getpid()), mutex_(mutex), engine_(engine), medium_(medium) {
+  life_->driving = this;
+}
 
-Driving::~Driving() { stop_fallback(); }
+Driving::~Driving() {
+  {
+    const std::unique_lock lock(life_->mutex);
+    life_->driving = nullptr;
+  }
+  stop_fallback();
+}
+
+// Of a thread that stepped.
+class Driving::ThreadEnd {
+ public:
+  ~ThreadEnd() {
+    if (under_way_ == nullptr || under_way_->load() == 0) return;
+    const std::shared_lock lock(life_->mutex);
+    if (life_->driving != nullptr) life_->driving->thread_ends(*under_way_);
+  }
+  static void note(Driving& driving) {
+    thread_local ThreadEnd end;
+    if (end.life_ == driving.life_) return;
+    end.life_ = driving.life_;
+    end.under_way_ = driving.medium_.under_way_by_this_thread();
+  }
+
+ private:
+  std::shared_ptr<Life> life_;
+  std::shared_ptr<const Medium::Count> under_way_;
+};
+
+void Driving::thread_ends(const Medium::Count& under_way) {
+  constexpr Nanos kLongest = 20 * kMillisecond;
+  constexpr struct timespec kMoment = {.tv_sec = 0, .tv_nsec = 20'000};
+  if (::getpid() != process_ || ::gettid() == process_) return;  // the process ends, or is another
+  {
+    const std::lock_guard lock(mutex_);
+    if (driver_ == Driver::kNobody) {
+      fallback_until_ = 0;
+      fallback_sleep_.notify_one();
+      if (first_ != nullptr) hand_on(0);
+    }
+  }
+  const Nanos until = boottime_now() + kLongest;
+  while (under_way.load() > 0 && boottime_now() < until) (void)::nanosleep(&kMoment, nullptr);
+}
 
 // -- Waiting -------------------------------------------------------------------------------------------------------
 
@@ -300,6 +345,7 @@ bool Driving::sleep_on_medium(std::unique_lock<std::mutex>& lock, Nanos until, b
 }
 
 void Driving::step(Nanos now, bool keep) {
+  ThreadEnd::note(*this);
   next_step_ = engine_.step(now);
   if (!keep) medium_.let_go();
   stepped_at_ = now;

@@ -11,12 +11,15 @@
 // lock. All member functions want the lock held, but for the spin setter and board_changed().
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <span>
 #include <thread>
 
@@ -54,12 +57,22 @@ class Driving final : public Waiting {
   void board_changed();
   Nanos spin() const { return spin_.load(std::memory_order_relaxed); }
 
+  // When a thread ends that handed requests to the kernel (Medium::under_way_by_this_thread): somebody else is to drive, and it stays for a moment, until
+  // they have completed. Without the lock.
+  void thread_ends(const Medium::Count& under_way);
+
   bool start_fallback();  // false: no room for a thread
   // Ends the fallback thread. Without the lock.
   void stop_fallback();
 
  private:
   class Standing;
+  class ThreadEnd;
+  // For threads that end when this is gone.
+  struct Life {
+    std::shared_mutex mutex;
+    Driving* driving = nullptr;
+  };
   bool take(Waiter& waiter);
   void leave();
   void hand_on(Nanos since);
@@ -79,6 +92,8 @@ class Driving final : public Waiting {
   void fallback_loop();
   [[noreturn]] void park(std::unique_lock<std::mutex>& lock);
 
+  const std::shared_ptr<Life> life_ = std::make_shared<Life>();
+  const pid_t process_;
   std::mutex& mutex_;
   Engine& engine_;
   Medium& medium_;

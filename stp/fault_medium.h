@@ -26,6 +26,7 @@ class FaultMedium final : public Medium {
   void submit(const IoRequest& request) override;
   void flush() override;
   bool keeps() const override { return under_->keeps(); }
+  std::shared_ptr<const Count> under_way_by_this_thread() const override { return under_->under_way_by_this_thread(); }
   void carry_out() override { under_->carry_out(); }
   void let_go() override { under_->let_go(); }
   std::size_t reap(std::span<IoCompletion> out) override;

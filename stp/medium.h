@@ -14,6 +14,7 @@
 //  - destroying a medium waits until nothing is in flight any more.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -66,6 +67,11 @@ class Medium {
   // Looks and yields for up to `spin` before it sleeps.
   virtual void wait(Nanos deadline, Nanos spin) = 0;
   virtual void wake() = 0;
+  // How many requests this thread handed to the kernel are under way. io_uring tells of a completion by the thread that handed the request in: where that one
+  // ends meanwhile it is told one or two ticks of the kernel's clock late (4 to 8 ms), and everybody waits as long. Any thread, without the lock.
+  // Nothing: it is all the same.
+  using Count = std::atomic<unsigned>;
+  virtual std::shared_ptr<const Count> under_way_by_this_thread() const { return nullptr; }
 };
 
 // Memory fit for any medium: aligned to kBufferAlignment, size rounded up to it, zeroed.

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "stp/doorbell.h"
 #include "stp/system.h"
@@ -58,6 +59,11 @@ int enter_and_look(int ring_fd) {
 // Runs beside reap(), which moves the head: hence atomic on both.
 bool completion_there(const io_uring& ring) {
   return __atomic_load_n(ring.cq.ktail, __ATOMIC_ACQUIRE) != __atomic_load_n(ring.cq.khead, __ATOMIC_RELAXED);
+}
+
+const std::shared_ptr<Medium::Count>& of_this_thread() {
+  thread_local const auto count = std::make_shared<Medium::Count>(0);
+  return count;
 }
 
 }  // namespace
@@ -161,6 +167,7 @@ bool UringMedium::queue_one(std::uint32_t id) {
   else
     io_uring_prep_write(sqe, file_->fd(), request.io.buffer, size, offset);
   io_uring_sqe_set_data64(sqe, id);
+  in_submission_ring_.push_back(id);
   ++in_ring_;
   return true;
 }
@@ -179,6 +186,19 @@ void UringMedium::let_go() {
   push();
 }
 
+void UringMedium::note_handed_in(unsigned count) {
+  const std::shared_ptr<Count>& mine = of_this_thread();
+  for (; count > 0 && !in_submission_ring_.empty(); --count) {
+    const std::uint32_t id = in_submission_ring_.front();
+    in_submission_ring_.pop_front();
+    if (id == kNoRequest) continue;
+    requests_[id].handed_in_by = mine;
+    mine->fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+std::shared_ptr<const Medium::Count> UringMedium::under_way_by_caller() { return of_this_thread(); }
+
 void UringMedium::push() {
   bool stuck = false;
   for (;;) {
@@ -191,6 +211,7 @@ void UringMedium::push() {
       stuck = true;
       break;
     }
+    note_handed_in(static_cast<unsigned>(submitted));
   }
   unsettled_.store(stuck || !wake_armed_);
 }
@@ -200,6 +221,7 @@ void UringMedium::arm_wake() {
   if (sqe == nullptr) return;
   io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
   io_uring_sqe_set_data64(sqe, kWakeData);
+  in_submission_ring_.push_back(kNoRequest);
   wake_armed_ = true;
 }
 
@@ -212,6 +234,7 @@ void UringMedium::take_wake() {
 bool UringMedium::finish(std::uint32_t id, int result, IoCompletion& out) {
   --in_ring_;
   Request& request = requests_[id];
+  if (const auto thread = std::exchange(request.handed_in_by, nullptr)) thread->fetch_sub(1, std::memory_order_relaxed);
   if (result < 0 && worth_another_try(-result) && request.attempts < kMaxAttempts) {
     backlog_.push_back(id);
     return false;

@@ -46,12 +46,17 @@ class UringMedium final : public Medium {
   std::size_t reap(std::span<IoCompletion> out) override;
   void wait(Nanos deadline, Nanos spin) override;
   void wake() override;
+  std::shared_ptr<const Count> under_way_by_this_thread() const override { return under_way_by_caller(); }
+  static std::shared_ptr<const Count> under_way_by_caller();  // in all media
 
  private:
   struct Request {
     IoRequest io;
     unsigned attempts = 0;
+    std::shared_ptr<Count> handed_in_by = nullptr;  // how many requests of that thread are under way
   };
+  static constexpr std::uint32_t kNoRequest = ~std::uint32_t{0};
+  void note_handed_in(unsigned count);
 
   UringMedium(std::shared_ptr<StorageFile> file, std::uint32_t block_size, std::uint64_t total_blocks);
   Result<void> set_up();
@@ -77,6 +82,7 @@ class UringMedium final : public Medium {
   std::vector<Request> requests_;  // by id, which is the request's user_data
   std::vector<std::uint32_t> free_ids_;
   std::deque<std::uint32_t> backlog_;  // ids that the submission ring has not seen yet
+  std::deque<std::uint32_t> in_submission_ring_;  // ids (kNoRequest: the wake-up's) that the kernel has not taken yet
   std::uint32_t in_ring_ = 0;          // ids between submission ring and completion
   std::deque<IoCompletion> refused_;   // completed without the kernel
   std::atomic<std::size_t> refused_count_{0};

@@ -2,10 +2,14 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <thread>
 
+#include "stp/uring_medium.h"
 #include "tests/api/fixture.h"
+#include "tests/api/peer_process.h"
 
 namespace stp::test {
 
@@ -88,6 +92,28 @@ TEST(Threads, MayComeAndGo) {
       EXPECT_EQ(receive_exactly(pair.server, 5000), pattern(5000));
     }).join();
   }
+}
+
+// io_uring tells of a completion by the thread that handed the request in, and late when that one has ended: everybody waits for a tick of the kernel's clock then.
+TEST(Threads, ThatEndHaveNothingUnderWay) {
+  if (served_by_agent()) GTEST_SKIP() << "the agent does the I/O";
+  const char* const medium = std::getenv("STP_TEST_MEDIUM");
+  if (medium == nullptr || medium != std::string("direct") || !UringMedium::available()) GTEST_SKIP() << "no io_uring here";
+  PeerProcess far("beta", "echo");
+  const std::uint16_t port = announced_port(far);
+  constexpr int kThreads = 60;
+  int left = 0;
+  for (int i = 0; i < kThreads; ++i) {
+    std::shared_ptr<const Medium::Count> count;
+    std::thread([&] {
+      count = UringMedium::under_way_by_caller();
+      const Owned s = open_socket();
+      ASSERT_EQ(connect_to(s, "beta", port), 0) << STPstrerror(s);
+      ASSERT_TRUE(echoes(s, 200));
+    }).join();
+    left += count->load() > 0;
+  }
+  EXPECT_LT(left, kThreads / 10);  // a storage that stalls is not waited for
 }
 
 }  // namespace stp::test

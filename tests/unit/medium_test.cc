@@ -348,6 +348,26 @@ TEST_P(MediumContract, requests_of_threads_that_have_ended_complete_like_others)
   }
 }
 
+TEST_P(MediumContract, knows_what_each_thread_has_under_way_where_that_matters) {
+  constexpr std::uint32_t kRequests = 8;
+  const AlignedBuffer buffers(kRequests * kBlock);
+  std::shared_ptr<const Medium::Count> of_thread;
+  unsigned handed_in = 0;
+  std::thread([&] {
+    for (std::uint32_t i = 0; i < kRequests; ++i)
+      medium_->submit({.op = IoRequest::Op::kRead, .block = kFirst + i, .blocks = 1, .buffer = buffers.data() + i * kBlock, .token = i});
+    medium_->flush();
+    of_thread = medium_->under_way_by_this_thread();
+    if (of_thread != nullptr) handed_in = of_thread->load();
+  }).join();
+  (void)collect(kRequests);
+  ASSERT_EQ(of_thread != nullptr, GetParam() == std::string("uring"));
+  if (of_thread == nullptr) return;
+  EXPECT_EQ(handed_in, kRequests);
+  EXPECT_EQ(of_thread->load(), 0u);
+  EXPECT_EQ(medium_->under_way_by_this_thread()->load(), 0u);
+}
+
 TEST_P(MediumContract, ends_only_after_its_requests_have_landed) {
   constexpr std::uint32_t kMany = 128;
   const AlignedBuffer out(kMany * kBlock), in(kMany * kBlock);
