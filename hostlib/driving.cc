@@ -61,15 +61,21 @@ Driving::~Driving() {
   stop_fallback();
 }
 
+namespace {
+thread_local constinit bool end_was_seen = false;  // the main thread steps after that, too
+}
+
 // Of a thread that stepped.
 class Driving::ThreadEnd {
  public:
   ~ThreadEnd() {
+    end_was_seen = true;
     if (under_way_ == nullptr || under_way_->load() == 0) return;
     const std::shared_lock lock(life_->mutex);
     if (life_->driving != nullptr) life_->driving->thread_ends(*under_way_);
   }
   static void note(Driving& driving) {
+    if (end_was_seen) return;
     thread_local ThreadEnd end;
     if (end.life_ == driving.life_) return;
     end.life_ = driving.life_;

@@ -61,9 +61,17 @@ bool completion_there(const io_uring& ring) {
   return __atomic_load_n(ring.cq.ktail, __ATOMIC_ACQUIRE) != __atomic_load_n(ring.cq.khead, __ATOMIC_RELAXED);
 }
 
-const std::shared_ptr<Medium::Count>& of_this_thread() {
-  thread_local const auto count = std::make_shared<Medium::Count>(0);
-  return count;
+// The main thread still does I/O when its thread_local objects are gone: at the end of the process.
+thread_local constinit bool count_is_gone = false;
+struct CountOfThread {
+  std::shared_ptr<Medium::Count> count = std::make_shared<Medium::Count>(0);
+  ~CountOfThread() { count_is_gone = true; }
+};
+
+std::shared_ptr<Medium::Count> of_this_thread() {
+  if (count_is_gone) return nullptr;
+  thread_local const CountOfThread mine;
+  return mine.count;
 }
 
 }  // namespace
@@ -187,11 +195,11 @@ void UringMedium::let_go() {
 }
 
 void UringMedium::note_handed_in(unsigned count) {
-  const std::shared_ptr<Count>& mine = of_this_thread();
+  const std::shared_ptr<Count> mine = of_this_thread();
   for (; count > 0 && !in_submission_ring_.empty(); --count) {
     const std::uint32_t id = in_submission_ring_.front();
     in_submission_ring_.pop_front();
-    if (id == kNoRequest) continue;
+    if (id == kNoRequest || mine == nullptr) continue;
     requests_[id].handed_in_by = mine;
     mine->fetch_add(1, std::memory_order_relaxed);
   }
