@@ -49,7 +49,7 @@ void futex_wake(std::atomic<std::uint32_t>& word) { (void)::syscall(SYS_futex, &
 
 }  // namespace
 
-Driving::Driving(std::mutex& mutex, Engine& engine, Medium& medium) : process_(::getpid()), mutex_(mutex), engine_(engine), medium_(medium) {
+Driving::Driving(std::mutex& mutex, Engine& engine, Medium& medium) : mutex_(mutex), engine_(engine), medium_(medium) {
   life_->driving = this;
 }
 
@@ -70,7 +70,8 @@ class Driving::ThreadEnd {
  public:
   ~ThreadEnd() {
     end_was_seen = true;
-    if (under_way_ == nullptr || under_way_->load() == 0) return;
+    const bool process_ends = ::gettid() == ::getpid();  // a child of fork has no other thread either
+    if (process_ends || under_way_ == nullptr || under_way_->load() == 0) return;
     const std::shared_lock lock(life_->mutex);
     if (life_->driving != nullptr) life_->driving->thread_ends(*under_way_);
   }
@@ -90,14 +91,12 @@ class Driving::ThreadEnd {
 void Driving::thread_ends(const Medium::Count& under_way) {
   constexpr Nanos kLongest = 20 * kMillisecond;
   constexpr struct timespec kMoment = {.tv_sec = 0, .tv_nsec = 20'000};
-  if (::getpid() != process_ || ::gettid() == process_) return;  // the process ends, or is another
-  {
-    const std::lock_guard lock(mutex_);
-    if (driver_ == Driver::kNobody) {
-      fallback_until_ = 0;
-      fallback_sleep_.notify_one();
-      if (first_ != nullptr) hand_on(0);
-    }
+  // Whoever has the lock steps, or is about to; perhaps it is who destroys this, and waits for this thread.
+  if (const std::unique_lock lock(mutex_, std::try_to_lock); lock && driver_ == Driver::kNobody) {
+    fallback_asked_ = first_ == nullptr;
+    fallback_until_ = 0;
+    fallback_sleep_.notify_one();
+    if (first_ != nullptr) hand_on(0);
   }
   const Nanos until = boottime_now() + kLongest;
   while (under_way.load() > 0 && boottime_now() < until) (void)::nanosleep(&kMoment, nullptr);
@@ -392,7 +391,8 @@ void Driving::fallback_loop() {
   while (!stop_fallback_) {
     const Nanos now = boottime_now();
     const Nanos free_since = first_ != nullptr ? left_at_ : std::max(left_at_, stepped_at_);
-    if (driver_ == Driver::kNobody && (bystanders_ > 0 || now - free_since >= kFallbackAfter)) {
+    const bool asked = std::exchange(fallback_asked_, false);
+    if (driver_ == Driver::kNobody && (bystanders_ > 0 || asked || now - free_since >= kFallbackAfter)) {
       pause = kFallbackAfter;
       if (first_ == nullptr) {
         drive_as_fallback(lock);

@@ -11,8 +11,6 @@
 // lock. All member functions want the lock held, but for the spin setter and board_changed().
 #pragma once
 
-#include <sys/types.h>
-
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -93,7 +91,6 @@ class Driving final : public Waiting {
   [[noreturn]] void park(std::unique_lock<std::mutex>& lock);
 
   const std::shared_ptr<Life> life_ = std::make_shared<Life>();
-  const pid_t process_;
   std::mutex& mutex_;
   Engine& engine_;
   Medium& medium_;
@@ -123,6 +120,7 @@ class Driving final : public Waiting {
   std::thread fallback_;
   std::condition_variable fallback_sleep_;
   Nanos fallback_until_ = 0;    // it looks again then
+  bool fallback_asked_ = false;  // to drive at once
   bool stop_fallback_ = false;
   bool parked_ = false;
   std::thread::id ender_;
