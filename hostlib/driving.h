@@ -55,10 +55,6 @@ class Driving final : public Waiting {
   void board_changed();
   Nanos spin() const { return spin_.load(std::memory_order_relaxed); }
 
-  // When a thread ends that handed requests to the kernel (Medium::under_way_by_this_thread): somebody else is to drive, and it stays for a moment, until
-  // they have completed. Without the lock.
-  void thread_ends(const Medium::Count& under_way);
-
   bool start_fallback();  // false: no room for a thread
   // Ends the fallback thread. Without the lock.
   void stop_fallback();
@@ -71,6 +67,9 @@ class Driving final : public Waiting {
     std::shared_mutex mutex;
     Driving* driving = nullptr;
   };
+  // When a thread ends that handed requests to the kernel (Medium::under_way_by_this_thread): somebody else is to drive, and it stays for a moment, until
+  // they have completed. Without the lock.
+  void thread_ends(const Medium::Count& under_way);
   bool take(Waiter& waiter);
   void leave();
   void hand_on(Nanos since);

@@ -2,8 +2,8 @@
  *
  * Every call behaves as the BSD call of the same name: it returns -1 and sets errno on failure (where it differs from Linux,
  * DIFFERENCES.md says how and why). STPerror() and STPstrerror() give the STP-specific reason behind the errno. All calls are thread-safe; on one socket
- * one thread may send while another receives. A socket is a small non-negative integer and a real
- * descriptor number of the process (it never collides with a file's), but it is for STP calls only.
+ * one thread may send while another receives. A thread that ends
+ * may stay until its I/O has completed, for 20 ms at most. A socket is a small non-negative integer and a real descriptor number of the process (it never collides with a file's), but it is for STP calls only.
  *
  * Environment: STP_STG   path of the data storage system (needed where no agent serves)
  *              STP_HOST  my host name (default: the short host name of the machine)

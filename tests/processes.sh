@@ -11,3 +11,9 @@ kill_descendants() {
   local child
   for child in $(descendants $$); do kill -KILL "$child" 2>/dev/null; done
 }
+# At the end of a script that worked in that folder.
+end_and_remove() {
+  kill_descendants
+  wait
+  cd / && rm -rf "$1"
+} 2>/dev/null

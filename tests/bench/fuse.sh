@@ -20,9 +20,7 @@ work=$(mktemp -d -p /dev/shm)
 cd "$work" || exit 1
 end() {
   for mount in mnt plain splice cached; do fusermount3 -u -z $mount; done
-  kill_descendants
-  wait
-  cd / && rm -rf "$work"
+  end_and_remove "$work"
 } 2>/dev/null
 trap end EXIT
 stp format stg --size 256M --medium mapped --hosts 4 --sockets 1024 --timing fast >/dev/null || exit 1

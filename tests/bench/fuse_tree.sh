@@ -13,9 +13,7 @@ work=$(mktemp -d -p /dev/shm)
 cd "$work" || exit 1
 end() {
   fusermount3 -u -z mnt
-  kill_descendants
-  wait
-  cd / && rm -rf "$work"
+  end_and_remove "$work"
 } 2>/dev/null
 trap end EXIT
 stp format stg --size 512M --medium mapped --hosts 4 --sockets 16384 >/dev/null || exit 1

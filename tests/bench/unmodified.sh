@@ -9,14 +9,9 @@ rounds=${2:-5}
 work=$(mktemp -d)
 chmod 755 "$work"
 cd "$work" || exit 1
-end() {
-  kill_descendants
-  wait
-  cd / && rm -rf "$work"
-} 2>/dev/null
+trap 'end_and_remove "$work"' EXIT
 stp format stg --size 256M --medium mapped --hosts 4 --sockets 1024 --timing fast >/dev/null || exit 1
 stpd --stg stg --host alpha --agent "$work/agent.sock" 2>agent.log &
-trap end EXIT
 until grep -q serving agent.log; do sleep 0.1; done
 on() {  # tcp|stp COMMAND...
   local way=$1

@@ -9,15 +9,10 @@ rounds=${2:-5}
 work=$(mktemp -d -p "${TMPDIR:-/var/tmp}") # /tmp may be memory, which knows no O_DIRECT
 storage=$(realpath -m "${3:-$work/stg}")
 cd "$work" || exit 1
-end() {
-  kill_descendants
-  wait
-  cd / && rm -rf "$work"
-} 2>/dev/null
+trap 'end_and_remove "$work"' EXIT
 size=(--size 1G)
 [ ! -b "$storage" ] || size=()
 stp format "$storage" "${size[@]}" --medium direct --hosts 4 --timing local >format.log 2>&1 || { cat format.log >&2; exit 1; }
-trap end EXIT
 for host in alpha beta; do
   stpd --stg "$storage" --host $host --agent "$work/$host.sock" 2>$host.log &
 done
