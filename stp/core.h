@@ -1,6 +1,9 @@
 // What the parts of one engine share. Lives as long as the engine; one thread at a time.
 #pragma once
 
+#include <deque>
+#include <functional>
+
 #include "stp/buffer_pool.h"
 #include "stp/engine.h"
 #include "stp/io_queue.h"
@@ -16,6 +19,9 @@ struct Core {
   Random& random;
   Timers timers;
   BufferPool buffers;
+  // What only the processor has to do with what arrived (a hash): after the requests that are due were handed in, so that the device does
+  // not wait for it. Run one by one by Engine::step, which looks for completions in between.
+  std::deque<std::function<void()>> computing;
   EngineCounters counters;
   Identity self;           // of this life; slot kNoSlot while not a member
   Nanos now = 0;           // of the step or call that runs

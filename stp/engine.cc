@@ -37,6 +37,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
     view_.peers.resize(core.geometry().hosts);
   }
 
+  ~Impl() override { core.computing.clear(); }  // its streams go before what they point to
+
   Nanos step(Nanos now);
   bool drained() const;
   bool expects_soon() const;
@@ -92,6 +94,7 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   void take_faults();
   void repeat_refusals();
   void work();
+  bool compute_one();  // false: nothing to compute
   Nanos next_deadline() const;
 
   MembershipBoard& board_;
@@ -279,6 +282,14 @@ void Engine::Impl::work() {
   gate_row_.poll(slots, eager);
 }
 
+bool Engine::Impl::compute_one() {
+  if (core.computing.empty()) return false;
+  const auto compute = std::move(core.computing.front());
+  core.computing.pop_front();
+  compute();
+  return true;
+}
+
 Nanos Engine::Impl::step(Nanos now) {
   constexpr int kMostRounds = 64;
   core.now = now;
@@ -295,6 +306,7 @@ Nanos Engine::Impl::step(Nanos now) {
     core.timers.run(now);
     if (alive_) work();
     core.io.flush();
+    if (compute_one()) continue;
     // A second look: some media complete at once.
     if (completions == 0 && round > 0) break;
   }
@@ -304,6 +316,7 @@ Nanos Engine::Impl::step(Nanos now) {
     view_.version = 0;  // a new life may already be on the board
   }
   board_.note_progress();
+  if (!core.computing.empty()) return now;
   const Nanos deadline = next_deadline();
   // Nothing was done and something claims to be due: it waits for what is in flight. Never a busy loop.
   const bool idle = !reaped && activity() == before;

@@ -17,8 +17,17 @@ class MemoryBudget {
   void take_always(std::uint64_t bytes) { used_ += bytes; }
   void give_back(std::uint64_t bytes) { used_ -= std::min(bytes, used_); }
   std::uint64_t used() const { return used_; }
-  // The most that one user should hold while several are busy.
-  std::uint64_t share() const { return share_; }
+  // The most that one user, who holds `mine`, should hold while several are busy: a share as it was last set, and at first no more than
+  // the others leave of the working set (what all of them together need), but never less than the least.
+  std::uint64_t share(std::uint64_t mine) const {
+    const std::uint64_t others = used_ - std::min(mine, used_);
+    if (others < least_share_) return share_;
+    return std::min(share_, std::max(least_share_, working_set_ - std::min(others, working_set_)));
+  }
+  void set_working_set(std::uint64_t all, std::uint64_t least_share) {
+    working_set_ = all;
+    least_share_ = least_share;
+  }
   void set_share(std::uint64_t bytes) { share_ = bytes; }
   std::uint64_t left() const { return used_ < limit_ ? limit_ - used_ : 0; }
 
@@ -26,6 +35,8 @@ class MemoryBudget {
   std::uint64_t limit_;
   std::uint64_t used_ = 0;
   std::uint64_t share_ = UINT64_MAX;
+  std::uint64_t working_set_ = UINT64_MAX;
+  std::uint64_t least_share_ = UINT64_MAX;
 };
 
 }  // namespace stp

@@ -14,7 +14,8 @@ ReceiveStream::ReceiveStream(Core& core, MemoryBudget& budget, Slot peer, std::u
     : core_(core), budget_(budget), peer_(peer), changed_(std::move(changed)), most_window_(std::max(most_window, kFloorWindow)) {
   window_ = kFloorWindow;
   budget_.take_always(window_);
-  const std::uint32_t first = std::min(kFirstWindow, most_window_);
+  const bool ample = budget_.left() > 3 * budget_.used();
+  const std::uint32_t first = std::min(ample ? kAmpleFirstWindow : kFirstWindow, most_window_);
   // The second half of the budget is for those who read: thousands of idle sockets must not starve a busy one.
   const bool plenty = budget_.left() > budget_.used();
   if (plenty && first > window_ && budget_.take(first - window_)) window_ = first;
@@ -23,7 +24,8 @@ ReceiveStream::ReceiveStream(Core& core, MemoryBudget& budget, Slot peer, std::u
 ReceiveStream::~ReceiveStream() { budget_.give_back(window_); }
 
 std::uint64_t ReceiveStream::limit_for_open() {
-  granted_ = limit();
+  granted_ = mark_ = limit();
+  mark_at_ = core_.now;
   return granted_;
 }
 
@@ -108,12 +110,14 @@ bool ReceiveStream::start_read(std::function<void()> done) {
   if (!piece->buffer) piece->buffer = core_.buffers.take(static_cast<std::size_t>(blocks) * block);
   core_.io.read(piece->place, blocks, piece->buffer.data(), [self = shared_from_this(), piece, done = std::move(done)](int error) {
     done();
-    if (self->changed_ == nullptr) {
-      self->core_.buffers.give_back(std::move(piece->buffer));
-      return;
-    }
-    self->on_read(piece, error);
-    self->tell_changed();
+    self->core_.computing.emplace_back([self, piece, error] {
+      if (self->changed_ == nullptr) {
+        self->core_.buffers.give_back(std::move(piece->buffer));
+        return;
+      }
+      self->on_read(piece, error);
+      self->tell_changed();
+    });
   });
   return true;
 }
@@ -241,12 +245,23 @@ void ReceiveStream::abandon() {
   extents_waiting_ = 0;
 }
 
+// Whether a limit was reached soon after it was sent. Of a program that reads at once, credit looks unused: what the sender has
+// used of it comes back as new credit meanwhile.
+bool ReceiveStream::used_up_quickly() {
+  if (expected_ < mark_) return false;
+  const bool quickly = core_.now - mark_at_ <= kQuick;
+  mark_ = granted_;
+  mark_at_ = core_.now;
+  return quickly;
+}
+
 // A sender that uses up most of its credit while the program keeps reading gets more of it.
 void ReceiveStream::grow_window() {
+  const bool quick = used_up_quickly();
   if (window_ >= most_window_) return;
   // Below a few extents credit never runs out, because nothing but packets fits into it: there what was read counts.
   const bool young = window_ < 2 * kExtentBytes && read_ >= window_;
-  if (!young && granted_ - expected_ > window_ / 4) return;
+  if (!young && !quick && granted_ - expected_ > window_ / 4) return;
   const std::uint32_t more = std::min(window_, most_window_ - window_);
   if (budget_.take(more)) window_ += more;
 }

@@ -56,7 +56,10 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   bool queued_for_read = false;  // the scheduler's mark
 
  private:
-  static constexpr std::uint32_t kFirstWindow = 256 * 1024;  // while memory is plenty
+  // While memory is plenty, and while it is more than that: less than a few extents makes a stream begin in packets.
+  static constexpr std::uint32_t kFirstWindow = 256 * 1024;
+  static constexpr std::uint32_t kAmpleFirstWindow = 1024 * 1024;
+  static constexpr Nanos kQuick = 50 * kMillisecond;  // who uses up a window in so little time would use a larger one
   static constexpr int kMostReads = 4;      // of one announced extent before it is asked for again
   static constexpr std::uint32_t kMostAttempts = 8;  // of its peer to write one extent; that takes twice as many from whoever asks
   static constexpr Nanos kFirstRest = 2 * kMillisecond;
@@ -90,6 +93,7 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   void forget_read();
   bool credit_due() const;
   std::uint64_t limit() const { return read_ + window_; }
+  bool used_up_quickly();
   void grow_window();
 
   Core& core_;
@@ -99,6 +103,8 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   std::uint32_t most_window_;
   std::uint32_t window_ = 0;
   std::uint64_t granted_ = 0;   // the limit last sent
+  std::uint64_t mark_ = 0;      // a limit that was sent at mark_at_
+  Nanos mark_at_ = 0;
   std::uint64_t expected_ = 0;  // the next offset that a message must have
   std::uint64_t ready_ = 0;     // offsets below it are verified and in memory, or taken
   std::uint64_t read_ = 0;      // offsets below it were taken by the program

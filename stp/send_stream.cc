@@ -25,7 +25,7 @@ std::uint64_t SendStream::acked() const {
 
 std::size_t SendStream::room() const {
   const std::uint64_t held = accepted_ - acked();
-  const std::uint64_t most = std::min<std::uint64_t>(buffer_bytes_, budget_.share());
+  const std::uint64_t most = std::min<std::uint64_t>(buffer_bytes_, budget_.share(budgeted_));
   if (held >= most) return 0;
   const std::uint64_t free = most - held;
   const std::uint64_t allowed = std::max(budget_.left(), held < kAlwaysAllowed ? kAlwaysAllowed - held : 0);
@@ -58,8 +58,15 @@ std::size_t SendStream::take(ConstBytes data) {
     tail.filled += static_cast<std::uint32_t>(n);
     accepted_ += n;
     left -= n;
+    // Now, while they are in the cache, and not when the device is free for them.
+    if (tail.bulk && tail.filled == kExtentBytes) hash(tail);
   }
   return count;
+}
+
+void SendStream::hash(Segment& segment) {
+  segment.hash = hash64(segment.offset, {segment.buffer.data(), segment.filled});
+  segment.hashed = segment.filled;
 }
 
 void SendStream::abandon() {
@@ -255,7 +262,7 @@ bool SendStream::start_write(std::function<void()> done) {
     if (segment->extent != CacheRegion::kNone) cache_.give_back(peer_, segment->extent);
     segment->extent = extent;
   }
-  segment->hash = hash64(segment->offset, {segment->buffer.data(), segment->filled});
+  if (segment->hashed != segment->filled) hash(*segment);
   write(segment, std::move(done));
   return true;
 }

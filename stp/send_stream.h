@@ -68,7 +68,8 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
     std::uint32_t sent = 0;  // inline bytes already in packets
     std::uint32_t extent = CacheRegion::kNone;
     std::uint32_t attempt = 0;
-    std::uint64_t hash = 0;
+    std::uint64_t hash = 0;    // of the first `hashed` bytes
+    std::uint32_t hashed = 0;
     bool bulk = false;      // meant for an extent
     bool writing = false;
     bool landed = false;
@@ -92,6 +93,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   void release(const SegmentPtr& segment);
   void rest(const SegmentPtr& segment);
   void let_go(Segment& segment);
+  static void hash(Segment& segment);
   void tell_changed();
   void note_emitted(std::uint64_t sequence);
 

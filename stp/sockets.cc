@@ -27,7 +27,9 @@ Sockets::Sockets(Core& core, Peers& peers, EngineEvents& events)
       receive_budget_(core.config.receive_budget_bytes),
       send_budget_(core.config.send_budget_bytes),
       talkers_(core.geometry().hosts),
-      emitted_(core.geometry().hosts) {}
+      emitted_(core.geometry().hosts) {
+  send_budget_.set_working_set(kWorkingSet, kLeastShare);
+}
 
 Socket* Sockets::find(SocketId id) const {
   const auto it = sockets_.find(id);

@@ -350,6 +350,52 @@ TEST_F(EngineTest, StreamsThatMoveTogetherShareOneSendersMemory) {
   EXPECT_EQ(send_all_it_takes(pairs[0].from), 8u << 20);
 }
 
+// The same before anybody can know who will go on streaming.
+TEST_F(EngineTest, StreamsThatBeginTogetherTakeNoMoreThanTheyNeed) {
+  connect_pair();
+  std::vector<SocketId> senders{client};
+  while (senders.size() < 8) {
+    connect_again();
+    ASSERT_TRUE(beta().accept(listener, net.now));
+    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
+    senders.push_back(client);
+  }
+  const std::vector<std::byte> chunk(256 * 1024);
+  std::size_t all = 0;
+  for (const SocketId sender : senders) {
+    std::size_t taken = 0;
+    while (const auto n = alpha().send(sender, chunk, net.now)) taken += *n;
+    EXPECT_GE(taken, 512u << 10);
+    all += taken;
+  }
+  EXPECT_LE(all, (8u << 20) + 7 * (512u << 10));
+}
+
+TEST_F(EngineTest, AStreamBeginsInExtentsAndNotInPackets) {
+  connect_pair();
+  const std::string text = pattern(8 << 20);
+  EXPECT_EQ(stream(text), text);
+  EXPECT_LE(alpha().counters().packets_sent, 100u);  // in packets alone it would take two thousand
+}
+
+// The device is not to wait for the processor.
+TEST_F(EngineTest, TheNextReadsAreHandedInBeforeWhatArrivedIsChecked) {
+  connect_pair();
+  std::map<std::uint64_t, bool> extents;  // by token, in flight
+  std::uint64_t arrived = 0;
+  std::uint64_t most_unchecked = 0;
+  net.beta.medium.fault = [&](const IoRequest& r) {
+    const bool extent = r.op == IoRequest::Op::kRead && r.block >= net.superblock.geometry.extent(0, 0);
+    extents[r.token] = extent;
+    if (extent) most_unchecked = std::max(most_unchecked, arrived - beta().counters().extents_taken);
+    return 0;
+  };
+  net.beta.medium.reaped = [&](std::uint64_t token) { arrived += extents[token]; };
+  const std::string text = pattern(8 << 20);
+  EXPECT_EQ(stream(text), text);
+  EXPECT_GT(most_unchecked, 1u);
+}
+
 // Memory that another socket gave back is room for this one, which a thread may wait for while another one reads.
 TEST(EngineMemory, RoomThatCameFreeElsewhereIsToldThoughSomebodyReadsFirst) {
   TwoHosts net(1u << 20);

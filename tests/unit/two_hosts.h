@@ -39,6 +39,7 @@ class MemoryMedium final : public Medium {
     while (!holds && n < out.size() && !done_.empty()) {
       out[n++] = done_.front();
       done_.pop_front();
+      if (reaped) reaped(out[n - 1].token);
     }
     return n;
   }
@@ -48,6 +49,7 @@ class MemoryMedium final : public Medium {
   // An errno fails the request; kSwallow makes a write vanish although it completes.
   static constexpr int kSwallow = -1;
   std::function<int(const IoRequest&)> fault;
+  std::function<void(std::uint64_t token)> reaped;
   bool holds = false;  // nothing completes
 
  private:
