@@ -67,7 +67,6 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentSettings& settings) {
     self->poke();
   });
   agent->worker_ = std::thread([self] { self->run(); });
-  agent->ear_ = std::thread([self] { self->hear(); });
   return agent;
 }
 
@@ -78,9 +77,9 @@ bool Agent::leave() {
   stopping_.store(true);
   const std::uint64_t one = 1;
   if (stop_bell_ >= 0) (void)!::write(stop_bell_, &one, sizeof one);
-  if (ear_.joinable()) ear_.join();
   if (host_) poke();
   if (worker_.joinable()) worker_.join();
+  if (ear_.joinable()) ear_.join();
   for (auto& [fd, hello] : arriving_) (void)::close(fd);
   arriving_.clear();
   bool good = reader_ == nullptr || reader_->stop(kReadLinger);
@@ -124,22 +123,24 @@ void Agent::set_limits(std::uint32_t sockets_of_a_user, std::uint64_t memory_of_
 
 void Agent::poke() { host_->driving().board_changed(); }
 
-void Agent::hear() {
-  epoll_event events[64];
+void Agent::listen() {
   while (!stopping_.load()) {
-    const int count = ::epoll_wait(epoll_, events, 64, -1);
-    if (count <= 0) continue;
-    {
-      std::lock_guard lock(ear_mutex_);
-      for (int i = 0; i < count; ++i) {
-        const auto program = static_cast<std::uint32_t>(events[i].data.u64);
-        const auto what = static_cast<AgentProgram::Watched>(events[i].data.u64 >> 32);
-        const bool hung_up = what == AgentProgram::Watched::kConnection && (events[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0;
-        if (what == AgentProgram::Watched::kProcess || hung_up) hung_up_.insert(program);
-        if (program != 0) heard_.insert(program);
-      }
-    }
+    hear(-1);
     poke();
+  }
+}
+
+void Agent::hear(int timeout_ms) {
+  epoll_event events[64];
+  const int count = ::epoll_wait(epoll_, events, 64, timeout_ms);
+  if (count <= 0) return;
+  std::lock_guard lock(ear_mutex_);
+  for (int i = 0; i < count; ++i) {
+    const auto program = static_cast<std::uint32_t>(events[i].data.u64);
+    const auto what = static_cast<AgentProgram::Watched>(events[i].data.u64 >> 32);
+    const bool hung_up = what == AgentProgram::Watched::kConnection && (events[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0;
+    if (what == AgentProgram::Watched::kProcess || hung_up) hung_up_.insert(program);
+    if (program != 0) heard_.insert(program);
   }
 }
 
@@ -147,6 +148,10 @@ void Agent::run() {
   std::unique_lock lock(mutex_);
   std::set<std::uint32_t> heard, hung_up;
   while (!stopping_.load()) {
+    if (!ear_.joinable() && !host_->driving().watching()) {
+      hear(0);
+      if (!host_->driving().watch(epoll_)) ear_ = std::thread([this] { listen(); });  // else it says so at once if there is more
+    }
     take_in_new_programs();
     hand_out_reads();
     {
@@ -175,7 +180,7 @@ void Agent::run() {
     }
     look_after_sockets(boottime_now());
     host_->driving().step(boottime_now());
-    bool idle = dirty_.empty();
+    bool idle = dirty_.empty() && (ear_.joinable() || host_->driving().watching());
     if (idle) {
       std::lock_guard ear(ear_mutex_);
       idle = heard_.empty() && arriving_.empty() && read_.empty();

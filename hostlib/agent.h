@@ -89,7 +89,8 @@ class Agent final : public EngineEvents {
   explicit Agent(const AgentSettings& settings);
 
   void run();
-  void hear();
+  void listen();           // the ear
+  void hear(int timeout_ms);
   void poke();
   void take_in_new_programs();
   void hand_out_reads();
@@ -171,7 +172,8 @@ class Agent final : public EngineEvents {
   int epoll_ = -1;
   int stop_bell_ = -1;
   std::atomic<bool> stopping_{false};
-  std::thread worker_, ear_;
+  std::thread worker_;
+  std::thread ear_;  // the worker's, where it can not wait for the epoll itself: one more between a program and its answer
 };
 
 }  // namespace stp::host

@@ -10,6 +10,7 @@
 #include "hostlib/family_lock.h"
 #include "hostlib/shadow.h"
 #include "stp/socket_calls.h"
+#include "stp/spin.h"
 
 namespace stp::host {
 
@@ -43,6 +44,7 @@ struct AgentSocketEntry {
   bool peer_known = false;   // which instance it is
   std::uint32_t backlog = 0;
   std::uint32_t sleepers = 0;  // threads in AgentWaiting::wait
+  Spin output_spin;            // of waits for room
 };
 
 class AgentSockets final : public SocketCalls {

@@ -59,7 +59,7 @@ bool sleep_on(std::atomic<std::uint32_t>& word, std::uint32_t seen, Nanos span) 
 
 }  // namespace
 
-AgentWaiting::AgentWaiting(AgentSockets& sockets) : sockets_(sockets), several_cores_(::sysconf(_SC_NPROCESSORS_ONLN) > 1) {}
+AgentWaiting::AgentWaiting(AgentSockets& sockets) : sockets_(sockets), most_spinning_(static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN) / 2)) {}
 
 bool AgentWaiting::parks() const { return parked_.load(std::memory_order_acquire) && ender_ != std::this_thread::get_id(); }
 
@@ -94,7 +94,7 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
     return boottime_now() >= deadline ? Woken::kTimeout : Woken::kReady;
   }
   if (entry->gathers) {
-    if (!several_cores_ || spin_.load(std::memory_order_relaxed) <= 0) return Woken::kReady;
+    if (most_spinning_ <= 0 || spin_.load(std::memory_order_relaxed) <= 0) return Woken::kReady;
     lock.unlock();
     for (const Nanos until = began + kGather; boottime_now() < until;) {
     }
@@ -105,7 +105,9 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
   ShadowSide& theirs = entry->end.theirs();
   ++entry->sleepers;
   bool marked = false;  // only before a sleep: a sender that finds no mark has nothing to do
-  Spin spin;
+  // Who waits for room goes by what earlier waits taught: a stream to a disk seldom has any soon. An answer may always be near.
+  Spin for_input;
+  Spin& spin = !entry->local && (bits & Ready::kWrite) != 0 ? entry->output_spin : for_input;
   Woken woken = Woken::kReady;
   for (;;) {
     const std::uint32_t seen = mine.bell.load(std::memory_order_acquire);
@@ -124,9 +126,12 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
     }
     lock.unlock();
     const auto moved = [&] { return shown() != before || mine.bell.load(std::memory_order_relaxed) != seen; };
-    const Nanos longest = several_cores_ ? spin_.load(std::memory_order_relaxed) : 0;
+    SpinningThread one_of_few(spinning_, most_spinning_);
+    const Nanos longest = one_of_few ? spin_.load(std::memory_order_relaxed) : 0;
     bool undisturbed = true;
-    if (!spin.run(std::min(deadline, now + kLongestSleep), longest, moved)) {
+    const bool spun = spin.run(std::min(deadline, now + kLongestSleep), longest, moved);
+    one_of_few.leave();
+    if (!spun) {
       // The mark may be another's, who takes it off when it goes.
       if (marked && (mine.waiting.load(std::memory_order_relaxed) & ShadowSide::kSleeps) != 0)
         undisturbed = ShadowEnd::sleep(mine, seen, std::min(deadline - now, kLongestSleep));

@@ -38,7 +38,8 @@ class AgentWaiting final : public Waiting {
 
   AgentSockets& sockets_;
   std::atomic<Nanos> spin_{200 * kMicrosecond};
-  const bool several_cores_;
+  const int most_spinning_;         // threads at a time: who spins takes a core from those who have something to do
+  std::atomic<int> spinning_{0};
   std::atomic<bool> parked_{false};
   std::thread::id ender_;
   std::vector<AgentWaiter*> waiters_;  // in wait_any

@@ -354,7 +354,9 @@ void Driving::step(Nanos now, bool keep) {
   next_step_ = engine_.step(now);
   if (!keep) medium_.let_go();
   stepped_at_ = now;
-  if (board_changed_.exchange(false, std::memory_order_acq_rel)) signal_board_waiters();
+  const bool watched = watches_ && !medium_.watching();
+  if (watched) watches_ = false;
+  if (board_changed_.exchange(false, std::memory_order_acq_rel) || watched) signal_board_waiters();
   credit_bytes_ = 0;
   if (asleep_ && next_step_ < asleep_until_) {
     asleep_until_ = next_step_;

@@ -51,6 +51,10 @@ class Driving final : public Waiting {
   void set_spin(Nanos spin) override { spin_.store(spin, std::memory_order_relaxed); }
   void park_all_others() override;
 
+  // Has those who wait without a socket wait for `fd` too (Medium::watch), once. False: the medium can not.
+  bool watch(int fd) { return watches_ = medium_.watch(fd); }
+  bool watching() const { return watches_ && medium_.watching(); }
+
   // Any thread, without the lock.
   void board_changed();
   Nanos spin() const { return spin_.load(std::memory_order_relaxed); }
@@ -102,6 +106,7 @@ class Driving final : public Waiting {
   Waiter* first_ = nullptr;     // all waiters, oldest first
   Waiter* last_ = nullptr;
   int bystanders_ = 0;
+  bool watches_ = false;        // until those who wait for it were told
   bool asleep_ = false;         // the driver is in (or on its way into) medium.wait
   Nanos asleep_until_ = 0;
   Nanos next_step_ = 0;         // when the engine wants to be called again

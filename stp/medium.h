@@ -67,6 +67,10 @@ class Medium {
   // Looks and yields for up to `spin` before it sleeps.
   virtual void wait(Nanos deadline, Nanos spin) = 0;
   virtual void wake() = 0;
+  // Has wait() end, once, when `fd` (one and the same for the medium's life, and open as long) is readable, too; reap() then ends watching(),
+  // and it is to be asked for again. False: this medium can not, or not any more. Under the lock.
+  virtual bool watch(int) { return false; }
+  virtual bool watching() const { return false; }
   // How many requests this thread handed to the kernel are under way. io_uring tells of a completion by the thread that handed the request in: where that one
   // ends meanwhile it is told one or two ticks of the kernel's clock late (4 to 8 ms), and everybody waits as long. Any thread, without the lock.
   // Nothing: it is all the same.

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "stp/system.h"
 
@@ -16,7 +17,8 @@ namespace stp {
 
 class Spin {
  public:
-  // Calls look() until it says true (the result), `deadline` passes (CLOCK_BOOTTIME), or `longest` nanoseconds have. One thread at a time.
+  // Calls look() until it says true (the result), `deadline` passes (CLOCK_BOOTTIME), or `longest` nanoseconds have. What several threads
+  // learn at a time may mix.
   template <class Look>
   bool run(Nanos deadline, Nanos longest, Look look) {
     Nanos now = boottime_now();
@@ -32,8 +34,9 @@ class Spin {
       if (now - before > kCrowded) break;
     }
     if (!brief && now < deadline) {
-      not_before_.store(now + rest_, std::memory_order_relaxed);
-      rest_ = std::min(2 * rest_, kLongestRest);
+      const Nanos rest = rest_.load(std::memory_order_relaxed);
+      not_before_.store(now + rest, std::memory_order_relaxed);
+      rest_.store(std::min(2 * rest, kLongestRest), std::memory_order_relaxed);
     }
     return false;
   }
@@ -44,11 +47,29 @@ class Spin {
   static constexpr Nanos kFirstRest = 250 * kMicrosecond;
   static constexpr Nanos kLongestRest = 8 * kMillisecond;
   bool won(bool brief) {
-    if (!brief) rest_ = kFirstRest;
+    if (!brief) rest_.store(kFirstRest, std::memory_order_relaxed);
     return true;
   }
-  Nanos rest_ = kFirstRest;
+  std::atomic<Nanos> rest_{kFirstRest};
   std::atomic<Nanos> not_before_{0};
+};
+
+// A thread that is about to spin: true for at most `most` of those that count themselves in `count`.
+class SpinningThread {
+ public:
+  SpinningThread(std::atomic<int>& count, int most) : count_(count), may_(count.fetch_add(1, std::memory_order_relaxed) < most) {}
+  ~SpinningThread() { leave(); }
+  SpinningThread(const SpinningThread&) = delete;
+  SpinningThread& operator=(const SpinningThread&) = delete;
+  explicit operator bool() const { return may_; }
+  void leave() {
+    if (!std::exchange(left_, true)) count_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<int>& count_;
+  const bool may_;
+  bool left_ = false;
 };
 
 }  // namespace stp

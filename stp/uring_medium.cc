@@ -25,6 +25,7 @@ constexpr unsigned kCompletionEntries = 1024;
 constexpr std::uint32_t kMaxInRing = kCompletionEntries - 16;
 constexpr unsigned kMaxAttempts = 1000;
 constexpr std::uint64_t kWakeData = ~std::uint64_t{0};
+constexpr std::uint64_t kWatchData = kWakeData - 1;
 constexpr Nanos kUnsettledSleep = kMillisecond;
 
 bool worth_another_try(int error) { return error == EAGAIN || error == EINTR || error == ECANCELED || error == EFAULT || error == EBUSY; }
@@ -212,6 +213,7 @@ void UringMedium::push() {
   for (;;) {
     while (!backlog_.empty() && queue_one(backlog_.front())) backlog_.pop_front();
     if (!wake_armed_) arm_wake();
+    if (watch_wanted_ && !watch_armed_) arm_watch();
     if (io_uring_sq_ready(&ring_) == 0) break;
     const int submitted = io_uring_submit(&ring_);
     if (submitted == -EINTR) continue;
@@ -221,7 +223,7 @@ void UringMedium::push() {
     }
     note_handed_in(static_cast<unsigned>(submitted));
   }
-  unsettled_.store(stuck || !wake_armed_);
+  unsettled_.store(stuck || !wake_armed_ || watch_armed_ != watch_wanted_);
 }
 
 void UringMedium::arm_wake() {
@@ -231,6 +233,28 @@ void UringMedium::arm_wake() {
   io_uring_sqe_set_data64(sqe, kWakeData);
   in_submission_ring_.push_back(kNoRequest);
   wake_armed_ = true;
+}
+
+bool UringMedium::watch(int fd) {
+  if (watch_refused_) return false;
+  watched_fd_ = fd;
+  watch_wanted_ = true;
+  push();
+  return true;
+}
+
+void UringMedium::arm_watch() {
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  if (sqe == nullptr) return;
+  io_uring_prep_poll_add(sqe, watched_fd_, POLLIN);
+  io_uring_sqe_set_data64(sqe, kWatchData);
+  in_submission_ring_.push_back(kNoRequest);
+  watch_armed_ = true;
+}
+
+void UringMedium::take_watch(int result) {
+  watch_wanted_ = watch_armed_ = false;
+  watch_refused_ = result < 0 && !worth_another_try(-result);
 }
 
 void UringMedium::take_wake() {
@@ -272,6 +296,8 @@ std::size_t UringMedium::reap(std::span<IoCompletion> out) {
     ++seen;
     if (cqe->user_data == kWakeData)
       take_wake();
+    else if (cqe->user_data == kWatchData)
+      take_watch(cqe->res);
     else if (finish(static_cast<std::uint32_t>(cqe->user_data), cqe->res, out[count]))
       ++count;
   }

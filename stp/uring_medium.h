@@ -46,6 +46,8 @@ class UringMedium final : public Medium {
   std::size_t reap(std::span<IoCompletion> out) override;
   void wait(Nanos deadline, Nanos spin) override;
   void wake() override;
+  bool watch(int fd) override;
+  bool watching() const override { return watch_wanted_; }
   std::shared_ptr<const Count> under_way_by_this_thread() const override { return under_way_by_caller(); }
   static std::shared_ptr<const Count> under_way_by_caller();  // in all media
 
@@ -64,7 +66,9 @@ class UringMedium final : public Medium {
   void push();                       // backlog -> submission ring -> kernel, as far as that goes
   bool queue_one(std::uint32_t id);  // false: the submission ring is full
   void arm_wake();
+  void arm_watch();
   void take_wake();
+  void take_watch(int result);
   void take(const IoRequest& request);
   bool finish(std::uint32_t id, int result, IoCompletion& out);  // false: it goes round again
   bool ready();                                                  // something to reap, or woken
@@ -78,11 +82,14 @@ class UringMedium final : public Medium {
   int wake_fd_ = -1;
   bool ring_made_ = false;
   bool wake_armed_ = false;
+  int watched_fd_ = -1;
+  bool watch_wanted_ = false, watch_armed_ = false;
+  bool watch_refused_ = false;  // by the kernel, of this descriptor
 
   std::vector<Request> requests_;  // by id, which is the request's user_data
   std::vector<std::uint32_t> free_ids_;
   std::deque<std::uint32_t> backlog_;  // ids that the submission ring has not seen yet
-  std::deque<std::uint32_t> in_submission_ring_;  // ids (kNoRequest: the wake-up's) that the kernel has not taken yet
+  std::deque<std::uint32_t> in_submission_ring_;  // ids (kNoRequest: of a poll) that the kernel has not taken yet
   std::uint32_t in_ring_ = 0;          // ids between submission ring and completion
   std::deque<IoCompletion> refused_;   // completed without the kernel
   std::atomic<std::size_t> refused_count_{0};

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -14,6 +16,7 @@
 #include <thread>
 
 #include "failing_call.h"
+#include "hostlib/unique_fd.h"
 #include "scratch_storage.h"
 #include "stp/buffer_pool.h"
 #include "stp/mapping.h"
@@ -300,6 +303,43 @@ TEST_P(MediumContract, a_wake_from_another_thread_ends_every_wait) {
     round.store(-i);
   }
   waker.join();
+}
+
+TEST_P(MediumContract, a_descriptor_that_is_watched_ends_a_wait_once) {
+  // What an agent has in it: an epoll, of descriptors that say each event once.
+  const UniqueFd bell(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), epoll(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {}};
+  ASSERT_EQ(::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, bell.get(), &event), 0);
+  IoCompletion none[1];
+  if (!medium_->watch(epoll.get())) {
+    EXPECT_FALSE(medium_->watching());
+    return;  // a medium need not be able to
+  }
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(round == 0 || medium_->watch(epoll.get()));
+    EXPECT_EQ(medium_->reap(none), 0u);
+    EXPECT_TRUE(medium_->watching());
+    std::thread rings([&] {
+      const std::uint64_t one = 1;
+      ASSERT_EQ(::write(bell.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+    });
+    while (medium_->watching()) {  // for ever: the runner's timeout is the bound
+      medium_->wait(kNever, 0);
+      EXPECT_EQ(medium_->reap(none), 0u);
+    }
+    rings.join();
+    EXPECT_EQ(::epoll_wait(epoll.get(), &event, 1, 0), 1);
+  }
+}
+
+TEST_P(MediumContract, a_descriptor_that_is_readable_already_ends_the_next_wait) {
+  const UniqueFd bell(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!medium_->watch(bell.get())) return;  // a medium need not be able to
+  IoCompletion none[1];
+  while (medium_->watching()) {
+    medium_->wait(kNever, 0);
+    EXPECT_EQ(medium_->reap(none), 0u);
+  }
 }
 
 TEST_P(MediumContract, a_request_submitted_while_another_thread_waits_ends_that_wait) {
