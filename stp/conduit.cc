@@ -114,8 +114,8 @@ void Conduit::pump(bool streaming) {
   if (!has_messages()) return;
   // Announcements and credits of a stream can wait a moment for company; a program's own few bytes do not.
   const bool urgent = !answers_.empty() || owner_.has_urgent_messages(slot_);
-  const bool more_soon = !core_.computing.empty() || core_.now - sender_.last_write() < kStreamPause;
-  if (streaming && !urgent && more_soon) return;
+  const Nanos pause = core_.computing.empty() ? kStreamPause : kLongStreamPause;
+  if (streaming && !urgent && core_.now - sender_.last_write() < pause) return;
   if (!sender_.pump(*this, ack_to_publish(), !streaming && urgent)) return;
   ack_published_ = std::max(ack_published_, receiver_.taken());
   ack_waits_since_ = 0;

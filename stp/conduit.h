@@ -89,6 +89,7 @@ class Conduit final : public MessageSource, public PacketHandler {
  private:
   static constexpr Nanos kDelayedAck = 20 * kMillisecond;
   static constexpr Nanos kStreamPause = 250 * kMicrosecond;  // between packets and looks while bulk data streams
+  static constexpr Nanos kLongStreamPause = 500 * kMicrosecond;  // while more of the same is about to come: a fast device always brings more
   static constexpr Nanos kOwnWriteFirst = 200 * kMicrosecond;
   static constexpr std::uint64_t kPacketsToPublish = 4;
   static constexpr std::size_t kMostAnswers = 32768;
