@@ -140,7 +140,7 @@ Result<std::string> connects(const Address& far, milliseconds duration) {
     one.reset();
     times.push_back(seconds_since(begin) * 1e6);
   }
-  return fmt::format("{}", percentile(times, 50));
+  return fmt::format("{} {}", percentile(times, 50), percentile(times, 99));
 }
 
 Result<std::string> hold(const Address& far, unsigned sockets) {

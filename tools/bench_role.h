@@ -4,7 +4,7 @@
 //   stream SOCKETS BYTES MS   -> bytes a second that arrived, and how many; sends of BYTES for MS on SOCKETS sockets at once
 //   exchanges SOCKETS SPIN_US MS -> p50 in microseconds of 64 B there and back, for each of as many sockets at once
 //   senders SOCKETS BYTES MS  -> messages a second that arrived, and how many they were
-//   connects MS               -> p50 in microseconds of a connect and a close that waits for the other side
+//   connects MS               -> p50 and p99 in microseconds of a connect and a close that waits for the other side
 //   hold SOCKETS              -> 0; so many more connections stay until the end
 //   roundtrip SPIN_US MS      -> p50 and p99 in microseconds of 64 B there and back, both sides with STP_OPT_SPIN_US of SPIN_US
 //   silence COUNT MS          -> the COUNT times, in milliseconds, that a first byte took one way after MS of silence

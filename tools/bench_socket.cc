@@ -48,7 +48,8 @@ Result<Address> BenchSocket::listen() {
   sockaddr_stp address{};
   address.stp_family = AF_STP;
   if (STPbind(s_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return failed("STPbind", s_);
-  if (STPlisten(s_, 64) != 0) return failed("STPlisten", s_);
+  constexpr int kBacklog = 1024;  // thousands connect one after the other, as fast as they can
+  if (STPlisten(s_, kBacklog) != 0) return failed("STPlisten", s_);
   socklen_t length = sizeof address;
   if (STPgetsockname(s_, reinterpret_cast<sockaddr*>(&address), &length) != 0) return failed("STPgetsockname", s_);
   return Address{.host = address.stp_system, .stg = "", .port = ntohs(address.stp_port)};

@@ -45,7 +45,7 @@ class TwoAgents {
     if (auto done = idle(); !done) fmt::print(stderr, "stp bench: no figures of idle sockets: {}\n", done.error().text);
     std::vector<BenchRow> rows;
     for (const RowSamples* samples : {&one_stream_, &many_streams_, &amplification_, &spin_, &spin_p99_, &sleep_, &many_connections_, &senders_, &messages_a_write_,
-                                      &connects_, &idle_reads_, &idle_cpu_, &idle_memory_})
+                                      &connects_, &slow_connects_, &idle_reads_, &idle_cpu_, &idle_memory_})
       if (!samples->empty()) rows.push_back(samples->row());
     return rows;
   }
@@ -116,7 +116,9 @@ class TwoAgents {
   Result<void> connects() {
     auto ours = near_.ask(fmt::format("connects {}", options_.round_ms));
     if (!ours) return std::unexpected(ours.error());
-    connects_.add(ours->at(0), raw_us_ ? std::optional(3 * *raw_us_) : std::nullopt);
+    const auto rival = raw_us_ ? std::optional(3 * *raw_us_) : std::nullopt;
+    connects_.add(ours->at(0), rival);
+    slow_connects_.add(ours->at(1), rival);
     return {};
   }
 
@@ -173,6 +175,7 @@ class TwoAgents {
   RowSamples senders_{"many sockets sending 64 B: messages a second", "M/s"};
   RowSamples messages_a_write_{"many sockets sending 64 B: messages a device write", "1"};
   RowSamples connects_{"connect, accept, close, p50 (rival: 6 writes, 6 reads)", "us"};
+  RowSamples slow_connects_{"connect, accept, close, p99 (rival: the same)", "us"};
   RowSamples idle_reads_{"idle sockets: reads a second (rival: one socket)", "1/s"};
   RowSamples idle_cpu_{"idle sockets: CPU of a host, agent and program", "% of the machine"};
   RowSamples idle_memory_{"idle sockets: memory of one", "KiB"};
