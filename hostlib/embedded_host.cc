@@ -56,6 +56,7 @@ Result<std::unique_ptr<EmbeddedHost>> EmbeddedHost::start(const HostSettings& se
   config.superblock = superblock;
   config.pid = pid;
   config.wall_clock_ms = wall_clock_ms() - static_cast<std::uint64_t>(boottime_now() / kMillisecond);
+  config.answers_from_afar = driven_by == DrivenBy::kOwnThread;
   config.evict_received = superblock.medium == MediumKind::kDirect && host->storage_->facts().hardware && eviction_helps_hypervisor();
   host->engine_ = std::make_unique<Engine>(config, *host->engine_medium_, host->board_, host->engine_random_, events);
   host->driving_ = std::make_unique<Driving>(mutex, *host->engine_, *host->engine_medium_);

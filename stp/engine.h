@@ -30,6 +30,7 @@ struct EngineConfig {
   std::uint32_t send_buffer_bytes = 8u << 20;     // most unacknowledged bytes of one socket
   std::uint32_t inline_max_bytes = 16 * 1024;     // up to this much travels in packets, more in extents
   Nanos poll_max = 12 * kMillisecond;             // slowest look at the gates
+  bool answers_from_afar = false;                 // programs answer through another process: how long that takes is learned
   bool evict_received = false;                    // buffers of extents that were taken leave the processor's caches
   Nanos connect_timeout = 0;                      // 0: twice the detection bound
   std::uint64_t wall_clock_ms = 0;                // milliseconds since 1970 at boottime 0 (display only)

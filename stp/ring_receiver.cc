@@ -17,6 +17,7 @@ void RingReceiver::start(const Identity& self, const Identity& peer) {
   announced_ = 0;
   span_ = kLeastSpan;
   out_of_step_ = false;
+  turn_ = kTurn;
   missing_since_ = 0;
   nothing_at_ = 0;
 }
@@ -26,7 +27,7 @@ void RingReceiver::expect_answer(Nanos at) {
   mine_landed_ = at;
   looks_since_ = 0;
   // Never for long: writes that land one after the other must not keep input waiting.
-  next_look_ = std::max(next_look_, std::min(at + kTurn, last_looked_ + kTurnEndsAfter));
+  next_look_ = std::max(next_look_, std::min(at + turn_, last_looked_ + kTurnEndsAfter));
 }
 
 void RingReceiver::on_doorbell(std::uint64_t head) {
@@ -86,6 +87,7 @@ void RingReceiver::look(PacketHandler& handler, Look& look) {
 void RingReceiver::learn_step() {
   if (mine_landed_ <= active_at_) return;  // not an answer
   out_of_step_ = looks_since_ > 1 && core_.now - mine_landed_ <= kSlowTurn;
+  if (core_.config.answers_from_afar) turn_ = out_of_step_ ? std::min(turn_ + kLongerTurn, kLongestTurn) : std::max(turn_ - kShorterTurn, kTurn);
 }
 
 void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {

@@ -8,7 +8,9 @@
 //
 // A look is a read of a place or two. Request and reply are fastest when the two hosts keep step: the one's packet is written, and
 // the other's look lies in the device's queue right behind it. So the first look follows soon after a packet of my own has landed, and
-// when that was too early last time, a second one follows the first before that is back.
+// when that was too early last time, a second one follows the first before that is back. Where answers come from another process (an agent's
+// programs) they take longer, and how long is learned: looks that are too early stand in the device's queue before the answer, and a
+// device may tell of nothing before all of its queue is done.
 #pragma once
 
 #include <array>
@@ -66,6 +68,9 @@ class RingReceiver {
   static constexpr Nanos kAnswerFirst = 30 * kMicrosecond;  // a look before the program's own answer would only delay that
   static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
   static constexpr Nanos kTurn = 5 * kMicrosecond;          // from a packet's being there to the answer's being submitted, at best
+  static constexpr Nanos kLongerTurn = 4 * kMicrosecond;    // after a look that was too early
+  static constexpr Nanos kShorterTurn = kMicrosecond;       // after one that was not
+  static constexpr Nanos kLongestTurn = 150 * kMicrosecond;
   static constexpr Nanos kSlowTurn = 300 * kMicrosecond;    // an answer that took longer says nothing about the next
   static constexpr Nanos kApart = 10 * kMicrosecond;        // the second look from the first
   static constexpr Nanos kTurnEndsAfter = 200 * kMicrosecond;  // since the last look
@@ -97,6 +102,7 @@ class RingReceiver {
   Nanos mine_landed_ = 0;
   std::uint32_t looks_since_ = 0;  // begun after that, and back
   bool out_of_step_ = false;       // the first look was too early last time
+  Nanos turn_ = kTurn;             // from my packet's landing to the first look
   std::uint64_t life_ = 0;  // counts start(): a read of an earlier pair is ignored
   std::uint64_t taken_ = 0;
   std::uint64_t spoken_ = 0;

@@ -424,6 +424,40 @@ TEST(EngineMemory, RoomThatCameFreeElsewhereIsToldThoughSomebodyReadsFirst) {
   EXPECT_TRUE(net.run_until([&] { return (net.alpha.told[from[1]] & Ready::kWrite) != 0; }, kSecond));
 }
 
+// How many looks the asker takes for each answer that comes after `ticks` steps of 50 us, once it has had the time to learn.
+double looks_for_an_answer(bool answers_from_afar, int ticks) {
+  TwoHosts net(256u << 20, answers_from_afar);
+  Engine& alpha = *net.alpha.engine;
+  Engine& beta = *net.beta.engine;
+  const SocketId listener = beta.open(net.now).value();
+  EXPECT_TRUE(beta.bind(listener, 7));
+  EXPECT_TRUE(beta.listen(listener, 5));
+  const SocketId asker = alpha.open(net.now).value();
+  EXPECT_EQ(alpha.connect(asker, {"beta", "", 7}, false, net.now).error().code, EINPROGRESS);
+  EXPECT_TRUE(net.run_until([&] { return (beta.info(listener)->ready & Ready::kRead) != 0; }));
+  const SocketId answerer = beta.accept(listener, net.now).value();
+  EXPECT_TRUE(net.run_until([&] { return (alpha.info(asker)->ready & Ready::kConnect) != 0; }));
+  std::array<std::byte, 16> in{};
+  constexpr int kToLearn = 60, kToCount = 40;
+  std::uint64_t before = 0;
+  for (int i = 0; i < kToLearn + kToCount; ++i) {
+    if (i == kToLearn) before = alpha.counters().reads;
+    net.alpha.medium.holds = true;  // a write takes its time
+    EXPECT_TRUE(alpha.send(asker, bytes("q"), net.now));
+    net.tick();
+    net.alpha.medium.holds = false;
+    EXPECT_TRUE(net.run_until([&] { return beta.receive(answerer, in, false, net.now).has_value(); }));
+    for (int t = 0; t < ticks; ++t) net.tick();
+    EXPECT_TRUE(beta.send(answerer, bytes("a"), net.now));
+    EXPECT_TRUE(net.run_until([&] { return alpha.receive(asker, in, false, net.now).has_value(); }));
+  }
+  return static_cast<double>(alpha.counters().reads - before) / kToCount;
+}
+
+TEST(EngineTurn, OfAnswersFromAnotherProcessIsLearned) {
+  EXPECT_LT(looks_for_an_answer(true, 2), looks_for_an_answer(false, 2) - 0.5);
+}
+
 TEST_F(EngineTest, ARefusedHostTalksToTheSamePeerInItsNextLife) {
   connect_pair();
   net.post(net.beta, MemberState::kMember, PeerState::kDead);  // beta's verdict on alpha reaches alpha by the gate

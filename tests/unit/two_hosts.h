@@ -83,11 +83,12 @@ inline Superblock small_superblock() {
 }
 
 struct Host final : EngineEvents {
-  Host(Disk& disk, const Superblock& superblock, Slot slot, std::string host_name, std::uint64_t send_budget_bytes)
+  Host(Disk& disk, const Superblock& superblock, Slot slot, std::string host_name, std::uint64_t send_budget_bytes, bool answers_from_afar)
       : name(std::move(host_name)), identity{slot, 10 + slot, 100 + slot}, medium(disk), random(slot), timing(superblock.timing) {
     EngineConfig config;
     config.superblock = superblock;
     config.send_budget_bytes = send_budget_bytes;
+    config.answers_from_afar = answers_from_afar;
     config.evict_received = true;  // nothing may depend on it
     engine = std::make_unique<Engine>(config, medium, board, random, *this);
   }
@@ -106,11 +107,11 @@ struct Host final : EngineEvents {
 // Hosts "alpha" (slot 0) and "beta" (slot 1), members of one group, knowing each other.
 class TwoHosts {
  public:
-  explicit TwoHosts(std::uint64_t send_budget_bytes = 256u << 20)
+  explicit TwoHosts(std::uint64_t send_budget_bytes = 256u << 20, bool answers_from_afar = false)
       : superblock(small_superblock()),
         disk(superblock.geometry),
-        alpha(disk, superblock, 0, "alpha", send_budget_bytes),
-        beta(disk, superblock, 1, "beta", send_budget_bytes) {
+        alpha(disk, superblock, 0, "alpha", send_budget_bytes, answers_from_afar),
+        beta(disk, superblock, 1, "beta", send_budget_bytes, answers_from_afar) {
     introduce();
     run(50 * kMillisecond);
   }
