@@ -14,12 +14,14 @@
 
 #include "hostlib/agent_transfer.h"
 #include "hostlib/deadline.h"
+#include "hostlib/quiet_thread.h"
 #include "stp/system.h"
 
 namespace stp::host {
 namespace {
 
 constexpr Nanos kLongestSleep = 250 * kMillisecond;
+constexpr Nanos kDeafSleep = 5 * kMillisecond;
 constexpr Nanos kLeaveLinger = 5 * kSecond;
 constexpr Nanos kReadLinger = 2 * kSecond;
 constexpr Nanos kLookPeriod = kSecond;
@@ -147,10 +149,11 @@ void Agent::hear(int timeout_ms) {
 void Agent::run() {
   std::unique_lock lock(mutex_);
   std::set<std::uint32_t> heard, hung_up;
+  bool deaf = false;  // there is no room for a thread: it looks
   while (!stopping_.load()) {
     if (!ear_.joinable() && !host_->driving().watching()) {
       hear(0);
-      if (!host_->driving().watch(epoll_)) ear_ = std::thread([this] { listen(); });  // else it says so at once if there is more
+      if (!host_->driving().watch(epoll_)) deaf = !start_quiet_thread(ear_, [this] { listen(); });  // else it says so at once if there is more
     }
     take_in_new_programs();
     hand_out_reads();
@@ -180,13 +183,13 @@ void Agent::run() {
     }
     look_after_sockets(boottime_now());
     host_->driving().step(boottime_now());
-    bool idle = dirty_.empty() && (ear_.joinable() || host_->driving().watching());
+    bool idle = dirty_.empty() && (deaf || ear_.joinable() || host_->driving().watching());
     if (idle) {
       std::lock_guard ear(ear_mutex_);
       idle = heard_.empty() && arriving_.empty() && read_.empty();
     }
     if (idle) {
-      (void)host_->driving().wait(lock, nullptr, Driving::kOneStep, after(boottime_now(), kLongestSleep));
+      (void)host_->driving().wait(lock, nullptr, Driving::kOneStep, after(boottime_now(), deaf ? kDeafSleep : kLongestSleep));
     } else {
       lock.unlock();  // whoever wants to know something of a busy agent gets a turn
       lock.lock();

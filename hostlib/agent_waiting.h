@@ -28,7 +28,10 @@ class AgentWaiting final : public Waiting {
   void set_spin(Nanos spin) override { spin_.store(spin, std::memory_order_relaxed); }
   void park_all_others() override;
   // In the child of a fork: the threads that waited are its parent's.
-  void forget_waiters() { waiters_.clear(); }
+  void forget_waiters() {
+    waiters_.clear();
+    spinning_.store(0, std::memory_order_relaxed);
+  }
 
  private:
   class Standing;

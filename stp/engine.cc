@@ -306,7 +306,7 @@ Nanos Engine::Impl::step(Nanos now) {
     core.timers.run(now);
     if (alive_) work();
     core.io.flush();
-    if (compute_one()) continue;
+    if (round + 1 < kMostRounds && compute_one()) continue;  // what it brings is offered in the next round
     // A second look: some media complete at once.
     if (completions == 0 && round > 0) break;
   }

@@ -30,6 +30,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   bool finished() const { return finished_; }
   void set_buffer(std::uint32_t bytes) { buffer_bytes_ = bytes; }
   std::uint64_t accepted() const { return accepted_; }
+  std::uint64_t memory() const { return budgeted_; }
   std::uint64_t acked() const;
   // Everything accepted, and the end if there is one, is in the peer host's memory.
   bool settled() const { return acked() == accepted_ && (!finished_ || fin_acked_); }

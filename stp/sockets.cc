@@ -425,13 +425,17 @@ void Sockets::share_memory() {
   if (core_.now < next_sharing_ || (roomless_.empty() && !streaming())) return;
   next_sharing_ = core_.now + kSharingPeriod;
   std::uint64_t streams = 0;
+  std::uint64_t resting = 0;
   for (const auto& [id, socket] : sockets_) {
     if (socket->phase != Socket::Phase::kEstablished) continue;
     const std::uint64_t acked = socket->tx->acked();
-    if (acked - socket->acked_before >= kLeastShare / 2) ++streams;
+    if (acked - socket->acked_before >= kLeastShare / 2)
+      ++streams;
+    else
+      resting += socket->tx->memory();
     socket->acked_before = acked;
   }
-  send_budget_.set_share(streams < 2 ? UINT64_MAX : std::max(kLeastShare, kWorkingSet / streams));
+  send_budget_.set_share(streams < 2 ? UINT64_MAX : std::max(kLeastShare, kWorkingSet / streams), resting);
   for (const SocketId id : std::exchange(roomless_, {})) {
     Socket* s = find(id);
     if (s == nullptr) continue;

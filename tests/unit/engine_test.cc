@@ -350,6 +350,25 @@ TEST_F(EngineTest, StreamsThatMoveTogetherShareOneSendersMemory) {
   EXPECT_EQ(send_all_it_takes(pairs[0].from), 8u << 20);
 }
 
+TEST_F(EngineTest, AStreamWhosePeerDoesNotReadKeepsNobodyElseFromItsMemory) {
+  connect_pair();
+  const SocketId stuck = client;
+  connect_again();
+  ASSERT_TRUE(beta().accept(listener, net.now));
+  ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
+  const std::vector<std::byte> chunk(256 * 1024);
+  const auto send_all_it_takes = [&](SocketId from) {
+    std::size_t taken = 0;
+    while (const auto n = alpha().send(from, chunk, net.now)) taken += *n;
+    return taken;
+  };
+  EXPECT_EQ(send_all_it_takes(stuck), 8u << 20);
+  net.run(200 * kMillisecond);
+  (void)send_all_it_takes(stuck);
+  net.run(200 * kMillisecond);
+  EXPECT_EQ(send_all_it_takes(client), 8u << 20);
+}
+
 // The same before anybody can know who will go on streaming.
 TEST_F(EngineTest, StreamsThatBeginTogetherTakeNoMoreThanTheyNeed) {
   connect_pair();

@@ -83,7 +83,7 @@ inline Superblock small_superblock() {
 }
 
 struct Host final : EngineEvents {
-  Host(Disk& disk, const Superblock& superblock, Slot slot, std::string host_name, std::uint64_t send_budget_bytes, bool answers_from_afar)
+  Host(Disk& disk, const Superblock& superblock, Slot slot, std::string host_name, std::uint64_t send_budget_bytes, bool answers_from_afar = false)
       : name(std::move(host_name)), identity{slot, 10 + slot, 100 + slot}, medium(disk), random(slot), timing(superblock.timing) {
     EngineConfig config;
     config.superblock = superblock;
