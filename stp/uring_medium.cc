@@ -105,7 +105,6 @@ Result<void> UringMedium::set_up() {
   wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake_fd_ < 0) return fail(errno, fmt::format("can not make an eventfd: {}", std::strerror(errno)));
   if (!file_->track(ring_.ring_fd) || !file_->track(wake_fd_)) return fail(EMFILE, "too many media on one open storage");
-  arm_wake();
   push();
   return {};
 }
@@ -212,8 +211,8 @@ void UringMedium::push() {
   bool stuck = false;
   for (;;) {
     while (!backlog_.empty() && queue_one(backlog_.front())) backlog_.pop_front();
-    if (!wake_armed_) arm_wake();
-    if (watch_wanted_ && !watch_armed_) arm_watch();
+    if (!wake_armed_) wake_armed_ = poll(wake_fd_, kWakeData);
+    if (watch_wanted_ && !watch_armed_) watch_armed_ = poll(watched_fd_, kWatchData);
     if (io_uring_sq_ready(&ring_) == 0) break;
     const int submitted = io_uring_submit(&ring_);
     if (submitted == -EINTR) continue;
@@ -226,13 +225,14 @@ void UringMedium::push() {
   unsettled_.store(stuck || !wake_armed_ || watch_armed_ != watch_wanted_);
 }
 
-void UringMedium::arm_wake() {
+// False: the submission ring is full.
+bool UringMedium::poll(int fd, std::uint64_t data) {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  if (sqe == nullptr) return;
-  io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
-  io_uring_sqe_set_data64(sqe, kWakeData);
+  if (sqe == nullptr) return false;
+  io_uring_prep_poll_add(sqe, fd, POLLIN);
+  io_uring_sqe_set_data64(sqe, data);
   in_submission_ring_.push_back(kNoRequest);
-  wake_armed_ = true;
+  return true;
 }
 
 bool UringMedium::watch(int fd) {
@@ -241,15 +241,6 @@ bool UringMedium::watch(int fd) {
   watch_wanted_ = true;
   push();
   return true;
-}
-
-void UringMedium::arm_watch() {
-  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  if (sqe == nullptr) return;
-  io_uring_prep_poll_add(sqe, watched_fd_, POLLIN);
-  io_uring_sqe_set_data64(sqe, kWatchData);
-  in_submission_ring_.push_back(kNoRequest);
-  watch_armed_ = true;
 }
 
 void UringMedium::take_watch(int result) {

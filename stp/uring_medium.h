@@ -65,8 +65,7 @@ class UringMedium final : public Medium {
   bool foreign_process() const;
   void push();                       // backlog -> submission ring -> kernel, as far as that goes
   bool queue_one(std::uint32_t id);  // false: the submission ring is full
-  void arm_wake();
-  void arm_watch();
+  bool poll(int fd, std::uint64_t data);
   void take_wake();
   void take_watch(int result);
   void take(const IoRequest& request);
