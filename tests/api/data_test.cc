@@ -23,19 +23,6 @@ void wait_until_readable(int s, int bytes) {
   for (int there = 0; there < bytes; ::poll(nullptr, 0, 1)) ASSERT_EQ(STPioctl(s, FIONREAD, &there), 0);
 }
 
-// Sends without blocking until nothing more goes in.
-std::size_t fill(int s) {
-  const std::vector<std::byte> part = pattern(256 * 1024);
-  std::size_t total = 0;
-  for (;;) {
-    const ssize_t sent = STPsend(s, part.data(), part.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0) break;
-    total += static_cast<std::size_t>(sent);
-  }
-  EXPECT_EQ(errno, EAGAIN);
-  return total;
-}
-
 std::atomic<int> signals_seen{0};
 void count_signal(int) { ++signals_seen; }
 

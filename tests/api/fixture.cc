@@ -227,6 +227,17 @@ bool send_all(int s, const std::vector<std::byte>& data) {
   return true;
 }
 
+std::size_t fill(int s) {
+  const std::vector<std::byte> part = pattern(256 * 1024);
+  std::size_t total = 0;
+  pollfd room = {.fd = s, .events = POLLOUT, .revents = 0};
+  do {
+    for (ssize_t sent = 0; (sent = STPsend(s, part.data(), part.size(), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0;) total += static_cast<std::size_t>(sent);
+    EXPECT_EQ(errno, EAGAIN) << STPstrerror(s);
+  } while (errno == EAGAIN && STPpoll(&room, 1, 300) > 0);
+  return total;
+}
+
 std::vector<std::byte> receive_exactly(int s, std::size_t size) {
   std::vector<std::byte> out(size);
   std::size_t done = 0;

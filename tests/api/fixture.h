@@ -78,6 +78,8 @@ Pair connected_pair();
 // Bytes that differ everywhere, so that loss, repetition and exchange show.
 std::vector<std::byte> pattern(std::size_t size, std::uint64_t seed = 1);
 bool send_all(int s, const std::vector<std::byte>& data);
+// Sends to a peer that does not read, until nothing has gone in for 300 ms: send() says EAGAIN too while what it took is on its way still.
+std::size_t fill(int s);
 std::vector<std::byte> receive_exactly(int s, std::size_t size);
 // Until EOF. An error ends it too; it is in errno, which is 0 at EOF.
 std::vector<std::byte> receive_to_end(int s);
