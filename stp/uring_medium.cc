@@ -1,6 +1,7 @@
 #include "stp/uring_medium.h"
 
 #include <fmt/format.h>
+#include <linux/membarrier.h>
 #include <linux/time_types.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -23,18 +24,39 @@ constexpr unsigned kSubmissionEntries = 256;
 constexpr unsigned kCompletionEntries = 1024;
 // Fewer than the completion ring holds, so that it can not overflow.
 constexpr std::uint32_t kMaxInRing = kCompletionEntries - 16;
+constexpr unsigned kCooperative = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
 constexpr unsigned kMaxAttempts = 1000;
 constexpr std::uint64_t kWakeData = ~std::uint64_t{0};
 constexpr std::uint64_t kWatchData = kWakeData - 1;
 constexpr Nanos kUnsettledSleep = kMillisecond;
+constexpr Nanos kNap = 100 * kMicrosecond;
+constexpr Nanos kLongestNap = 2 * kMillisecond;
 
 bool worth_another_try(int error) { return error == EAGAIN || error == EINTR || error == ECANCELED || error == EFAULT || error == EBUSY; }
 
+// Registering takes the kernel some time: once a process.
+bool may_interrupt_threads() {
+  static const bool may = ::syscall(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+  return may;
+}
+
+// Every thread of the process that runs now has entered the kernel when this returns.
+void interrupt_threads() { ::syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); }
+
+int init_ring(io_uring& ring, unsigned entries, io_uring_params& params) {
+  params.flags |= IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  params.cq_entries = std::max(kCompletionEntries, entries);
+  return -io_uring_queue_init_params(entries, &ring, &params);
+}
+
 Result<void> make_ring(io_uring& ring, unsigned entries) {
   io_uring_params params{};
-  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-  params.cq_entries = std::max(kCompletionEntries, entries);
-  const int error = -io_uring_queue_init_params(entries, &ring, &params);
+  if (may_interrupt_threads()) params.flags = kCooperative;
+  int error = init_ring(ring, entries, params);
+  if (error == EINVAL && params.flags != 0) {  // before Linux 5.19
+    params = {};
+    error = init_ring(ring, entries, params);
+  }
   if (error != 0) return fail(error, fmt::format("this kernel refuses io_uring ({})", std::strerror(error)));
   constexpr unsigned kNeeded = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
   if ((params.features & kNeeded) != kNeeded) {
@@ -69,6 +91,11 @@ struct CountOfThread {
   ~CountOfThread() { count_is_gone = true; }
 };
 
+const void* this_thread() {
+  thread_local constinit char place = 0;
+  return &place;
+}
+
 std::shared_ptr<Medium::Count> of_this_thread() {
   if (count_is_gone) return nullptr;
   thread_local const CountOfThread mine;
@@ -100,6 +127,7 @@ Result<std::unique_ptr<Medium>> UringMedium::create(std::shared_ptr<StorageFile>
 Result<void> UringMedium::set_up() {
   if (auto made = make_ring(ring_, kSubmissionEntries); !made) return made;
   ring_made_ = true;
+  cooperative_ = (ring_.flags & kCooperative) == kCooperative;
   // A child must neither submit through this ring nor keep its memory.
   io_uring_ring_dontfork(&ring_);
   wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -139,7 +167,7 @@ void UringMedium::submit(const IoRequest& request) {
   if (const int error = check_request(request, block_size_, total_blocks_); error != 0) {
     refused_.push_back({request.token, error});
     refused_count_.fetch_add(1);
-    if (sleeping_.load()) wake();
+    if (sleeping_.load() != nullptr) wake();
     return;
   }
   if (request.prompt && request.op == IoRequest::Op::kWrite && prompt_.keep(request)) return;
@@ -184,7 +212,7 @@ void UringMedium::flush() { push(); }
 
 void UringMedium::carry_out() {
   // The mark first, then the look at the sleeper, who does it the other way round.
-  if (prompt_.carry_out(file_->fd(), block_size_) && sleeping_.load()) wake();
+  if (prompt_.carry_out(file_->fd(), block_size_) && sleeping_.load() != nullptr) wake();
 }
 
 void UringMedium::let_go() {
@@ -199,6 +227,7 @@ void UringMedium::note_handed_in(unsigned count) {
   for (; count > 0 && !in_submission_ring_.empty(); --count) {
     const std::uint32_t id = in_submission_ring_.front();
     in_submission_ring_.pop_front();
+    if (id == kNoRequest) polled_by_.store(this_thread());
     if (id == kNoRequest || mine == nullptr) continue;
     requests_[id].handed_in_by = mine;
     mine->fetch_add(1, std::memory_order_relaxed);
@@ -305,29 +334,48 @@ bool UringMedium::ready() {
 
 void UringMedium::wait(Nanos deadline, Nanos spin) {
   if (ready()) return;
-  // One system call a look: entering also runs what the kernel has queued for this thread.
+  // Entering also runs what the kernel has queued for this thread.
   const auto look = [this] {
-    enter_and_look(ring_.ring_fd);
+    if (!cooperative_ || held_up()) enter_and_look(ring_.ring_fd);
     return ready();
   };
   if (spin_.run(deadline, spin, look)) return;
   const Nanos now = boottime_now();
   if (now >= deadline) return;
   // The mark first, then the last look: wake() does it the other way round, so one of the two sees the other.
-  sleeping_.store(true);
+  sleeping_.store(this_thread());
   if (!ready()) {
     const Nanos longest = unsettled_.load() ? kUnsettledSleep : kLongestSleep;
-    enter_and_wait(ring_.ring_fd, 1, std::min(deadline - now, longest));
+    sleep(now, std::min(deadline - now, longest));
     woken_.store(false);
   }
-  sleeping_.store(false);
+  sleeping_.store(nullptr);
 }
+
+void UringMedium::sleep(Nanos now, Nanos longest) {
+  const Nanos end = now + longest;
+  for (Nanos nap = kNap; now < end; nap = std::min(2 * nap, kLongestNap), now = boottime_now()) {
+    const bool napping = cooperative_ && others_have_requests();
+    // Whatever else than the time ends it, a signal among them, is for who waits.
+    if (enter_and_wait(ring_.ring_fd, 1, napping ? std::min(nap, end - now) : end - now) >= 0 || errno != ETIME || !napping) return;
+    if (held_up()) interrupt_threads();
+  }
+}
+
+bool UringMedium::others_have_requests() const {
+  const std::shared_ptr<Count> mine = of_this_thread();
+  return in_ring_.load(std::memory_order_relaxed) > (mine == nullptr ? 0 : mine->load(std::memory_order_relaxed));
+}
+
+bool UringMedium::held_up() const { return (__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) != 0; }
 
 void UringMedium::wake() {
   woken_.store(true);
-  if (!sleeping_.load()) return;
+  const void* const sleeper = sleeping_.load();
+  if (sleeper == nullptr) return;
   const std::uint64_t one = 1;
   (void)!::write(wake_fd_, &one, sizeof one);
+  if (cooperative_ && polled_by_.load() != sleeper && held_up()) interrupt_threads();
 }
 
 }  // namespace stp

@@ -4,9 +4,13 @@
 // looks at the completion ring and enters the kernel to sleep there, so it may run beside them. What wakes a sleeper is a
 // poll of an eventfd that is always armed on the ring.
 //
-// Set-up flags. IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN, the fastest for one thread, bind a ring to one task; here every
-// thread of the program may submit. COOP_TASKRUN would leave completions unseen while their submitter computes and another
-// thread waits. So the ring has none of them, and completions are fetched in the spin of wait() by entering the kernel.
+// Who brings completions. The kernel puts a completion into the ring by the thread that had handed the request in, and interrupts it for that
+// wherever it runs; on virtual machines each such interrupt costs microseconds on both sides. With IORING_SETUP_COOP_TASKRUN it does not
+// interrupt: a thread that sleeps in the kernel is woken as ever, one that runs does it when it enters the kernel next, which the driver does all
+// the time. What is left is the thread that handed something in and now computes while another one waits: the latter naps instead of sleeping, and
+// when the kernel says that completions are held up (IORING_SQ_TASKRUN) it interrupts the process's threads itself, by membarrier(2); so does who
+// wakes a sleeper by a poll that such a thread had handed in. Where the kernel has not got all of that the ring is an ordinary one.
+// SINGLE_ISSUER and DEFER_TASKRUN bind a ring to one thread; here each may submit.
 //
 // Requests that the kernel gives back unstarted (EAGAIN; ECANCELED or EFAULT when the thread that had submitted them
 // has ended) are submitted again, kMaxAttempts times; their owner never sees that.
@@ -71,6 +75,9 @@ class UringMedium final : public Medium {
   void take(const IoRequest& request);
   bool finish(std::uint32_t id, int result, IoCompletion& out);  // false: it goes round again
   bool ready();                                                  // something to reap, or woken
+  void sleep(Nanos now, Nanos longest);
+  bool others_have_requests() const;
+  bool held_up() const;  // completions that their thread has not brought yet
   void drain();
 
   std::shared_ptr<StorageFile> file_;
@@ -80,6 +87,7 @@ class UringMedium final : public Medium {
   io_uring ring_{};
   int wake_fd_ = -1;
   bool ring_made_ = false;
+  bool cooperative_ = false;
   bool wake_armed_ = false;
   int watched_fd_ = -1;
   bool watch_wanted_ = false, watch_armed_ = false;
@@ -89,12 +97,13 @@ class UringMedium final : public Medium {
   std::vector<std::uint32_t> free_ids_;
   std::deque<std::uint32_t> backlog_;  // ids that the submission ring has not seen yet
   std::deque<std::uint32_t> in_submission_ring_;  // ids (kNoRequest: of a poll) that the kernel has not taken yet
-  std::uint32_t in_ring_ = 0;          // ids between submission ring and completion
+  std::atomic<std::uint32_t> in_ring_{0};  // ids between submission ring and completion
   std::deque<IoCompletion> refused_;   // completed without the kernel
   std::atomic<std::size_t> refused_count_{0};
   std::atomic<bool> unsettled_{false};  // something could not be handed to the kernel: nobody may sleep long
   std::atomic<bool> woken_{false};
-  std::atomic<bool> sleeping_{false};
+  std::atomic<const void*> sleeping_{nullptr};   // which thread
+  std::atomic<const void*> polled_by_{nullptr};  // the thread that brings the completion of the poll of wake_fd_
   PromptWrite prompt_;
   Spin spin_;
 };
