@@ -15,7 +15,7 @@ void RingReceiver::start(const Identity& self, const Identity& peer) {
   ++life_;
   taken_ = spoken_ = 0;
   announced_ = 0;
-  span_ = kLeastSpan;
+  span_ = 1;
   out_of_step_ = false;
   turn_ = kTurn;
   missing_since_ = 0;
@@ -73,7 +73,7 @@ void RingReceiver::look(PacketHandler& handler, Look& look) {
   if (!look.buffer) look.buffer = AlignedBuffer(static_cast<std::size_t>(kMostSpan) * g.block_size);
   const auto at = static_cast<std::uint32_t>(taken_ % g.ring_blocks);
   look.first = taken_ + 1;
-  look.blocks = std::min(span_, g.ring_blocks - at);
+  look.blocks = std::min(std::max(span_, least_span()), g.ring_blocks - at);
   look.reading = true;
   look.began = last_looked_ = core_.now;
   core_.io.read(g.packet(peer_slot_, self_.slot, look.first), look.blocks, look.buffer.data(), [this, &handler, &look, life = life_](int error) {
@@ -82,12 +82,13 @@ void RingReceiver::look(PacketHandler& handler, Look& look) {
   });
 }
 
-// Called when a packet was found: was it there at the first look after mine had landed? One that the peer's program took its time
-// over says nothing about the next.
-void RingReceiver::learn_step() {
-  if (mine_landed_ <= active_at_) return;  // not an answer
+// Called when a packet was found: is it an answer, and was it there at the first look after mine had landed? One that the peer's program took
+// its time over says nothing about the next.
+bool RingReceiver::learn_step() {
+  if (mine_landed_ <= active_at_) return false;
   out_of_step_ = looks_since_ > 1 && core_.now - mine_landed_ <= kSlowTurn;
   if (core_.config.answers_from_afar) turn_ = out_of_step_ ? std::min(turn_ + kLongerTurn, kLongestTurn) : std::max(turn_ - kShorterTurn, kTurn);
+  return true;
 }
 
 void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
@@ -101,16 +102,17 @@ void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
   }
   const bool overtaken = look.first <= before;
   if (look.began >= mine_landed_) ++looks_since_;
+  const bool all = taken_ + 1 == end;
   if (taken_ > before) {
-    learn_step();
+    const bool answer = learn_step();
     active_at_ = core_.now;
     missing_since_ = 0;
     last_look_ = false;
-    if (!overtaken) span_ = taken_ + 1 == end ? std::min(span_ * 2, kMostSpan) : std::max(span_ / 2, kLeastSpan);
+    if (!overtaken) span_ = all && (look.blocks > 1 || !answer) ? std::min(2 * std::max(span_, least_span()), kMostSpan) : std::max(span_ / 2, 1u);
   } else if (overtaken) {
     return;
   } else {
-    span_ = kLeastSpan;
+    span_ = 1;
     if (error == 0) nothing_at_ = look.began;
     if (announced_ > taken_) {
       if (missing_since_ == 0) missing_since_ = core_.now;
@@ -122,7 +124,7 @@ void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
     if (last_look_ && announced_ <= taken_) hot_ = false;
     last_look_ = false;
   }
-  schedule(taken_ > before, taken_ + 1 == end);
+  schedule(taken_ > before, all && look.blocks > 1);
 }
 
 // After a packet with none behind it the program has its turn first. Then no pause for a while; later pauses grow with the time

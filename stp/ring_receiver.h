@@ -8,7 +8,8 @@
 //
 // A look is a read of a place or two. Request and reply are fastest when the two hosts keep step: the one's packet is written, and
 // the other's look lies in the device's queue right behind it. So the first look follows soon after a packet of my own has landed, and
-// when that was too early last time, a second one follows the first before that is back. Where answers come from another process (an agent's
+// when that was too early last time, a second one follows the first before that is back. An answer is one packet mostly, and each further block
+// costs time: there the look is at one place, and at more of them when packets come that are no answers, or while extents are under way. Where answers come from another process (an agent's
 // programs) they take longer, and how long is learned: looks that are too early stand in the device's queue before the answer, and a
 // device may tell of nothing before all of its queue is done.
 #pragma once
@@ -59,7 +60,7 @@ class RingReceiver {
   Nanos idle() const { return core_.now - active_at_; }
 
  private:
-  static constexpr std::uint32_t kLeastSpan = 2;
+  static constexpr std::uint32_t kLeastInStreams = 2;
   static constexpr std::uint32_t kMostSpan = 32;
   static constexpr Nanos kCoolAfter = 40 * kMillisecond;    // at least
   static constexpr Nanos kCoolAtLast = 250 * kMillisecond;
@@ -72,7 +73,7 @@ class RingReceiver {
   static constexpr Nanos kShorterTurn = kMicrosecond;       // after one that was not
   static constexpr Nanos kLongestTurn = 150 * kMicrosecond;
   static constexpr Nanos kSlowTurn = 300 * kMicrosecond;    // an answer that took longer says nothing about the next
-  static constexpr Nanos kApart = 10 * kMicrosecond;        // the second look from the first
+  static constexpr Nanos kApart = 14 * kMicrosecond;        // the second look from the first
   static constexpr Nanos kTurnEndsAfter = 200 * kMicrosecond;  // since the last look
   static constexpr Nanos kLongestPause = 5 * kMillisecond;
   static constexpr Nanos kMissingBound = kSecond;  // a packet that the peer announced and that does not check is a fault then
@@ -88,7 +89,8 @@ class RingReceiver {
   bool eager() const { return core_.now - active_at_ < kEager; }
   void look(PacketHandler& handler, Look& look);
   void on_read(PacketHandler& handler, Look& look, int error);
-  void learn_step();
+  bool learn_step();
+  std::uint32_t least_span() const { return busy_pause_ > 0 ? kLeastInStreams : 1; }
   bool take(PacketHandler& handler, ConstBytes block);
   void schedule(bool found, bool more);
 
@@ -107,7 +109,7 @@ class RingReceiver {
   std::uint64_t taken_ = 0;
   std::uint64_t spoken_ = 0;
   std::uint64_t announced_ = 0;
-  std::uint32_t span_ = kLeastSpan;
+  std::uint32_t span_ = 1;
   Nanos active_at_ = 0;
   Nanos next_look_ = 0;
   Nanos last_looked_ = 0;

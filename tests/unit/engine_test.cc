@@ -477,6 +477,40 @@ TEST(EngineTurn, OfAnswersFromAnotherProcessIsLearned) {
   EXPECT_LT(looks_for_an_answer(true, 2), looks_for_an_answer(false, 2) - 0.5);
 }
 
+TEST_F(EngineTest, AnAnswerIsLookedForAtOnePlaceAndAFlowAtMore) {
+  connect_pair();
+  const Geometry& g = net.superblock.geometry;
+  const std::uint64_t first = g.packet(net.beta.identity.slot, net.alpha.identity.slot, 1);
+  std::uint32_t widest = 0;
+  net.alpha.medium.fault = [&](const IoRequest& r) {
+    if (r.op == IoRequest::Op::kRead && r.block >= first && r.block < first + g.ring_blocks) widest = std::max(widest, r.blocks);
+    return 0;
+  };
+  char byte = 0;
+  const auto pass = [&](Host& from, SocketId sender, Host& to, SocketId receiver) {
+    EXPECT_TRUE(from.engine->send(sender, bytes("x"), net.now));
+    from.medium.holds = true;  // the write takes its time
+    net.tick();
+    from.medium.holds = false;
+    EXPECT_TRUE(net.run_until([&] { return to.engine->receive(receiver, std::as_writable_bytes(std::span(&byte, 1)), false, net.now).has_value(); }));
+  };
+  for (int exchange = 0; exchange < 20; ++exchange) {
+    pass(net.alpha, client, net.beta, server);
+    pass(net.beta, server, net.alpha, client);
+    if (exchange == 0) widest = 0;
+  }
+  EXPECT_EQ(widest, 1u);
+  net.alpha.medium.holds = true;  // its look takes longer than six packets
+  for (int packet = 0; packet < 6; ++packet) {
+    EXPECT_TRUE(beta().send(server, bytes("x"), net.now));
+    net.tick();
+    net.tick();
+  }
+  net.alpha.medium.holds = false;
+  EXPECT_TRUE(net.run_until([&] { return alpha().info(client)->readable_bytes == 6; }));
+  EXPECT_GE(widest, 2u);
+}
+
 TEST_F(EngineTest, ARefusedHostTalksToTheSamePeerInItsNextLife) {
   connect_pair();
   net.post(net.beta, MemberState::kMember, PeerState::kDead);  // beta's verdict on alpha reaches alpha by the gate
