@@ -15,6 +15,7 @@
 #include <cstring>
 #include <utility>
 
+#include "stp/copy.h"
 #include "stp/cpu_cache.h"
 
 namespace stp::host {
@@ -135,8 +136,8 @@ std::size_t ShadowEnd::write(ConstBytes data) {
   // The receiver's processor has these lines since it read them a lap ago. A message at a time would wait for each.
   if (count <= kSmallBytes)
     for (std::size_t i = 0; i < count; i += kLineBytes) prefetch_for_writing(ring + ((at + kAheadBytes + i) & (ring_bytes() - 1)));
-  std::memcpy(ring + at, data.data(), first);
-  if (first < count) std::memcpy(ring, data.data() + first, count - first);
+  copy_bytes(ring + at, data.first(first));
+  if (first < count) copy_bytes(ring, data.subspan(first, count - first));
   publish(count);
   return count;
 }
@@ -168,8 +169,8 @@ std::size_t ShadowEnd::read(Bytes into, bool peek) {
   const std::size_t at = static_cast<std::size_t>(mine().head.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
   const std::size_t first = std::min(count, ring_bytes() - at);
   const std::byte* const ring = memory_->ring(1 - side_);
-  std::memcpy(into.data(), ring + at, first);
-  if (first < count) std::memcpy(into.data() + first, ring, count - first);
+  copy_bytes(into.data(), {ring + at, first});
+  if (first < count) copy_bytes(into.data() + first, {ring, count - first});
   if (!peek) take(count);
   return count;
 }

@@ -5,6 +5,7 @@
 
 #include "stp/cache_region.h"
 #include "stp/checksum.h"
+#include "stp/copy.h"
 #include "stp/cpu_cache.h"
 #include "stp/plant.h"
 
@@ -203,7 +204,7 @@ std::size_t ReceiveStream::read(Bytes into, bool peek) {
     if (piece.state != Piece::State::kReady) break;
     const auto from = static_cast<std::uint32_t>(at - piece.offset);
     const std::size_t n = std::min<std::size_t>(into.size() - done, piece.length - from);
-    std::memcpy(into.data() + done, piece.buffer.data() + from, n);
+    copy_bytes(into.data() + done, {piece.buffer.data() + from, n});
     done += n;
     at += n;
   }

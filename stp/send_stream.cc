@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "stp/checksum.h"
+#include "stp/copy.h"
 #include "stp/plant.h"
 
 namespace stp {
@@ -54,7 +54,7 @@ std::size_t SendStream::take(ConstBytes data) {
     if (!tail_takes) add_segment(left);
     Segment& tail = *pending_.back();
     const std::size_t n = std::min<std::size_t>(left, tail.buffer.size() - tail.filled);
-    std::memcpy(tail.buffer.data() + tail.filled, data.data() + (count - left), n);
+    copy_bytes(tail.buffer.data() + tail.filled, data.subspan(count - left, n));
     tail.filled += static_cast<std::uint32_t>(n);
     accepted_ += n;
     left -= n;
