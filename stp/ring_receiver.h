@@ -70,7 +70,7 @@ class RingReceiver {
   static constexpr Nanos kEager = 500 * kMicrosecond;       // so long without any pause
   static constexpr Nanos kTurn = 5 * kMicrosecond;          // from a packet's being there to the answer's being submitted, at best
   static constexpr Nanos kLongerTurn = 4 * kMicrosecond;    // after a look that was too early
-  static constexpr Nanos kShorterTurn = kMicrosecond;       // after one that was not
+  static constexpr Nanos kShorterTurn = 3 * kMicrosecond;      // after one that was not
   static constexpr Nanos kLongestTurn = 150 * kMicrosecond;
   static constexpr Nanos kSlowTurn = 300 * kMicrosecond;    // an answer that took longer says nothing about the next
   static constexpr Nanos kApart = 14 * kMicrosecond;        // the second look from the first
