@@ -57,7 +57,7 @@ Nanos RingReceiver::next_deadline() const {
   if (!open_ || !hot_) return kNever;
   switch (looking()) {
     case 0: return next_look_;
-    case 1: return busy_pause_ == 0 && out_of_step_ && eager() ? last_looked_ + kApart : kNever;
+    case 1: return busy_pause_ == 0 && out_of_step_ && eager() ? std::max(last_looked_ + kApart, next_look_) : kNever;
     default: return kNever;
   }
 }
