@@ -1,8 +1,8 @@
 // The agent: the one process of a host that has the storage, and moves bytes for the programs of the host.
 //
 // One Agent serves one storage. Its thread owns the embedded host, the engine's sockets and all shadows: it answers requests, moves
-// what the programs wrote into the engine and what arrived into the programs' shadows, and sleeps on the engine's medium. A second
-// thread, the ear, sleeps on the programs' Unix sockets and wakes the first. Two programs of one agent that talk to each
+// what the programs wrote into the engine and what arrived into the programs' shadows, and sleeps on the engine's medium, which also tells it of
+// the programs' Unix sockets (where a medium can not, a second thread, the ear, sleeps on those and wakes the first). Two programs of one agent that talk to each
 // other get the two ends of one shadow; their bytes do not come by here.
 //
 // Nothing that a program sends or writes is trusted: requests are checked, counters in shadows too, and a program that breaks the
