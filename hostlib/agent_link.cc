@@ -115,6 +115,14 @@ SocketResult<AgentLink::Reply> AgentLink::ask(const AgentCall& call) {
   return reply;
 }
 
+bool AgentLink::tell(const AgentCall& call) {
+  if (dead()) return false;
+  if (send_call(fd_, call, 0) == 0) return true;
+  die();
+  (void)::shutdown(fd_, SHUT_RDWR);
+  return false;
+}
+
 void AgentLink::give_back(std::uint32_t socket) {
   if (socket == 0) return;
   AgentCall call;
@@ -123,7 +131,7 @@ void AgentLink::give_back(std::uint32_t socket) {
   call.flags = AgentCall::kAbort;
   (void)ask(call);
   call.what = AgentRequest::kForget;
-  (void)ask(call);
+  (void)tell(call);
 }
 
 void AgentLink::set_patience(unsigned ms) {

@@ -39,6 +39,9 @@ class AgentLink {
   // One request and its answer. When the agent is gone or does not answer within a few seconds: ECONNRESET, and the link is dead.
   SocketResult<Reply> ask(const AgentCall& call);
 
+  // A request that has no answer. False: the agent is gone.
+  bool tell(const AgentCall& call);
+
   // Closes a socket that the agent made and this process can not take.
   void give_back(std::uint32_t socket);
   // The same of one that was given to this process: it may try again.

@@ -1,5 +1,5 @@
-// What a program and its agent say to each other on the agent's Unix socket (SOCK_SEQPACKET): one request, one answer, always
-// begun by the program. Bytes of conversations never travel here, they lie in shadows (shadow.h); news neither (news_board.h).
+// What a program and its agent say to each other on the agent's Unix socket (SOCK_SEQPACKET): one request, one answer (but for
+// those that have none), always begun by the program. Bytes of conversations never travel here, they lie in shadows (shadow.h); news neither (news_board.h).
 //
 // A message is a fixed head and a body of fixed fields in native byte order: both ends are on one machine, and the first exchange
 // compares versions. Both sides check lengths and values: the other one is not trusted.
@@ -20,7 +20,7 @@
 
 namespace stp::host {
 
-inline constexpr std::uint32_t kAgentProtocolVersion = 2;
+inline constexpr std::uint32_t kAgentProtocolVersion = 3;
 inline constexpr const char* kDefaultAgentPath = "/run/stp/agent.sock";
 
 enum class AgentRequest : std::uint32_t {
@@ -31,7 +31,7 @@ enum class AgentRequest : std::uint32_t {
   kAccept = 5,
   kConnect = 6,
   kClose = 7,
-  kForget = 8,   // a closed socket's answer is not waited for any more
+  kForget = 8,   // a closed socket's end is not waited for any more; has no answer
   kInfo = 9,     // peer, ports, and how many bytes were not acknowledged yet
   kBuffers = 10,
   kView = 11,
@@ -63,10 +63,15 @@ struct AgentCall {
   static constexpr std::uint32_t kHeir = 1;           // kHello: on behalf of a child that is about to be forked
   static constexpr std::uint32_t kWaitForAccept = 1;  // kConnect
   static constexpr std::uint32_t kAbort = 1;          // kClose
+  static constexpr std::uint32_t kQuietly = 2;        // kClose: has no answer; that it has come to its end is in the shadow
   static constexpr std::uint32_t kPutBack = 1;        // kGive: it was taken, and could not be used
   static constexpr std::uint32_t kSend = 1;           // kBuffers: the send buffer, else the receive window
 };
 static_assert(sizeof(AgentCall) == 48 + 352);
+
+inline bool has_answer(const AgentCall& call) {
+  return call.what != AgentRequest::kForget && (call.what != AgentRequest::kClose || (call.flags & AgentCall::kQuietly) == 0);
+}
 
 // An answer. Descriptors that come with it: kHello news board, a socket that wakes the program, an eventfd that wakes the agent; kOpen,
 // kAccept and kTake the shadow.

@@ -71,7 +71,10 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
       case AgentRequest::kBind: done = bind(program, *socket, call.number, answer); break;
       case AgentRequest::kListen: done = listen(*socket, call.number, answer); break;
       case AgentRequest::kAccept: done = accept(program, *socket, answer, fds); break;
-      case AgentRequest::kConnect: done = connect(*socket, call, answer); break;
+      case AgentRequest::kConnect:
+        done = connect(*socket, call, answer);
+        host_->driving().step(boottime_now());  // the peer takes longer to answer than the program, who waits for both
+        break;
       case AgentRequest::kClose:
         close(*socket, (call.flags & AgentCall::kAbort) != 0);
         finish(*socket);
@@ -139,7 +142,7 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
     answer.reason = static_cast<std::uint32_t>(done.error().reason);
     ++counters_.refused_requests;
   }
-  send(program, answer, fds, tail);
+  if (has_answer(call)) send(program, answer, fds, tail);
 }
 
 void Agent::hand_out_reads() {

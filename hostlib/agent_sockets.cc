@@ -38,19 +38,27 @@ void AgentSockets::forget(SocketId id) {
   const auto it = entries_.find(id);
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
-  if (entry.closed && !entry.gone && !entry.link->dead()) (void)ask(entry, AgentRequest::kForget);
+  if (entry.closed && !entry.gone && !entry.link->dead()) (void)tell(entry, AgentRequest::kForget);
   if (entry.link.get() == indexed_ && entry.index < by_index_.size() && by_index_[entry.index] == id) by_index_[entry.index] = 0;
   entries_.erase(it);
 }
 
-SocketResult<AgentLink::Reply> AgentSockets::ask(const Entry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
+namespace {
+AgentCall request_of(const AgentSocketEntry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
   AgentCall call;
   call.what = what;
   call.socket = entry.number;
   call.number = number;
   call.flags = flags;
-  return entry.link->ask(call);
+  return call;
 }
+}  // namespace
+
+SocketResult<AgentLink::Reply> AgentSockets::ask(const Entry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
+  return entry.link->ask(request_of(entry, what, number, flags));
+}
+
+bool AgentSockets::tell(const Entry& entry, AgentRequest what, std::uint32_t flags) { return entry.link->tell(request_of(entry, what, 0, flags)); }
 
 // After anything that the other side may wait for.
 void AgentSockets::tell_other(const Entry& entry) const {
@@ -157,7 +165,7 @@ std::vector<SocketId> AgentSockets::listen_again(const std::shared_ptr<AgentLink
       error = listening.error();
     if (error.code != 0) {
       (void)ask(*fresh, AgentRequest::kClose);
-      (void)ask(*fresh, AgentRequest::kForget);
+      (void)tell(*fresh, AgentRequest::kForget);
       old->listen_error = error;  // told by the next accept: the port is somebody else's now, or root's
       ShadowEnd::wake(old->end.mine());
       continue;
@@ -443,9 +451,12 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
     if (abort || (entry->local && unread)) entry->end.end(ShadowSide::kReset);
     entry->end.end(abort ? ShadowSide::kReset : ShadowSide::kEnd);
     entry->end.stop_listening(ShadowSide::kGone);
-    tell_other(*entry);
+    if (entry->local) tell_other(*entry);
+    // A listener's port is free when close returns; a conversation comes to its end by and by, and that is seen in the shadow.
+    if (tell(*entry, AgentRequest::kClose, AgentCall::kQuietly | (abort ? AgentCall::kAbort : 0))) return;
+  } else if (!entry->link->dead() && ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) {
+    return;
   }
-  if (!entry->link->dead() && ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) return;
   entry->gone = true;
   note_agent_gone(*entry);
 }
@@ -489,6 +500,16 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
   if (!entry->error_taken) out.error = error_of(*entry);
   out.readable_bytes = reads_no_more(*entry) || entry->kind != Entry::Kind::kSession ? 0 : entry->end.readable();
   return out;
+}
+
+bool AgentSockets::connect_ended(SocketId id) const {
+  const auto entry = find_fresh(id);
+  return entry == nullptr || (bits(*entry) & Ready::kConnect) != 0;
+}
+
+Address AgentSockets::peer(SocketId id) const {
+  const auto entry = find(id);
+  return entry != nullptr && entry->kind == Entry::Kind::kSession ? entry->peer : Address{};
 }
 
 std::uint32_t AgentSockets::bits(const Entry& entry) const {

@@ -96,6 +96,8 @@ class AgentSockets final : public SocketCalls {
   void close(SocketId socket, bool abort, Nanos now) override;
   bool closing(SocketId socket) const override;
   SocketResult<SocketInfo> info(SocketId socket) const override;
+  Address peer(SocketId socket) const override;
+  bool connect_ended(SocketId socket) const override;
   SocketResult<std::uint32_t> ready(SocketId socket) override;
   SocketError take_error(SocketId socket) override;
   void renew(SocketId socket) override;
@@ -121,6 +123,7 @@ class AgentSockets final : public SocketCalls {
   static SocketError error_of(const Entry& entry);
   SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken = false);
   static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
+  static bool tell(const Entry& entry, AgentRequest what, std::uint32_t flags = 0);
   // `put` puts bytes into the ring, `get` takes some out of it; nothing: there is no room, or nothing.
   template <class Put>
   SocketResult<std::size_t> send_by(SocketId id, std::size_t wanted, Put put);

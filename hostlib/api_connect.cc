@@ -41,8 +41,7 @@ bool wait_for_end(Call& call, const Address& peer, SocketError& error, int& resu
   const Nanos mine = socket.connect_timeout_ms != 0 ? after(now, socket.connect_timeout_ms * kMillisecond) : kNever;
   const Nanos sending = socket.send_timeout != 0 ? after(now, socket.send_timeout) : kNever;
   for (;;) {
-    const auto info = call.sockets().info(socket.id);
-    if (!info || (info->ready & Ready::kConnect) != 0) break;
+    if (call.sockets().connect_ended(socket.id)) break;
     const int code = call.wait(Ready::kConnect, std::min(mine, sending));
     if (code == 0) continue;
     if (code == EAGAIN)

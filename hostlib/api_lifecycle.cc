@@ -128,7 +128,7 @@ int close_socket(Call& call) {
   if (socket->gone != Reason::kNone) return 0;
   call.waiting().ready(*socket, ~Ready::kDrained);  // other threads that wait on it
   const Nanos now = boottime_now();
-  const auto before = call.sockets().info(socket->id);
+  const Address peer = call.sockets().peer(socket->id);
   const bool abort = socket->linger && socket->linger_s == 0;
   abort_unclaimed(call, *socket, now);
   call.sockets().close(socket->id, abort, now);
@@ -145,9 +145,9 @@ int close_socket(Call& call) {
     return call.fail(EBADF, Reason::kNone,
                      fmt::format("close socket {}: its descriptor was closed by other means than STPclose", call.number()));
   }
-  const Address* peer = before && !before->peer.host.empty() ? &before->peer : nullptr;
-  if (error.code != 0) return call.fail(error, peer);
-  if (code == ETIMEDOUT) return call.fail({ETIMEDOUT, Reason::kSilent}, peer);
+  const Address* const named = peer.host.empty() ? nullptr : &peer;
+  if (error.code != 0) return call.fail(error, named);
+  if (code == ETIMEDOUT) return call.fail({ETIMEDOUT, Reason::kSilent}, named);
   return code != 0 ? call.fail(code) : 0;
 }
 

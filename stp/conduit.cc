@@ -61,7 +61,7 @@ void Conduit::fill(PacketBuilder& packet, std::uint64_t sequence) {
     answers_.pop_front();
   }
   if (answers_.empty()) owner_.fill(slot_, packet, sequence);
-  if (packet.empty() && owes_last_ack()) packet.keep();
+  if (packet.empty() && owes_ack()) packet.keep();
   if (!packet.empty()) ack_in_ring_ = receiver_.taken();
 }
 
@@ -96,7 +96,7 @@ void Conduit::on_gate(const Gate& gate) {
 bool Conduit::wants_gate() const {
   if (!open_) return false;
   if (sender_.half_full()) return true;
-  return !sender_.all_acked() && (want_ack_ || awaits_ack_);
+  return !sender_.all_acked() && (want_ack_ || (awaits_ack_ && core_.now >= awaits_ack_since_ + kAckInPacketFirst));
 }
 
 std::uint64_t Conduit::ack_to_publish() const {
@@ -106,14 +106,14 @@ std::uint64_t Conduit::ack_to_publish() const {
 
 bool Conduit::ack_due() const {
   if (planted(Plant::kAckInsideRing) || unpublished() == 0) return false;
-  if (unpublished() >= core_.geometry().ring_blocks / 2 || ack_soon_) return true;
+  if (unpublished() >= core_.geometry().ring_blocks / 2 || (ack_soon_ && sender_.full())) return true;
   return ack_waits_since_ != 0 && core_.now - ack_waits_since_ >= kDelayedAck;
 }
 
 void Conduit::pump(bool streaming) {
   if (!has_messages()) return;
   // Announcements and credits of a stream can wait a moment for company; a program's own few bytes do not.
-  const bool urgent = !answers_.empty() || owner_.has_urgent_messages(slot_);
+  const bool urgent = !answers_.empty() || owes_ack_soon() || owner_.has_urgent_messages(slot_);
   const Nanos pause = core_.computing.empty() ? kStreamPause : kLongStreamPause;
   if (streaming && !urgent && core_.now - sender_.last_write() < pause) return;
   if (!sender_.pump(*this, ack_to_publish(), !streaming && urgent)) return;
@@ -214,6 +214,9 @@ Nanos Conduit::next_deadline(bool streaming) const {
   at = std::min(at, own_write_first(streaming) ? std::max(look, own_write_until()) : look);
   if (unpublished() > 0 && ack_waits_since_ != 0) at = std::min(at, ack_waits_since_ + kDelayedAck);
   if (gate_dirty_ && !gate_writing_) at = std::min(at, gate_retry_at_);
+  if (ack_soon_ && unpublished() > 0 && core_.now < ack_by_) at = std::min(at, ack_by_);
+  const Nanos wants_gate_at = awaits_ack_since_ + kAckInPacketFirst;
+  if (awaits_ack_ && core_.now < wants_gate_at) at = std::min(at, wants_gate_at);
   if (streaming && has_messages() && !sender_.full() && sender_.writes_in_flight() < 2) at = std::min(at, sender_.last_write() + kStreamPause);
   return at;
 }

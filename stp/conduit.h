@@ -56,12 +56,17 @@ class Conduit final : public MessageSource, public PacketHandler {
   bool expects_soon() const { return receiver_.hot() && receiver_.idle() < 2 * kMillisecond; }
   // An answer is awaited: look often again.
   void warm();
-  // An acknowledgement of what was just taken should not wait (the peer lingers for it).
-  void acknowledge_soon() { ack_soon_ = true; }
+  // An acknowledgement of what was just taken should not wait long (the peer lingers for it): at most until `at`.
+  void acknowledge_by(Nanos at) {
+    ack_by_ = ack_soon_ ? std::min(ack_by_, at) : at;
+    ack_soon_ = true;
+  }
   // This host leaves: what it took is acknowledged in packets from now on, as those are acknowledged in turn and gates are not.
   void take_leave() { leaving_ = true; }
   // The caller waits for an acknowledgement of what was sent.
-  void await_ack() { awaits_ack_ = true; }
+  void await_ack() {
+    if (!std::exchange(awaits_ack_, true)) awaits_ack_since_ = core_.now;
+  }
 
   // -- Answers that belong to no socket of mine (any more). Bounded: a peer that provokes more
   // than it takes has lost its mind.
@@ -79,7 +84,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   Nanos stuck_for() const { return sender_.stuck_for(); }
 
   // MessageSource
-  bool has_messages() const override { return !answers_.empty() || owner_.has_messages(slot_) || owes_last_ack(); }
+  bool has_messages() const override { return !answers_.empty() || owner_.has_messages(slot_) || owes_ack(); }
   void fill(PacketBuilder& packet, std::uint64_t sequence) override;
   // PacketHandler
   void on_ack_in_packet(std::uint64_t ack) override { take_ack(ack); }
@@ -90,6 +95,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   static constexpr Nanos kDelayedAck = 20 * kMillisecond;
   static constexpr Nanos kStreamPause = 250 * kMicrosecond;  // between packets and looks while bulk data streams
   static constexpr Nanos kLongStreamPause = 500 * kMicrosecond;  // while more of the same is about to come: a fast device always brings more
+  static constexpr Nanos kAckInPacketFirst = 500 * kMicrosecond;  // looks at the gate would only delay that
   static constexpr Nanos kOwnWriteFirst = 200 * kMicrosecond;
   static constexpr std::uint64_t kPacketsToPublish = 4;
   static constexpr std::size_t kMostAnswers = 32768;
@@ -104,6 +110,9 @@ class Conduit final : public MessageSource, public PacketHandler {
   bool ack_due() const;
   std::uint64_t ack_to_publish() const;
   bool owes_last_ack() const { return leaving_ && ack_in_ring_ < receiver_.spoken(); }
+  // Who lingers for it looks at its ring for an answer, and at its gates now and then.
+  bool owes_ack_soon() const { return ack_soon_ && core_.now >= ack_by_ && unpublished() > 0 && ack_in_ring_ < receiver_.taken(); }
+  bool owes_ack() const { return owes_last_ack() || owes_ack_soon(); }
   std::uint64_t unpublished() const { return receiver_.taken() - ack_published_; }
 
   Core& core_;
@@ -128,11 +137,13 @@ class Conduit final : public MessageSource, public PacketHandler {
   std::uint64_t ack_published_ = 0;   // in a gate or packet that was submitted
   Nanos ack_waits_since_ = 0;
   bool ack_soon_ = false;
+  Nanos ack_by_ = 0;
   bool want_ack_ = false;
   bool cooling_ = false;             // the gate that says so is dirty or on its way
   bool polling_published_ = false;   // the last gate submitted said that I poll
   std::uint64_t taken_unpublished_ = 0;  // taken() when it was submitted
   bool awaits_ack_ = false;
+  Nanos awaits_ack_since_ = 0;
   Identity refused_;
 
   // The peer's gate, the newest seen of this pair.

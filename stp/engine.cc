@@ -68,8 +68,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   void answer(Slot peer, SessionId session, MessageBody body) override {
     if (reachable(peer)) conduits_[peer]->answer(session, std::move(body));
   }
-  void acknowledge_soon(Slot peer) override {
-    if (reachable(peer)) conduits_[peer]->acknowledge_soon();
+  void acknowledge_within(Slot peer, Nanos span) override {
+    if (reachable(peer)) conduits_[peer]->acknowledge_by(core.now + span);
   }
   void await_ack(Slot peer) override {
     if (reachable(peer)) conduits_[peer]->await_ack();
@@ -414,6 +414,8 @@ void Engine::close(SocketId socket, bool abort, Nanos now) {
 }
 bool Engine::closing(SocketId socket) const { return impl_->sockets.closing(socket); }
 SocketResult<SocketInfo> Engine::info(SocketId socket) const { return impl_->sockets.info(socket); }
+bool Engine::connect_ended(SocketId socket) const { return impl_->sockets.connect_ended(socket); }
+Address Engine::peer(SocketId socket) const { return impl_->sockets.peer(socket); }
 SocketResult<std::uint32_t> Engine::ready(SocketId socket) { return impl_->sockets.ready(socket); }
 SocketError Engine::take_error(SocketId socket) { return impl_->sockets.take_error(socket); }
 void Engine::renew(SocketId socket) { impl_->sockets.renew(socket); }

@@ -84,6 +84,8 @@ class Engine final : public SocketCalls {
   void close(SocketId socket, bool abort, Nanos now) override;
   bool closing(SocketId socket) const override;
   SocketResult<SocketInfo> info(SocketId socket) const override;
+  Address peer(SocketId socket) const override;
+  bool connect_ended(SocketId socket) const override;
   SocketResult<std::uint32_t> ready(SocketId socket) override;
   SocketError take_error(SocketId socket) override;
   void renew(SocketId socket) override;

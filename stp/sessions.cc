@@ -9,6 +9,15 @@
 namespace stp {
 namespace {
 
+// How long a FIN may wait for its acknowledgement, for which its sender lingers. A packet that goes anyway takes it along: the end of the other
+// direction where the program here closes at once, the next conversation's beginning where this side was the first to end. A program behind
+// an agent answers too late for the former.
+Nanos patience_of_fin(bool second_to_end, bool answers_from_afar) {
+  constexpr Nanos kProgramsTurn = 50 * kMicrosecond;
+  if (second_to_end) return (answers_from_afar ? 8 : 3) * kProgramsTurn;
+  return answers_from_afar ? 0 : kProgramsTurn;
+}
+
 int errno_of_reset(Reason reason) { return reason == Reason::kStorage ? EIO : ECONNRESET; }
 
 }  // namespace
@@ -316,7 +325,7 @@ void Sockets::on_message(Slot peer, const Message& message) {
 // Data for a session that has ended here: its sender must learn that nobody takes it. Everything else is an echo of the past.
 void Sockets::on_unknown_session(Slot peer, const Message& message) {
   // The second to close waits for the acknowledgement of its end, as the first did.
-  if (std::holds_alternative<FinMessage>(message.body)) return peers_.acknowledge_soon(peer);
+  if (std::holds_alternative<FinMessage>(message.body)) return peers_.acknowledge_within(peer, patience_of_fin(true, core_.config.answers_from_afar));
   const bool data = std::holds_alternative<DataMessage>(message.body) || std::holds_alternative<ExtentMessage>(message.body);
   if (data || std::holds_alternative<OpenAckMessage>(message.body)) peers_.answer(peer, message.session, ResetMessage{Reason::kClosed});
 }
@@ -339,7 +348,7 @@ void Sockets::on_stream_message(Socket& s, const Message& message) {
     good = s.tx->on_nack(nack->offset, nack->length, nack->attempt);
   } else if (const auto* fin = std::get_if<FinMessage>(&message.body)) {
     good = s.rx->on_fin(fin->total);
-    peers_.acknowledge_soon(s.peer);
+    peers_.acknowledge_within(s.peer, patience_of_fin(s.send_shut, core_.config.answers_from_afar));
     readable = true;
     write_scb(s, true);
   }

@@ -72,6 +72,7 @@ class SocketCalls {
   // EINPROGRESS; kConnect tells the end, result in info().error / take_error(). peer.host may be a base name: then all
   // its living instances are asked in order. EISCONN, EALREADY, ENETDOWN, EHOSTUNREACH, EHOSTDOWN at once.
   virtual SocketResult<void> connect(SocketId socket, const Address& peer, bool wait_for_accept, Nanos now) = 0;
+  virtual bool connect_ended(SocketId socket) const = 0;  // well or not; also when there is no such socket
   // How many bytes were taken (>= 1); EAGAIN, EPIPE, ENOTCONN, ECONNRESET, ...
   virtual SocketResult<std::size_t> send(SocketId socket, ConstBytes data, Nanos now) = 0;
   // How many bytes were given; 0 is EOF.
@@ -89,6 +90,8 @@ class SocketCalls {
   virtual bool closing(SocketId socket) const = 0;  // closed, not drained yet
 
   virtual SocketResult<SocketInfo> info(SocketId socket) const = 0;  // EBADF
+  // Whom it talks to, or tries to; empty when to nobody. Of a host with several instances perhaps the name they share. Nobody is asked for it.
+  virtual Address peer(SocketId socket) const = 0;
   // What it is ready for now; a socket that was never connected is writable and hung up, as BSD's are. That counts as told: on_ready comes
   // for what follows.
   virtual SocketResult<std::uint32_t> ready(SocketId socket) = 0;    // EBADF

@@ -243,11 +243,22 @@ SocketResult<SocketInfo> Sockets::info(SocketId id) const {
   out.scb = s->scb;
   out.ready = ready_bits(*s);
   out.local = {peers_.my_name(), core_.superblock().stg, s->port};
-  if (s->kind == Socket::Kind::kSession) out.peer = {s->peer_name, core_.superblock().stg, s->peer_port};
+  out.peer = peer(id);
   if (!s->error_taken && s->phase != Socket::Phase::kOpening) out.error = s->error;
   if (s->rx) out.readable_bytes = s->rx->discarding() ? 0 : s->rx->readable();
   if (s->tx) out.unacknowledged_bytes = s->tx->accepted() - s->tx->acked();
   return out;
+}
+
+bool Sockets::connect_ended(SocketId id) const {
+  const Socket* s = find(id);
+  return s == nullptr || (ready_bits(*s) & Ready::kConnect) != 0;
+}
+
+Address Sockets::peer(SocketId id) const {
+  const Socket* s = find(id);
+  if (s == nullptr || s->kind != Socket::Kind::kSession) return {};
+  return {s->peer_name, core_.superblock().stg, s->peer_port};
 }
 
 SocketResult<std::uint32_t> Sockets::ready(SocketId id) {

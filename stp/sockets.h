@@ -23,7 +23,7 @@ class Peers {
   virtual const Identity& identity(Slot peer) const = 0;
   virtual const std::string& name(Slot peer) const = 0;
   virtual void answer(Slot peer, SessionId session, MessageBody body) = 0;
-  virtual void acknowledge_soon(Slot peer) = 0;
+  virtual void acknowledge_within(Slot peer, Nanos span) = 0;
   virtual void await_ack(Slot peer) = 0;
   virtual void warm(Slot peer) = 0;
   // Living instances of `host` in the order in which to ask them; the error when there is none.
@@ -46,6 +46,8 @@ class Sockets {
   SocketResult<void> shut(SocketId id, bool read, bool write);
   void close(SocketId id, bool abort);
   bool closing(SocketId id) const;
+  Address peer(SocketId id) const;
+  bool connect_ended(SocketId id) const;
   SocketResult<SocketInfo> info(SocketId id) const;
   SocketResult<std::uint32_t> ready(SocketId id);
   SocketError take_error(SocketId id);

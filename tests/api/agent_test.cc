@@ -90,6 +90,7 @@ class RawProgram {
   int ask(const AgentCall& call) {
     descriptors_.clear();
     if (const int code = host::send_call(fd_, call, 0); code != 0) return code;
+    if (!host::has_answer(call)) return 0;
     std::vector<std::byte> tail;
     if (const int code = host::receive_answer(fd_, answer_, descriptors_, tail, 0); code != 0) return code;
     return answer_.error;

@@ -303,6 +303,10 @@ class Program {
   void say_nonsense(Input& input) {
     const ConstBytes bytes = input.take(input.below(700));
     if (bytes.empty() || ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0) return;
+    if (AgentCall call; bytes.size() == sizeof call) {
+      std::memcpy(&call, bytes.data(), sizeof call);
+      if (!has_answer(call)) return;
+    }
     std::vector<std::byte> tail;
     descriptors_.clear();
     const int code = receive_answer(fd_, answer_, descriptors_, tail, 0);
@@ -355,6 +359,10 @@ class Program {
     descriptors_.clear();
     std::vector<std::byte> tail;
     int code = send_call(fd_, call, 0);
+    if (code == 0 && !has_answer(call)) {
+      answer_ = {};
+      return true;
+    }
     if (code == 0) code = receive_answer(fd_, answer_, descriptors_, tail, 0);
     require(code != EAGAIN, "the agent answers in time");
     if (code == 0) return true;

@@ -66,11 +66,15 @@ class EngineTest : public ::testing::Test {
   }
 
   // Alpha has closed, and reads nothing from the disk from then on; beta has had everything up to the end.
-  void beta_reads_all_but_has_not_closed() {
+  // The first `lost` writes of beta after alpha's close come to nothing.
+  void beta_reads_all_but_has_not_closed(int lost = 0) {
     connect_pair();
     ASSERT_TRUE(beta().shut(server, false, true, net.now));
     ASSERT_TRUE(alpha().send(client, bytes("0123456789"), net.now));
     net.run(50 * kMillisecond);
+    net.beta.medium.fault = [this, lost](const IoRequest& r) {
+      return r.op == IoRequest::Op::kWrite && swallowed < lost ? (++swallowed, MemoryMedium::kSwallow) : 0;
+    };
     alpha().close(client, false, net.now);
     net.run(kMillisecond);
     ASSERT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
@@ -96,6 +100,7 @@ class EngineTest : public ::testing::Test {
 
   TwoHosts net;
   SocketId listener = 0, client = 0, server = 0;
+  int swallowed = 0;
 };
 
 TEST_F(EngineTest, ConnectsAndExchangesAFewBytes) {
@@ -238,6 +243,44 @@ TEST_F(EngineTest, TheLastWordsOfAHostThatLeftAreTaken) {
   EXPECT_EQ(connecting_to_beta(), EHOSTDOWN);
 }
 
+// OPEN, OPEN_ACK, FIN, FIN: acknowledgements of an end go with what the other side says next.
+TEST_F(EngineTest, AConversationThatBothEndAtOnceTakesFourPackets) {
+  connect_pair();
+  const auto written = [](const Engine& engine) { return engine.counters().packets_sent + engine.counters().gates_written; };
+  const auto both = [&] { return written(alpha()) + written(beta()); };
+  constexpr int kWarmUp = 8, kCounted = 10;
+  std::uint64_t before = 0;
+  for (int i = 0; i < kWarmUp + kCounted; ++i) {
+    if (i < kWarmUp) net.run(3 * kMillisecond);  // each learns that the other one looks at its ring
+    if (i == kWarmUp) before = both();
+    alpha().close(client, false, net.now);
+    std::array<std::byte, 1> in{};
+    ASSERT_TRUE(net.run_until([&] { return beta().receive(server, in, false, net.now).has_value(); }));
+    beta().close(server, false, net.now);
+    ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+    connect_again();
+    server = beta().accept(listener, net.now).value();
+    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
+  }
+  EXPECT_EQ(both() - before, 4u * kCounted);
+}
+
+// Who lingers for it looks at its ring, and at its gates later.
+TEST_F(EngineTest, AnEndIsAcknowledgedInAPacketThoughTheProgramDoesNothing) {
+  connect_pair();
+  const Geometry& g = net.superblock.geometry;
+  for (Host* host : {&net.alpha, &net.beta}) {
+    const std::uint64_t gates = g.gate(host->identity.slot, 0);
+    host->medium.fault = [=](const IoRequest& r) { return r.op == IoRequest::Op::kRead && r.block >= gates && r.block < gates + g.hosts ? EIO : 0; };
+  }
+  alpha().close(client, false, net.now);
+  net.run(kMillisecond);
+  EXPECT_NE(net.alpha.told[client] & Ready::kDrained, 0u);
+  beta().close(server, false, net.now);
+  net.run(kMillisecond);
+  EXPECT_NE(net.beta.told[server] & Ready::kDrained, 0u) << "the second to end";
+}
+
 // The last slot is not in use any more when its host has left.
 TEST_F(EngineTest, AHostThatLeftIsGivenUpAsSoonAsItsLastWordsWereTaken) {
   connect_pair();
@@ -257,15 +300,13 @@ TEST_F(EngineTest, AHostThatLeftIsNotListenedToForEver) {
 
 // On a disk that loses writes nobody is there to write a packet again once its host has left.
 TEST_F(EngineTest, WhoLeavesWaitsUntilItsLastWordsWereTaken) {
-  beta_reads_all_but_has_not_closed();
-  int lost = 0;
+  beta_reads_all_but_has_not_closed(4);
   net.alpha.medium.fault = nullptr;
-  net.beta.medium.fault = [&](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && lost++ < 4 ? MemoryMedium::kSwallow : 0; };
   beta().close(server, false, net.now);
   beta().shut_down(net.now);
   ASSERT_TRUE(net.run_until([&] { return beta().drained(); }));
   EXPECT_EQ(net.alpha.told[client] & (Ready::kDrained | Ready::kHangUp), Ready::kDrained);
-  EXPECT_GE(lost, 4);
+  EXPECT_EQ(swallowed, 4);
 }
 
 TEST_F(EngineTest, AHostTalksToItself) {
