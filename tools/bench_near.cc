@@ -129,7 +129,8 @@ Result<std::string> senders(const Address& far, unsigned sockets, std::size_t by
   return fmt::format("{} {}", messages / seconds_since(begin), messages);
 }
 
-Result<std::string> connects(const Address& far, milliseconds duration) {
+Result<std::string> connects(Address far, unsigned port, milliseconds duration) {
+  far.port = static_cast<std::uint16_t>(port);
   std::vector<double> times;
   for (const Clock::time_point end = Clock::now() + duration; Clock::now() < end;) {
     auto socket = BenchSocket::make();
@@ -231,7 +232,7 @@ Result<std::string> obey(const std::string& line, const Address& far) {
   if (verb == "stream") return stream(far, a, b, milliseconds(c));
   if (verb == "exchanges") return exchanges(far, a, b, milliseconds(c));
   if (verb == "senders") return senders(far, a, b, milliseconds(c));
-  if (verb == "connects") return connects(far, milliseconds(a));
+  if (verb == "connects") return connects(far, a, milliseconds(b));
   if (verb == "hold") return hold(far, a);
   if (verb == "roundtrip") return roundtrip(far, a, milliseconds(b));
   if (verb == "silence") return silence(far, a, milliseconds(b));

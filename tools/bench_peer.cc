@@ -86,4 +86,13 @@ Result<std::vector<double>> BenchPeer::ask(const std::string& command) {
   return answer();
 }
 
+Result<std::vector<double>> measure_connects(BenchPeer& far, BenchPeer& near, std::optional<double>& port, unsigned round_ms) {
+  if (!port) {
+    auto listening = far.ask("listen");
+    if (!listening) return std::unexpected(listening.error());
+    port = listening->at(0);
+  }
+  return near.ask(fmt::format("connects {} {}", *port, round_ms));
+}
+
 }  // namespace stp::tools

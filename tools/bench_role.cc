@@ -108,22 +108,38 @@ void serve(BenchSocket socket) {
   if (!done) fmt::print(stderr, "stp bench: the serving host: {}\n", done.error().text);
 }
 
-int run_far() {
+void serve_in_a_thread(BenchSocket socket) { std::thread(serve, std::move(socket)).detach(); }
+
+// One conversation after the other: whoever has connected is heard out, and that is all.
+void hear_out(BenchSocket socket) {
+  char byte = 0;
+  while (socket.receive_some(&byte, sizeof byte).value_or(0) > 0) {
+  }
+}
+
+// Listens, says the port on standard output, and has each connection taken by a thread that never ends.
+bool listen_and(void (*take)(BenchSocket)) {
   auto listener = BenchSocket::make();
   auto address = listener ? listener->listen() : Result<Address>(std::unexpected(listener.error()));
   std::cout << (address ? fmt::format("{}", address->port) : "error " + address.error().text) << std::endl;
-  if (!address) return 1;
-  std::thread([&listener] {
+  if (!address) return false;
+  std::thread([listener = std::move(*listener), take]() mutable {
     for (;;) {
-      auto socket = listener->accept();
+      auto socket = listener.accept();
       if (!socket) return;
-      std::thread(serve, std::move(*socket)).detach();
+      take(std::move(*socket));
     }
   }).detach();
+  return true;
+}
+
+// Each line is the wish for another listener, one for connects.
+int run_far() {
+  bool good = listen_and(serve_in_a_thread);
   std::string line;
-  while (std::getline(std::cin, line)) {
-  }
-  std::exit(0);  // the accepting thread is still in its call
+  while (good && std::getline(std::cin, line)) good = listen_and(hear_out);
+  if (!good) return 1;
+  std::exit(0);  // the accepting threads are still in their calls
 }
 
 }  // namespace

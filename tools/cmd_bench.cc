@@ -97,8 +97,8 @@ class Bench {
     if (rivals_.scratch)
       if (auto done = rivals_.scratch->still_free(*rivals_.storage); !done) return std::unexpected(done.error());
     std::vector<BenchRow> rows;
-    for (const RowSamples* samples : {&one_stream_, &one_stream_touching_, &many_streams_, &many_streams_touching_, &spin_p50_, &spin_p99_, &sleep_p50_, &sleep_p99_, &first_byte_, &slowest_byte_,
-                                      &idle_reads_, &idle_bytes_, &idle_cpu_})
+    for (const RowSamples* samples : {&one_stream_, &one_stream_touching_, &many_streams_, &many_streams_touching_, &spin_p50_, &spin_p99_, &sleep_p50_, &sleep_p99_, &connects_, &slow_connects_,
+                                      &first_byte_, &slowest_byte_, &idle_reads_, &idle_bytes_, &idle_cpu_})
       rows.push_back(samples->row());
     return rows;
   }
@@ -134,6 +134,11 @@ class Bench {
     spin_p99_.add(spinning->at(1), p99);
     sleep_p50_.add(sleeping->at(0), p50);
     sleep_p99_.add(sleeping->at(1), p99);
+    auto connects = measure_connects(far_, near_, port_for_connects_, duration);
+    if (!connects) return std::unexpected(connects.error());
+    const auto in_a_row = p50 ? std::optional(3 * *p50) : std::nullopt;  // three round trips of the ping-pong
+    connects_.add(connects->at(0), in_a_row);
+    slow_connects_.add(connects->at(1), in_a_row);
     return {};
   }
 
@@ -153,6 +158,7 @@ class Bench {
   BenchOptions options_;
   Rivals rivals_;
   BenchPeer far_, near_;
+  std::optional<double> port_for_connects_;
   RowSamples one_stream_{"stream 64 KiB", "MB/s"};
   RowSamples one_stream_touching_{"stream 64 KiB, raw copies and hashes", "MB/s"};
   RowSamples many_streams_{"16 streams", "MB/s"};
@@ -161,6 +167,8 @@ class Bench {
   RowSamples spin_p99_{"round trip 64 B, p99", "us"};
   RowSamples sleep_p50_{"round trip 64 B without spin, p50", "us"};
   RowSamples sleep_p99_{"round trip 64 B without spin, p99", "us"};
+  RowSamples connects_{"connect, accept, close, p50 (rival: 6 writes, 6 reads)", "us"};
+  RowSamples slow_connects_{"connect, accept, close, p99 (rival: the same)", "us"};
   RowSamples first_byte_{"first byte after silence", "ms"};
   RowSamples slowest_byte_{"first byte after silence, slowest of 5", "ms"};
   RowSamples idle_reads_{"idle reads a second", "1/s"};

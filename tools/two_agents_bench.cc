@@ -114,7 +114,7 @@ class TwoAgents {
 
   // The rival: what six block writes and six block reads take one after the other, which is three round trips of the raw ping-pong.
   Result<void> connects() {
-    auto ours = near_.ask(fmt::format("connects {}", options_.round_ms));
+    auto ours = measure_connects(far_, near_, port_for_connects_, options_.round_ms);
     if (!ours) return std::unexpected(ours.error());
     const auto rival = raw_us_ ? std::optional(3 * *raw_us_) : std::nullopt;
     connects_.add(ours->at(0), rival);
@@ -163,6 +163,7 @@ class TwoAgents {
   const TwoAgentsOptions& options_;
   std::unique_ptr<BenchAgent> a_, b_;
   BenchPeer far_, near_;
+  std::optional<double> port_for_connects_;
   std::optional<double> raw_us_;
   double one_idle_reads_ = 0;
   RowSamples one_stream_{"two agents: stream 64 KiB", "MB/s"};
