@@ -20,6 +20,7 @@ void RingReceiver::start(const Identity& self, const Identity& peer) {
   turn_ = kTurn;
   missing_since_ = 0;
   nothing_at_ = 0;
+  programs_turn_ends_ = 0;
 }
 
 void RingReceiver::expect_answer(Nanos at) {
@@ -40,7 +41,7 @@ void RingReceiver::warm() {
   hot_ = true;
   last_look_ = false;
   active_at_ = core_.now;
-  next_look_ = std::min(next_look_, core_.now);
+  next_look_ = std::min(next_look_, std::max(core_.now, programs_turn_ends_));
 }
 
 bool RingReceiver::wants_to_cool() const {
@@ -131,7 +132,8 @@ void RingReceiver::on_read(PacketHandler& handler, Look& look, int error) {
 // since the last packet: an eighth of it, so that a reply after t is seen within 1.13 t.
 void RingReceiver::schedule(bool found, bool more) {
   if (found) {
-    next_look_ = core_.now + std::max(busy_pause_, more ? 0 : kAnswerFirst);
+    programs_turn_ends_ = more ? 0 : core_.now + kAnswerFirst;
+    next_look_ = std::max(core_.now + busy_pause_, programs_turn_ends_);
     return;
   }
   const Nanos idle = core_.now - active_at_;

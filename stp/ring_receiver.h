@@ -112,6 +112,7 @@ class RingReceiver {
   std::uint32_t span_ = 1;
   Nanos active_at_ = 0;
   Nanos next_look_ = 0;
+  Nanos programs_turn_ends_ = 0;  // after a packet with none behind it
   Nanos last_looked_ = 0;
   Nanos nothing_at_ = 0;  // when the last look began that found nothing
   Nanos busy_pause_ = 0;

@@ -518,6 +518,28 @@ TEST(EngineTurn, OfAnswersFromAnotherProcessIsLearned) {
   EXPECT_LT(looks_for_an_answer(true, 2), looks_for_an_answer(false, 2) - 0.5);
 }
 
+// A look before the program's own answer would only delay that.
+TEST_F(EngineTest, WhoTakesWhatCameIsGivenItsTurnBeforeTheNextLook) {
+  connect_pair();
+  net.run(kMillisecond);
+  ASSERT_TRUE(alpha().send(client, bytes("question"), net.now));
+  ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 8; }));
+  const Geometry& g = net.superblock.geometry;
+  const std::uint64_t ring = g.packet(net.alpha.identity.slot, net.beta.identity.slot, 1);
+  int looks = 0;
+  net.beta.medium.fault = [&](const IoRequest& r) {
+    looks += r.op == IoRequest::Op::kRead && r.block >= ring && r.block < ring + g.ring_blocks ? 1 : 0;
+    return 0;
+  };
+  std::array<std::byte, 8> in{};
+  ASSERT_EQ(*beta().receive(server, in, false, net.now), 8u);
+  beta().step(net.now);
+  beta().step(net.now += 20 * kMicrosecond);
+  EXPECT_EQ(looks, 0);
+  beta().step(net.now += 20 * kMicrosecond);
+  EXPECT_GE(looks, 1);
+}
+
 TEST_F(EngineTest, AnAnswerIsLookedForAtOnePlaceAndAFlowAtMore) {
   connect_pair();
   const Geometry& g = net.superblock.geometry;
