@@ -166,8 +166,9 @@ void Agent::run() {
       const auto it = programs_.find(serial);
       if (it == programs_.end()) continue;
       take_news(*it->second);
-      serve_requests(*it->second);
-      if (hung_up.contains(serial)) {
+      const bool is_gone = hung_up.contains(serial);
+      serve_requests(*it->second, is_gone);
+      if (is_gone) {
         const auto still = programs_.find(serial);
         if (still != programs_.end()) drop(*still->second);
       }

@@ -94,7 +94,7 @@ class Agent final : public EngineEvents {
   void poke();
   void take_in_new_programs();
   void hand_out_reads();
-  void serve_requests(AgentProgram& program);
+  void serve_requests(AgentProgram& program, bool is_gone);
   void answer(AgentProgram& program, const AgentCall& call);
   void send(AgentProgram& program, AgentAnswer& answer, std::span<const int> fds, ConstBytes tail);
   int greet(AgentProgram& program, const AgentCall& hello);

@@ -15,6 +15,7 @@ namespace stp::host {
 namespace {
 
 constexpr int kRequestsAtOnce = 64;           // of one program
+constexpr int kLastRequests = 4096;           // of one that is gone: more than lie in a socket
 constexpr std::uint16_t kFirstFreePort = 1024;   // those below are root's
 
 // Those that do not are answered for any program.
@@ -35,8 +36,10 @@ bool concerns_a_socket(AgentRequest what) {
 
 }  // namespace
 
-void Agent::serve_requests(AgentProgram& program) {
-  for (int i = 0; i < kRequestsAtOnce; ++i) {
+// What a program that is gone had said before is done all the same: closes, above all, of which it has not waited for any.
+void Agent::serve_requests(AgentProgram& program, bool is_gone) {
+  const int most = is_gone ? kLastRequests : kRequestsAtOnce;
+  for (int i = 0; i < most; ++i) {
     AgentCall call;
     const int code = receive_call(program.fd(), call, MSG_DONTWAIT);
     if (code == EAGAIN) return;

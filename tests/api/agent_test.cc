@@ -248,6 +248,15 @@ TEST_F(Agent, KeepsNothingOfAProgramThatDies) {
       << descriptors_of(agent) << " of " << before << ", " << mappings_of(agent) << " of " << mapped;
 }
 
+// A close asks for no answer: many of them lie in the agent's socket when their program is gone.
+TEST_F(Agent, WhatAProgramClosedBeforeItDiedComesToAGoodEnd) {
+  const std::string count = "60";
+  PeerProcess far("beta", "hear-many-out", {count});
+  PeerProcess near(kMyHost, "close-many-and-die", {"beta", std::to_string(announced_port(far)), count});
+  EXPECT_EQ(near.wait(), 0);
+  EXPECT_EQ(far.read_line(), "good " + count);
+}
+
 TEST_F(Agent, TenThousandConnectsLeaveNothingBehind) {
   const pid_t agent = agent_pid(kMyHost);
   const Owned listener = listening_socket();

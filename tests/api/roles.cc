@@ -1,5 +1,6 @@
 // What the other processes of the tests do.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -48,6 +49,35 @@ int connect_send_hold(const Arguments& arguments) {
   std::cout << "sent" << std::endl;
   std::string line;
   std::getline(std::cin, line);
+  return 0;
+}
+
+// Connects so many times to a host and port, sends a little on each, closes all without waiting, and is gone.
+int close_many_and_die(const Arguments& arguments) {
+  std::vector<int> sockets;
+  for (std::size_t i = 0; i < std::stoul(arguments.at(2)); ++i) {
+    const int s = STPsocket(AF_STP, SOCK_STREAM, 0);
+    if (s < 0 || connect_to(s, arguments.at(0), port_from(arguments.at(1))) != 0 || STPsend(s, "x", 1, 0) != 1) return say_error(s);
+    int on = 1;
+    if (STPioctl(s, FIONBIO, &on) != 0) return say_error(s);
+    sockets.push_back(s);
+  }
+  for (const int s : sockets)
+    if (STPclose(s) != 0) return say_error(s);
+  ::_exit(0);
+}
+
+// Accepts so many connections, and says how many of them said one byte and came to a good end.
+int hear_many_out(const Arguments& arguments) {
+  const Owned listener = announce();
+  int good = 0;
+  std::vector<Owned> sockets;
+  for (std::size_t i = 0; i < std::stoul(arguments.at(0)); ++i) sockets.emplace_back(STPaccept(listener, nullptr, nullptr));
+  for (const Owned& s : sockets) {
+    char byte[2] = {};
+    good += STPrecv(s, byte, 2, MSG_WAITALL) == 1 && STPrecv(s, byte, 1, 0) == 0 ? 1 : 0;
+  }
+  std::cout << "good " << good << std::endl;
   return 0;
 }
 
@@ -228,6 +258,8 @@ const std::map<std::string, int (*)(const Arguments&)>& roles() {
   static const std::map<std::string, int (*)(const Arguments&)> all = {
       {"echo", echo},
       {"exit-with-blocked-thread", exit_with_blocked_thread},
+      {"hear-many-out", hear_many_out},
+      {"close-many-and-die", close_many_and_die},
       {"hold", hold},
       {"many-sockets", many_sockets},
       {"accept-when-told", accept_when_told},
