@@ -107,7 +107,7 @@ class CrashRun final : public IoTap {
   std::vector<std::unique_ptr<SimMachine>> machines_;
   std::vector<std::unique_ptr<SimProcess>> processes_;
   std::vector<std::unique_ptr<SimTransfer>> transfers_;
-  FileInTransfer file_{.id = 0xf11e, .size = 900'000};
+  FileInTransfer file_{.id = 0xf11e, .size = 1'500'000};
   SimTransfer* sender_ = nullptr;
   SimProcess* victim_ = nullptr;  // its latest life
   SimProcess* peer_ = nullptr;
