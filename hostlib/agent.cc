@@ -88,7 +88,11 @@ bool Agent::leave() {
   if (host_) {
     std::unique_lock lock(mutex_);
     // Conversations of programs that closed them already go to their end; the others are reset.
-    while (!programs_.empty()) drop(*programs_.begin()->second);
+    while (!programs_.empty()) {
+      const std::uint32_t serial = programs_.begin()->first;
+      serve_requests(*programs_.begin()->second, true);  // closes, above all, that it took for done
+      if (const auto still = programs_.find(serial); still != programs_.end()) drop(*still->second);
+    }
     for (const auto& [number, given] : std::exchange(given_, {})) end_held(*sockets_.at(number), true);
     host_->leave(lock, kLeaveLinger);
     const MemberState state = host_->view().self.state;

@@ -12,6 +12,7 @@ namespace stp::host {
 namespace {
 
 constexpr std::size_t kSmallReceive = 4096;
+constexpr Nanos kAskAfter = 2 * kSecond;  // without a word of a close that was told
 constexpr std::uint64_t kUnknown = ~std::uint64_t{0};  // the agent that knows is gone: not for none
 
 std::uint32_t state_of(const ShadowEnd& end) { return end.mine().state.load(std::memory_order_acquire); }
@@ -452,8 +453,11 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
     entry->end.end(abort ? ShadowSide::kReset : ShadowSide::kEnd);
     entry->end.stop_listening(ShadowSide::kGone);
     if (entry->local) tell_other(*entry);
-    // A listener's port is free when close returns; a conversation comes to its end by and by, and that is seen in the shadow.
-    if (tell(*entry, AgentRequest::kClose, AgentCall::kQuietly | (abort ? AgentCall::kAbort : 0))) return;
+  }
+  // A port that is to be free when close returns is asked for. A conversation that goes to its end does so by and by, and that is seen in the shadow.
+  if (phase(*entry) == Phase::kEstablished && entry->kind == Entry::Kind::kSession && !abort) {
+    entry->told_at = boottime_now();
+    if (tell(*entry, AgentRequest::kClose, AgentCall::kQuietly)) return;
   } else if (!entry->link->dead() && ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) {
     return;
   }
@@ -469,7 +473,15 @@ void AgentSockets::note_agent_gone(Entry& entry) {
 
 bool AgentSockets::closing(SocketId id) const {
   const auto entry = find(id);
-  return entry != nullptr && entry->closed && !entry->gone && !entry->link->dead() && (state_of(entry->end) & ShadowSide::kDrained) == 0;
+  const bool closes = entry != nullptr && entry->closed && !entry->gone && !entry->link->dead() && (state_of(entry->end) & ShadowSide::kDrained) == 0;
+  if (!closes || entry->told_at == 0 || boottime_now() - entry->told_at < kAskAfter) return closes;
+  // It may be the peer that takes its time, or an agent that does nothing any more: whoever does not answer is dead.
+  entry->told_at = boottime_now();
+  (void)ask(*entry, AgentRequest::kInfo);
+  if (!entry->link->dead()) return true;
+  entry->gone = true;
+  note_agent_gone(*entry);
+  return false;
 }
 
 SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
@@ -477,7 +489,9 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
   if (entry == nullptr) return no(EBADF);
   SocketInfo out;
   const Phase now = phase(*entry);
-  if (now == Phase::kEstablished && (!entry->local || !entry->peer_known)) {
+  // Of a host with several instances the name of this one is known to the agent alone, also when the conversation is over.
+  const bool nameless = now == Phase::kOver && entry->kind == Entry::Kind::kSession && !entry->peer_known && !entry->closed;
+  if (nameless || (now == Phase::kEstablished && (!entry->local || !entry->peer_known))) {
     AgentCall call;
     call.what = AgentRequest::kInfo;
     call.socket = entry->number;

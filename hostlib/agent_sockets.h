@@ -34,6 +34,7 @@ struct AgentSocketEntry {
   bool send_shut = false;
   bool read_shut = false;
   bool closed = false;
+  Nanos told_at = 0;         // when the agent was last told of the close, or asked about it
   bool gone = false;         // closed, and there is nobody to wait for
   SocketError listen_error;  // of a listener that could not be registered again
   SocketError over;          // found out on this side; what the agent found out is in the shadow

@@ -20,7 +20,8 @@ void Conduit::start(const Identity& self, const Identity& peer) {
   ack_waits_since_ = 0;
   ack_soon_ = want_ack_ = cooling_ = polling_published_ = false;
   taken_unpublished_ = 0;
-  awaits_ack_ = leaving_ = false;
+  leaving_ = false;
+  awaited_ = 0;
   ack_in_ring_ = 0;
   their_sequence_ = 0;
   they_poll_ = false;
@@ -78,7 +79,6 @@ void Conduit::take_ack(std::uint64_t ack) {
   }
   if (sender_.acked() == before) return;
   want_ack_ = false;
-  if (sender_.all_acked()) awaits_ack_ = false;
   owner_.on_acked(slot_, sender_.acked());
 }
 
@@ -96,7 +96,7 @@ void Conduit::on_gate(const Gate& gate) {
 bool Conduit::wants_gate() const {
   if (!open_) return false;
   if (sender_.half_full()) return true;
-  return !sender_.all_acked() && (want_ack_ || (awaits_ack_ && core_.now >= awaits_ack_since_ + kAckInPacketFirst));
+  return !sender_.all_acked() && (want_ack_ || (awaits_ack() && core_.now >= awaits_ack_since_ + kAckInPacketFirst));
 }
 
 std::uint64_t Conduit::ack_to_publish() const {
@@ -216,7 +216,7 @@ Nanos Conduit::next_deadline(bool streaming) const {
   if (gate_dirty_ && !gate_writing_) at = std::min(at, gate_retry_at_);
   if (ack_soon_ && unpublished() > 0 && core_.now < ack_by_) at = std::min(at, ack_by_);
   const Nanos wants_gate_at = awaits_ack_since_ + kAckInPacketFirst;
-  if (awaits_ack_ && core_.now < wants_gate_at) at = std::min(at, wants_gate_at);
+  if (awaits_ack() && core_.now < wants_gate_at) at = std::min(at, wants_gate_at);
   if (streaming && has_messages() && !sender_.full() && sender_.writes_in_flight() < 2) at = std::min(at, sender_.last_write() + kStreamPause);
   return at;
 }

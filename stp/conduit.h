@@ -63,9 +63,10 @@ class Conduit final : public MessageSource, public PacketHandler {
   }
   // This host leaves: what it took is acknowledged in packets from now on, as those are acknowledged in turn and gates are not.
   void take_leave() { leaving_ = true; }
-  // The caller waits for an acknowledgement of what was sent.
-  void await_ack() {
-    if (!std::exchange(awaits_ack_, true)) awaits_ack_since_ = core_.now;
+  // The caller waits for the acknowledgement of this packet.
+  void await_ack(std::uint64_t sequence) {
+    if (!awaits_ack()) awaits_ack_since_ = core_.now;
+    awaited_ = sequence;
   }
 
   // -- Answers that belong to no socket of mine (any more). Bounded: a peer that provokes more
@@ -113,6 +114,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   // Who lingers for it looks at its ring for an answer, and at its gates now and then.
   bool owes_ack_soon() const { return ack_soon_ && core_.now >= ack_by_ && unpublished() > 0 && ack_in_ring_ < receiver_.taken(); }
   bool owes_ack() const { return owes_last_ack() || owes_ack_soon(); }
+  bool awaits_ack() const { return awaited_ > sender_.acked(); }
   std::uint64_t unpublished() const { return receiver_.taken() - ack_published_; }
 
   Core& core_;
@@ -142,7 +144,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   bool cooling_ = false;             // the gate that says so is dirty or on its way
   bool polling_published_ = false;   // the last gate submitted said that I poll
   std::uint64_t taken_unpublished_ = 0;  // taken() when it was submitted
-  bool awaits_ack_ = false;
+  std::uint64_t awaited_ = 0;  // the last packet whose acknowledgement somebody waits for
   Nanos awaits_ack_since_ = 0;
   Identity refused_;
 

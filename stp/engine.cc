@@ -71,8 +71,8 @@ class Engine::Impl final : public ConduitOwner, public Peers {
   void acknowledge_within(Slot peer, Nanos span) override {
     if (reachable(peer)) conduits_[peer]->acknowledge_by(core.now + span);
   }
-  void await_ack(Slot peer) override {
-    if (reachable(peer)) conduits_[peer]->await_ack();
+  void await_ack(Slot peer, std::uint64_t sequence) override {
+    if (reachable(peer)) conduits_[peer]->await_ack(sequence);
   }
   void warm(Slot peer) override {
     if (reachable(peer)) conduits_[peer]->warm();

@@ -9,14 +9,9 @@
 namespace stp {
 namespace {
 
-// How long a FIN may wait for its acknowledgement, for which its sender lingers. A packet that goes anyway takes it along: the end of the other
-// direction where the program here closes at once, the next conversation's beginning where this side was the first to end. A program behind
-// an agent answers too late for the former.
-Nanos patience_of_fin(bool second_to_end, bool answers_from_afar) {
-  constexpr Nanos kProgramsTurn = 50 * kMicrosecond;
-  if (second_to_end) return (answers_from_afar ? 8 : 3) * kProgramsTurn;
-  return answers_from_afar ? 0 : kProgramsTurn;
-}
+// How long a FIN may wait for its acknowledgement, for which its sender lingers. Not at all where the program itself has the engine: nobody may
+// come back to send it. An agent stays; and the program that was the first to end is likely to begin another conversation, whose OPEN takes it along.
+Nanos patience_of_fin(bool second_to_end, bool driven_by_an_agent) { return second_to_end && driven_by_an_agent ? 400 * kMicrosecond : 0; }
 
 int errno_of_reset(Reason reason) { return reason == Reason::kStorage ? EIO : ECONNRESET; }
 
@@ -279,7 +274,7 @@ void Sockets::emit(Socket& s, PacketBuilder& packet, std::uint64_t sequence) {
   ++core_.counters.messages_sent;
   if (emitted_[s.peer].empty() || emitted_[s.peer].back().sequence != sequence || emitted_[s.peer].back().socket != s.id)
     emitted_[s.peer].push_back({sequence, s.id});
-  if (s.tx->finished()) peers_.await_ack(s.peer);
+  if (s.tx->finished()) peers_.await_ack(s.peer, sequence);
 }
 
 void Sockets::fill(Slot peer, PacketBuilder& packet, std::uint64_t sequence) {

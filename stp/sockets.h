@@ -24,7 +24,7 @@ class Peers {
   virtual const std::string& name(Slot peer) const = 0;
   virtual void answer(Slot peer, SessionId session, MessageBody body) = 0;
   virtual void acknowledge_within(Slot peer, Nanos span) = 0;
-  virtual void await_ack(Slot peer) = 0;
+  virtual void await_ack(Slot peer, std::uint64_t sequence) = 0;
   virtual void warm(Slot peer) = 0;
   // Living instances of `host` in the order in which to ask them; the error when there is none.
   virtual SocketResult<std::vector<Slot>> find_host(const std::string& host) const = 0;

@@ -36,6 +36,18 @@ Announced announcement(PeerProcess& peer) {
 
 }  // namespace
 
+// Everything was read: that the reader is gone right afterwards is no loss.
+TEST(Hosts, CloseIsContentWithAPeerThatReadToTheEndAndEndedAtOnce) {
+  for (int round = 0; round < 4; ++round) {
+    PeerProcess far("beta", "hear-out-and-die");
+    Owned s = open_socket();
+    ASSERT_EQ(connect_to(s, "beta", announced_port(far)), 0) << STPstrerror(s);
+    ASSERT_TRUE(send_all(s, pattern(1000)));
+    EXPECT_EQ(STPclose(s.release()), 0) << "round " << round << ": " << STPstrerror(-1);
+    EXPECT_EQ(far.wait(), 0);
+  }
+}
+
 TEST(Hosts, ExchangeDataAndSeeEachOthersEnd) {
   PeerProcess peer("beta", "echo");
   const Announced there = announcement(peer);

@@ -67,6 +67,16 @@ int close_many_and_die(const Arguments& arguments) {
   ::_exit(0);
 }
 
+// Accepts one connection, takes all until its end, and is gone at once.
+int hear_out_and_die(const Arguments&) {
+  const Owned listener = announce();
+  const Owned s(STPaccept(listener, nullptr, nullptr));
+  char bytes[4096];
+  while (STPrecv(s, bytes, sizeof bytes, 0) > 0) {
+  }
+  ::_exit(0);
+}
+
 // Accepts so many connections, and says how many of them said one byte and came to a good end.
 int hear_many_out(const Arguments& arguments) {
   const Owned listener = announce();
@@ -259,6 +269,7 @@ const std::map<std::string, int (*)(const Arguments&)>& roles() {
       {"echo", echo},
       {"exit-with-blocked-thread", exit_with_blocked_thread},
       {"hear-many-out", hear_many_out},
+      {"hear-out-and-die", hear_out_and_die},
       {"close-many-and-die", close_many_and_die},
       {"hold", hold},
       {"many-sockets", many_sockets},

@@ -243,28 +243,6 @@ TEST_F(EngineTest, TheLastWordsOfAHostThatLeftAreTaken) {
   EXPECT_EQ(connecting_to_beta(), EHOSTDOWN);
 }
 
-// OPEN, OPEN_ACK, FIN, FIN: acknowledgements of an end go with what the other side says next.
-TEST_F(EngineTest, AConversationThatBothEndAtOnceTakesFourPackets) {
-  connect_pair();
-  const auto written = [](const Engine& engine) { return engine.counters().packets_sent + engine.counters().gates_written; };
-  const auto both = [&] { return written(alpha()) + written(beta()); };
-  constexpr int kWarmUp = 8, kCounted = 10;
-  std::uint64_t before = 0;
-  for (int i = 0; i < kWarmUp + kCounted; ++i) {
-    if (i < kWarmUp) net.run(3 * kMillisecond);  // each learns that the other one looks at its ring
-    if (i == kWarmUp) before = both();
-    alpha().close(client, false, net.now);
-    std::array<std::byte, 1> in{};
-    ASSERT_TRUE(net.run_until([&] { return beta().receive(server, in, false, net.now).has_value(); }));
-    beta().close(server, false, net.now);
-    ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-    connect_again();
-    server = beta().accept(listener, net.now).value();
-    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
-  }
-  EXPECT_EQ(both() - before, 4u * kCounted);
-}
-
 // Who lingers for it looks at its ring, and at its gates later.
 TEST_F(EngineTest, AnEndIsAcknowledgedInAPacketThoughTheProgramDoesNothing) {
   connect_pair();
@@ -512,6 +490,64 @@ double looks_for_an_answer(bool answers_from_afar, int ticks) {
     EXPECT_TRUE(net.run_until([&] { return alpha.receive(asker, in, false, net.now).has_value(); }));
   }
   return static_cast<double>(alpha.counters().reads - before) / kToCount;
+}
+
+// What ten conversations that both sides end as soon as they can have the hosts write: packets, and gates.
+std::pair<std::uint64_t, std::uint64_t> written_for_ten(bool by_agents) {
+  TwoHosts net(256u << 20, by_agents);
+  Engine& alpha = *net.alpha.engine;
+  Engine& beta = *net.beta.engine;
+  const SocketId listener = beta.open(net.now).value();
+  EXPECT_TRUE(beta.bind(listener, 7));
+  EXPECT_TRUE(beta.listen(listener, 5));
+  constexpr int kWarmUp = 8, kCounted = 10;
+  EngineCounters first_alpha, first_beta;
+  for (int i = 0; i < kWarmUp + kCounted; ++i) {
+    if (i < kWarmUp) net.run(3 * kMillisecond);  // each learns that the other one looks at its ring
+    if (i == kWarmUp) {
+      first_alpha = alpha.counters();
+      first_beta = beta.counters();
+    }
+    const SocketId client = alpha.open(net.now).value();
+    EXPECT_EQ(alpha.connect(client, {"beta", "", 7}, false, net.now).error().code, EINPROGRESS);
+    EXPECT_TRUE(net.run_until([&] { return alpha.connect_ended(client) && (beta.info(listener)->ready & Ready::kRead) != 0; }));
+    const SocketId server = beta.accept(listener, net.now).value();
+    alpha.close(client, false, net.now);
+    std::array<std::byte, 1> in{};
+    EXPECT_TRUE(net.run_until([&] { return beta.receive(server, in, false, net.now).has_value(); }));
+    beta.close(server, false, net.now);
+    EXPECT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+  }
+  const EngineCounters last_alpha = alpha.counters(), last_beta = beta.counters();
+  return {last_alpha.packets_sent - first_alpha.packets_sent + last_beta.packets_sent - first_beta.packets_sent,
+          last_alpha.gates_written - first_alpha.gates_written + last_beta.gates_written - first_beta.gates_written};
+}
+
+// OPEN, OPEN_ACK, FIN, its acknowledgement, FIN, its acknowledgement. An agent's last goes with the next OPEN.
+TEST(EngineEnds, AreAcknowledgedInPackets) {
+  const auto embedded = written_for_ten(false), by_agents = written_for_ten(true);
+  EXPECT_LE(embedded.first, 60u);
+  EXPECT_EQ(embedded.second, 0u);
+  EXPECT_LE(by_agents.first, 51u);
+  EXPECT_EQ(by_agents.second, 0u);
+}
+
+// The conversation of who has its end acknowledged, and whose peer goes on, is over: it looks for nothing any more.
+TEST_F(EngineTest, WhoseEndIsAcknowledgedLooksAtItsGatesNoMoreThanBefore) {
+  connect_pair();
+  net.run(kMillisecond);
+  alpha().close(client, false, net.now);
+  beta().close(server, false, net.now);  // both at once: each has an acknowledgement of the other's to send, which waits for its own
+  net.run(kMillisecond);
+  ASSERT_NE(net.alpha.told[client] & net.beta.told[server] & Ready::kDrained, 0u);
+  const Geometry& g = net.superblock.geometry;
+  int looks = 0;
+  net.alpha.medium.fault = [&, gates = g.gate(net.alpha.identity.slot, 0)](const IoRequest& r) {
+    looks += r.op == IoRequest::Op::kRead && r.block >= gates && r.block < gates + g.hosts ? 1 : 0;
+    return 0;
+  };
+  net.run(15 * kMillisecond);
+  EXPECT_LE(looks, 3);
 }
 
 TEST(EngineTurn, OfAnswersFromAnotherProcessIsLearned) {
