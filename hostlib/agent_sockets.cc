@@ -17,6 +17,15 @@ constexpr std::uint64_t kUnknown = ~std::uint64_t{0};  // the agent that knows i
 
 std::uint32_t state_of(const ShadowEnd& end) { return end.mine().state.load(std::memory_order_acquire); }
 
+AgentCall request_of(const AgentSocketEntry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
+  AgentCall call;
+  call.what = what;
+  call.socket = entry.number;
+  call.number = number;
+  call.flags = flags;
+  return call;
+}
+
 }  // namespace
 
 std::shared_ptr<AgentSocketEntry> AgentSockets::find(SocketId id) const {
@@ -43,17 +52,6 @@ void AgentSockets::forget(SocketId id) {
   if (entry.link.get() == indexed_ && entry.index < by_index_.size() && by_index_[entry.index] == id) by_index_[entry.index] = 0;
   entries_.erase(it);
 }
-
-namespace {
-AgentCall request_of(const AgentSocketEntry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
-  AgentCall call;
-  call.what = what;
-  call.socket = entry.number;
-  call.number = number;
-  call.flags = flags;
-  return call;
-}
-}  // namespace
 
 SocketResult<AgentLink::Reply> AgentSockets::ask(const Entry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
   return entry.link->ask(request_of(entry, what, number, flags));

@@ -462,14 +462,19 @@ TEST(EngineMemory, RoomThatCameFreeElsewhereIsToldThoughSomebodyReadsFirst) {
   EXPECT_TRUE(net.run_until([&] { return (net.alpha.told[from[1]] & Ready::kWrite) != 0; }, kSecond));
 }
 
+SocketId listening(TwoHosts& net, Engine& engine) {
+  const SocketId listener = engine.open(net.now).value();
+  EXPECT_TRUE(engine.bind(listener, 7));
+  EXPECT_TRUE(engine.listen(listener, 5));
+  return listener;
+}
+
 // How many looks the asker takes for each answer that comes after `ticks` steps of 50 us, once it has had the time to learn.
 double looks_for_an_answer(bool answers_from_afar, int ticks) {
   TwoHosts net(256u << 20, answers_from_afar);
   Engine& alpha = *net.alpha.engine;
   Engine& beta = *net.beta.engine;
-  const SocketId listener = beta.open(net.now).value();
-  EXPECT_TRUE(beta.bind(listener, 7));
-  EXPECT_TRUE(beta.listen(listener, 5));
+  const SocketId listener = listening(net, beta);
   const SocketId asker = alpha.open(net.now).value();
   EXPECT_EQ(alpha.connect(asker, {"beta", "", 7}, false, net.now).error().code, EINPROGRESS);
   EXPECT_TRUE(net.run_until([&] { return (beta.info(listener)->ready & Ready::kRead) != 0; }));
@@ -497,9 +502,7 @@ std::pair<std::uint64_t, std::uint64_t> written_for_ten(bool by_agents) {
   TwoHosts net(256u << 20, by_agents);
   Engine& alpha = *net.alpha.engine;
   Engine& beta = *net.beta.engine;
-  const SocketId listener = beta.open(net.now).value();
-  EXPECT_TRUE(beta.bind(listener, 7));
-  EXPECT_TRUE(beta.listen(listener, 5));
+  const SocketId listener = listening(net, beta);
   constexpr int kWarmUp = 8, kCounted = 10;
   EngineCounters first_alpha, first_beta;
   for (int i = 0; i < kWarmUp + kCounted; ++i) {
