@@ -382,7 +382,7 @@ void Agent::work(AgentSocket& socket) {
   if (socket.connected && !socket.over && !socket.engine_closed) {
     // Asked for first: whatever the program does from here on is told, and whatever it did before is seen below.
     socket.end.want_news();
-    if (socket.end.broken()) {
+    if (socket.end.broken() || socket.end.readable() < socket.lent) {
       engine.close(socket.engine_id, true, boottime_now());
       socket.engine_closed = true;
       end_with(socket, {ECONNRESET, Reason::kProtocol});
@@ -394,7 +394,7 @@ void Agent::work(AgentSocket& socket) {
     const std::uint32_t ended = socket.end.ended();
     const Moved out = move_out(engine, socket);
     counters_.bytes_sent += out.bytes;
-    if ((ended & ShadowSide::kEnd) != 0 && !socket.closing && !socket.end_sent && out.error.code == 0 && socket.end.readable() == 0) {
+    if ((ended & ShadowSide::kEnd) != 0 && !socket.closing && !socket.end_sent && out.error.code == 0 && socket.unmoved() == 0) {
       socket.end_sent = true;
       (void)engine.shut(socket.engine_id, false, true, boottime_now());
     }
@@ -419,9 +419,9 @@ void Agent::work(AgentSocket& socket) {
 void Agent::finish(AgentSocket& socket) {
   if (!socket.closing) return;
   // Between two programs here what was sent lies in the receiver's shadow already.
-  const bool all_out = socket.local || socket.over || !socket.connected || socket.end.readable() == 0;
+  const bool all_out = socket.local || socket.over || !socket.connected || socket.unmoved() == 0;
   if (socket.engine_id != 0 && !socket.engine_closed && all_out) {
-    socket.lost |= !socket.local && socket.over && socket.end.readable() > 0;
+    socket.lost |= !socket.local && socket.over && socket.unmoved() > 0;
     // Bytes that the program had not read: its peer is to know, if nothing of ours would be lost by that.
     const auto info = host_->engine().info(socket.engine_id);
     const bool unread = socket.connected && !socket.local && !socket.over && socket.end.unread() > 0 && !socket.read_shut;
@@ -465,7 +465,7 @@ void Agent::close_listener(AgentSocket& listener) {
 
 void Agent::close(AgentSocket& socket, bool abort) {
   if (std::exchange(socket.closing, true)) return;
-  closing_[socket.number] = {.left = socket.end.readable(), .since = boottime_now()};
+  closing_[socket.number] = {.left = socket.unmoved(), .since = boottime_now()};
   if (socket.listening) close_listener(socket);
   if (socket.local) {
     // The program has ended its side itself; one that died could not.
@@ -509,7 +509,7 @@ void Agent::give_up_stuck_closes(Nanos now) {
     const auto it = sockets_.find(number);
     if (it == sockets_.end() || it->second->engine_closed || it->second->engine_id == 0) continue;
     AgentSocket& socket = *it->second;
-    const std::size_t left = socket.end.readable();
+    const std::uint64_t left = socket.unmoved();
     if (left != progress.left) progress = {.left = left, .since = now};
     if (now - progress.since < host_->patience()) continue;
     socket.engine_closed = true;

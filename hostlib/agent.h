@@ -69,7 +69,7 @@ class Agent final : public EngineEvents {
 
  private:
   struct Closing {
-    std::size_t left = 0;  // bytes in the shadow that the engine did not take yet
+    std::uint64_t left = 0;  // bytes in the shadow that the engine did not take yet
     Nanos since = 0;
   };
   // What a user's sockets take. Memory is measured when it may matter, and not more often than once a second.

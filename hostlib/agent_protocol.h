@@ -20,7 +20,7 @@
 
 namespace stp::host {
 
-inline constexpr std::uint32_t kAgentProtocolVersion = 3;
+inline constexpr std::uint32_t kAgentProtocolVersion = 4;
 inline constexpr const char* kDefaultAgentPath = "/run/stp/agent.sock";
 
 enum class AgentRequest : std::uint32_t {

@@ -48,7 +48,7 @@ AgentSocketRow Agent::row_of(AgentSocket& socket, const AgentProgram& asking) {
   row.received = side.head.load(std::memory_order_relaxed);
   const std::uint64_t ring = socket.end.memory()->ring_bytes();
   row.receive_queue = std::min(socket.end.unread(), ring);
-  row.send_queue = socket.end.readable();
+  row.send_queue = socket.unmoved();
   if (socket.engine_id != 0) {
     if (const auto info = host_->engine().info(socket.engine_id)) {
       row.scb = info->scb;

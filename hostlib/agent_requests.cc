@@ -111,7 +111,7 @@ void Agent::answer(AgentProgram& program, const AgentCall& call) {
         describe(*socket, answer);
         if (socket->engine_id != 0 && !socket->local) {
           const auto info = host_->engine().info(socket->engine_id);
-          answer.bytes = socket->end.readable() + (info ? info->unacknowledged_bytes : 0);
+          answer.bytes = socket->unmoved() + (info ? info->unacknowledged_bytes : 0);
         }
         break;
       case AgentRequest::kBuffers:

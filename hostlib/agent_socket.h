@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <string>
@@ -25,6 +26,8 @@ struct AgentSocket {
   SocketId engine_id = 0;    // 0: none (this side accepted a program here, and there was none to spare)
   // The side of the shadow that is not the program's: the agent's own view of the conversation.
   ShadowEnd end;
+  std::uint64_t lent = 0;                // bytes that the engine has, and needs in the shadow still
+  bool lands = false;                    // the engine knows the room for what arrives
   std::uint16_t port = 0;
   bool listening = false;
   std::uint32_t backlog = 0;
@@ -60,6 +63,8 @@ struct AgentSocket {
       if (each.program == program) return &each;
     return nullptr;
   }
+  // Bytes in the shadow that the engine has not taken.
+  std::uint64_t unmoved() const { return end.readable() - std::min<std::uint64_t>(lent, end.readable()); }
   ShadowSide& program_side() const { return end.theirs(); }
 };
 

@@ -2,10 +2,35 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <utility>
 
 #include "stp/system.h"
 
 namespace stp::host {
+namespace {
+
+constexpr std::size_t kLeastLoan = 32 * 1024;
+
+class RingLanding final : public Landing {
+ public:
+  explicit RingLanding(ShadowEnd end) : end_(std::move(end)) {}
+  std::byte* place(std::uint64_t ahead, std::size_t bytes) override { return end_.place(ahead, bytes); }
+
+ private:
+  ShadowEnd end_;
+};
+
+// Gives back to the program what the engine does not need any more of its ring.
+void take_back(const Engine& engine, AgentSocket& socket) {
+  const std::uint64_t lent = engine.lent(socket.engine_id);
+  if (lent >= socket.lent) return;
+  socket.end.take(socket.lent - lent);
+  socket.lent = lent;
+}
+
+}  // namespace
+
 
 void end_with(AgentSocket& socket, const SocketError& error) {
   socket.over = true;
@@ -17,16 +42,21 @@ void end_with(AgentSocket& socket, const SocketError& error) {
 Moved move_out(Engine& engine, AgentSocket& socket) {
   Moved moved;
   const Nanos now = boottime_now();
+  take_back(engine, socket);
   while (moved.bytes < kMoveAtOnce) {
-    const ConstBytes piece = socket.end.next_readable();
+    const ConstBytes piece = socket.end.next_readable(socket.lent);
     if (piece.empty()) break;
-    const auto taken = engine.send(socket.engine_id, piece.first(std::min(piece.size(), kMoveAtOnce)), now);
+    const ConstBytes part = piece.first(std::min(piece.size(), kMoveAtOnce));
+    const bool lends = (part.size() >= kLeastLoan || socket.lent > 0) && socket.end.in_huge_page(part);
+    const auto taken = lends ? engine.send_lent(socket.engine_id, part, {socket.end.memory(), socket.end.memory()->ring_bytes()}, now) : engine.send(socket.engine_id, part, now);
     if (!taken) {
       moved.stopped = true;
       if (taken.error().code != EAGAIN) moved.error = taken.error();
       break;
     }
-    socket.end.take(*taken);
+    if (*taken == 0) break;
+    socket.lent += *taken;  // or at least what is lent lies before it
+    take_back(engine, socket);
     moved.bytes += *taken;
   }
   return moved;
@@ -35,6 +65,7 @@ Moved move_out(Engine& engine, AgentSocket& socket) {
 Moved move_in(Engine& engine, AgentSocket& socket) {
   Moved moved;
   const Nanos now = boottime_now();
+  if (!std::exchange(socket.lands, true)) engine.land_in(socket.engine_id, std::make_shared<RingLanding>(socket.end));
   while (moved.bytes < kMoveAtOnce && !socket.end_given) {
     const Bytes room = socket.end.next_room();
     if (room.empty()) break;

@@ -1,4 +1,7 @@
 // Moves bytes between a program's shadow and the engine, and tells the program how its conversation ended. Internal to the agent.
+//
+// Bulk is not copied: extents are written from the program's ring, whose room comes back when the peer has them, and read into it. That is
+// where a ring lies in a huge page; elsewhere it would be a piece a page for the device, which costs a virtual disk more than a copy.
 #pragma once
 
 #include "hostlib/agent_socket.h"

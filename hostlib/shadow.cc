@@ -17,12 +17,14 @@
 
 #include "stp/copy.h"
 #include "stp/cpu_cache.h"
+#include "stp/medium.h"
 
 namespace stp::host {
 namespace {
 
 constexpr std::size_t kLineBytes = 64;
 constexpr std::size_t kSmallBytes = 512;
+constexpr std::size_t kBulkBytes = 64 * 1024;  // who has so much at once will fill the ring
 constexpr std::size_t kAheadBytes = 512;  // more gets lines that are still to be read
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
@@ -43,7 +45,9 @@ void publish_before_look([[maybe_unused]] ShadowSide& mine) {
 #endif
 }
 
-std::size_t whole_size(std::uint32_t ring_bytes) { return ShadowMemory::kHeaderBytes + 2 * std::size_t{ring_bytes}; }
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // Linux 6.1
+#endif
 
 }  // namespace
 
@@ -80,9 +84,19 @@ std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::map(int fd) {
 }
 
 bool ShadowMemory::map_file(int fd, std::size_t bytes) {
-  void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (at == MAP_FAILED) return false;
-  base_ = static_cast<std::byte*>(at);
+  // A huge page of the file is one of this process too only where both begin at a multiple of it.
+  const std::size_t spare = bytes >= whole_size(kHugePage / 2) ? kHugePage : 0;
+  void* const reserved = ::mmap(nullptr, bytes + spare, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return false;
+  auto* const first = static_cast<std::byte*>(reserved);
+  const std::size_t skip = spare == 0 ? 0 : (kHugePage - reinterpret_cast<std::uintptr_t>(first) % kHugePage) % kHugePage;
+  if (skip > 0) (void)::munmap(first, skip);
+  if (skip < spare) (void)::munmap(first + skip + bytes, spare - skip);
+  if (::mmap(first + skip, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    (void)::munmap(first + skip, bytes);
+    return false;
+  }
+  base_ = first + skip;
   bytes_ = bytes;
   header_ = reinterpret_cast<ShadowHeader*>(base_);
   return true;
@@ -96,6 +110,17 @@ ShadowMemory::~ShadowMemory() {
 std::uint64_t ShadowMemory::touched_bytes() const {
   struct stat facts = {};
   return fd_ >= 0 && ::fstat(fd_, &facts) == 0 ? static_cast<std::uint64_t>(facts.st_blocks) * 512 : 0;
+}
+
+bool ShadowMemory::in_huge_page(int ring_number, std::size_t at) {
+  if (2 * std::size_t{ring_bytes_} < kHugePage) return false;
+  const std::size_t page_number = (static_cast<std::size_t>(ring_number) * ring_bytes_ + at) / kHugePage;
+  std::uint8_t& state = huge_.at(page_number);
+  if (state < kMostTries) {
+    std::byte* const page = ring(0) + page_number * kHugePage;
+    state = ::madvise(page, kHugePage, MADV_COLLAPSE) == 0 ? kIsHuge : static_cast<std::uint8_t>(state + 1);
+  }
+  return state == kIsHuge;
 }
 
 // -- Sending -------------------------------------------------------------------------------------------------------
@@ -123,6 +148,16 @@ Bytes ShadowEnd::next_room() const {
   return {memory_->ring(side_) + at, std::min(free, ring_bytes() - at)};
 }
 
+std::byte* ShadowEnd::place(std::uint64_t ahead, std::size_t bytes) const {
+  const std::size_t free = room();
+  if (ahead > free || bytes > free - ahead) return nullptr;
+  const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed) + ahead) & (ring_bytes() - 1);
+  if (at % kBufferAlignment != 0 || bytes > ring_bytes() - at) return nullptr;
+  std::byte* const there = memory_->ring(side_) + at;
+  *there = {};  // in use
+  return memory_->in_huge_page(side_, at) ? there : nullptr;
+}
+
 void ShadowEnd::publish(std::size_t bytes) {
   mine().tail.store(mine().tail.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
 }
@@ -136,6 +171,10 @@ std::size_t ShadowEnd::write(ConstBytes data) {
   // The receiver's processor has these lines since it read them a lap ago. A message at a time would wait for each.
   if (count <= kSmallBytes)
     for (std::size_t i = 0; i < count; i += kLineBytes) prefetch_for_writing(ring + ((at + kAheadBytes + i) & (ring_bytes() - 1)));
+  if (count >= kBulkBytes) {
+    ring[at] = {};  // in use
+    (void)memory_->in_huge_page(side_, at);
+  }
   copy_bytes(ring + at, data.first(first));
   if (first < count) copy_bytes(ring, data.subspan(first, count - first));
   publish(count);
@@ -153,10 +192,14 @@ bool ShadowEnd::broken() const {
   return unread() > ring_bytes() || theirs().tail.load(std::memory_order_acquire) - mine().head.load(std::memory_order_relaxed) > ring_bytes();
 }
 
-ConstBytes ShadowEnd::next_readable() const {
+ConstBytes ShadowEnd::next_readable(std::size_t ahead) const {
   const std::size_t there = readable();
-  const std::size_t at = static_cast<std::size_t>(mine().head.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
-  return {memory_->ring(1 - side_) + at, std::min(there, ring_bytes() - at)};
+  const std::size_t at = static_cast<std::size_t>(mine().head.load(std::memory_order_relaxed) + ahead) & (ring_bytes() - 1);
+  return {memory_->ring(1 - side_) + at, std::min(there - std::min(ahead, there), ring_bytes() - at)};
+}
+
+bool ShadowEnd::in_huge_page(ConstBytes piece) const {
+  return memory_->in_huge_page(1 - side_, static_cast<std::size_t>(piece.data() - memory_->ring(1 - side_)));
 }
 
 void ShadowEnd::take(std::size_t bytes) {

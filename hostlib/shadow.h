@@ -6,7 +6,10 @@
 //   0      "STPSHADW", version, ring size (bytes, a power of two), zeros
 //   1024   side 0, see ShadowSide             side 0 is the program that opened the socket;
 //   2048   side 1                             side 1 the agent, or the program that accepted the connection
-//   4096   ring of what side 0 sends, then the ring of what side 1 sends
+//   4096   ring of what side 0 sends, then the ring of what side 1 sends; where a ring is 2 MiB or more, they begin at 2 MiB
+//
+// Large rings lie in huge pages as soon as bulk passes through them: the first lap costs no page faults then, and the agent's device reads
+// and writes them in one piece, see agent_transfer.h.
 //
 // Counters only go up; a place in a ring is its counter modulo the ring size. Publishing is writing `tail`: the bytes are there before
 // it (release). Giving back room is writing `head`. Each side writes its own fields alone, but for those that say otherwise.
@@ -15,6 +18,7 @@
 // rings is ever touched. A side that lies hurts this one socket.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <expected>
@@ -56,7 +60,7 @@ static_assert(sizeof(ShadowSide) == 256 && std::atomic<std::uint64_t>::is_always
 
 struct ShadowHeader {
   static constexpr char kMagic[8] = {'S', 'T', 'P', 'S', 'H', 'A', 'D', 'W'};
-  static constexpr std::uint32_t kVersion = 2;
+  static constexpr std::uint32_t kVersion = 3;
   char magic[8];
   std::uint32_t version;
   std::uint32_t ring_bytes;
@@ -69,6 +73,7 @@ static_assert(sizeof(ShadowHeader) == 3072);
 class ShadowMemory {
  public:
   static constexpr std::uint32_t kHeaderBytes = 4096;
+  static constexpr std::size_t kHugePage = 2u << 20;
   static constexpr std::uint32_t kSmallestRing = 4096;
   static constexpr std::uint32_t kLargestRing = 64u << 20;
 
@@ -84,15 +89,23 @@ class ShadowMemory {
   int fd() const { return fd_; }
   std::uint64_t touched_bytes() const;  // 0 in one that was mapped
   ShadowSide& side(int number) { return number == 0 ? header_->side0 : header_->side1; }
-  std::byte* ring(int number) { return base_ + kHeaderBytes + static_cast<std::size_t>(number) * ring_bytes_; }
+  std::byte* ring(int number) { return base_ + rings_at(ring_bytes_) + static_cast<std::size_t>(number) * ring_bytes_; }
   std::uint32_t ring_bytes() const { return ring_bytes_; }
+  // Whether what lies around `at`, which is in use, is one huge page; makes it one if the kernel can (MADV_COLLAPSE, Linux 6.1). Small rings
+  // never do. One side's threads under one lock, as all of ShadowEnd.
+  bool in_huge_page(int ring_number, std::size_t at);
 
  private:
   ShadowMemory() = default;
+  static std::size_t rings_at(std::size_t ring_bytes) { return 2 * ring_bytes < kHugePage ? kHeaderBytes : kHugePage; }
+  static std::size_t whole_size(std::size_t ring_bytes) { return rings_at(ring_bytes) + 2 * ring_bytes; }
   bool map_file(int fd, std::size_t bytes);
+  static constexpr std::uint8_t kIsHuge = 255;
+  static constexpr std::uint8_t kMostTries = 3;
   int fd_ = -1;
   std::byte* base_ = nullptr;
   std::size_t bytes_ = 0;
+  std::array<std::uint8_t, 2 * kLargestRing / kHugePage> huge_{};  // kIsHuge, or how often it was tried
   ShadowHeader* header_ = nullptr;
   std::uint32_t ring_bytes_ = 0;  // private copy: the shared one is not trusted
 };
@@ -115,11 +128,16 @@ class ShadowEnd {
   void publish(std::size_t bytes);                   // published
   std::uint64_t unread() const;                      // sent, and not taken by the other side yet
 
+  // For a device to fill: the place of `bytes` bytes that will be published `ahead` bytes further, if they are free, and lie together there in a
+  // huge page and at a multiple of kBufferAlignment; else null.
+  std::byte* place(std::uint64_t ahead, std::size_t bytes) const;
+
   // Receiving. readable() is 0 when the other side's counter makes no sense.
   std::size_t readable() const;
   std::size_t read(Bytes into, bool peek);
-  ConstBytes next_readable() const;                  // the next piece that lies together, to be taken and then
+  ConstBytes next_readable(std::size_t ahead = 0) const;  // the next piece that lies together, `ahead` bytes further, to be taken and then
   void take(std::size_t bytes);                      // given back
+  bool in_huge_page(ConstBytes piece) const;         // of next_readable()
   // Everything that the other side will ever send was taken. The end is read first: what was published before it is there then.
   bool at_end() const { return (ended() & ShadowSide::kEnd) != 0 && readable() == 0; }
   // The conversation broke, and what was sent before was taken.

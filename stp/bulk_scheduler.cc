@@ -32,11 +32,11 @@ void BulkScheduler::start_writes() {
     const auto stream = write_queue_.front();
     write_queue_.pop_front();
     stream->queued_for_write = false;
-    if (stream->start_write([this] { --writes_; })) {
+    if (const std::uint32_t bytes = stream->start_write([this] { --writes_; }); bytes > 0) {
       ++writes_;
       fruitless = 0;
       if (paced())
-        next_write_ = std::max(next_write_, core_.now - kBurst) + static_cast<Nanos>(kExtentBytes / (pace_ * rate_));
+        next_write_ = std::max(next_write_, core_.now - kBurst) + static_cast<Nanos>(bytes / (pace_ * rate_));
     } else {
       ++fruitless;
     }

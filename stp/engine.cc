@@ -400,6 +400,12 @@ SocketResult<std::size_t> Engine::send(SocketId socket, ConstBytes data, Nanos n
   impl_->core.now = now;
   return impl_->sockets.send(socket, data);
 }
+SocketResult<std::size_t> Engine::send_lent(SocketId socket, ConstBytes data, const Loan& loan, Nanos now) {
+  impl_->core.now = now;
+  return impl_->sockets.send(socket, data, &loan);
+}
+std::uint64_t Engine::lent(SocketId socket) const { return impl_->sockets.lent(socket); }
+void Engine::land_in(SocketId socket, std::shared_ptr<Landing> landing) { impl_->sockets.land_in(socket, std::move(landing)); }
 SocketResult<std::size_t> Engine::receive(SocketId socket, Bytes into, bool peek, Nanos now) {
   impl_->core.now = now;
   return impl_->sockets.receive(socket, into, peek);

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "stp/lent_memory.h"
 #include "stp/medium.h"
 #include "stp/membership_board.h"
 #include "stp/names.h"
@@ -51,6 +52,7 @@ struct EngineCounters {
   std::uint64_t packets_sent = 0, packets_taken = 0, messages_sent = 0, messages_taken = 0;
   std::uint64_t gates_written = 0, extents_sent = 0, extents_taken = 0;
   std::uint64_t io_errors = 0, packets_rewritten = 0, extents_renewed = 0;
+  std::uint64_t extents_lent = 0, extents_landed = 0;  // written from, and read to, where programs have their bytes
   std::uint64_t damaged_packets = 0, damaged_gates = 0, damaged_extents = 0;
   std::uint64_t protocol_faults = 0, unknown_messages = 0, resets_sent = 0, resets_taken = 0;
   std::uint64_t extents_held = 0, send_memory_bytes = 0, receive_memory_bytes = 0;  // now
@@ -93,6 +95,14 @@ class Engine final : public SocketCalls {
   void set_receive_window(SocketId socket, std::uint32_t bytes) override;
   void set_inline_max(std::uint32_t bytes) override;
   void set_poll_max(Nanos period) override;
+  // send() and receive() without copies of bulk data. What send_lent() took may still be read: of the bytes taken so far, the last lent(),
+  // which are not to be changed before on_ready() tells of Ready::kReturned and lent() has become less. What send_lent() did not take, which
+  // may be all, is to be given again then. Memory at multiples of kBufferAlignment and of an extent serves best. Where the loan is too small
+  // for the device to be kept busy, bytes are copied.
+  SocketResult<std::size_t> send_lent(SocketId socket, ConstBytes data, const Loan& loan, Nanos now);
+  std::uint64_t lent(SocketId socket) const;
+  // From now on extents may be read to where `landing` says; receive() must then be called with that very memory.
+  void land_in(SocketId socket, std::shared_ptr<Landing> landing);
   // A socket that is to do nothing but to be shown; refused when not many are left.
   SocketResult<SocketId> open_to_show(Nanos now);
   // Shows a socket that the engine knows as unconnected in the socket table on the disk as one end of such a conversation (its

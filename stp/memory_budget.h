@@ -24,6 +24,8 @@ class MemoryBudget {
     if (others < least_share_) return share_;
     return std::min(share_, std::max(least_share_, working_set_ - std::min(others, working_set_)));
   }
+  // What it takes to be as fast as the device while nobody is in the way, or one's part of it.
+  std::uint64_t enough(std::uint64_t mine) const { return std::min(share(mine), working_set_); }
   void set_working_set(std::uint64_t all, std::uint64_t least_share) {
     working_set_ = all;
     least_share_ = least_share;

@@ -108,12 +108,12 @@ bool ReceiveStream::start_read(std::function<void()> done) {
   const std::uint32_t blocks = (piece->length + block - 1) / block;
   piece->state = Piece::State::kReading;
   ++piece->reads;
-  if (!piece->buffer) piece->buffer = core_.buffers.take(static_cast<std::size_t>(blocks) * block);
-  core_.io.read(piece->place, blocks, piece->buffer.data(), [self = shared_from_this(), piece, done = std::move(done)](int error) {
+  find_place(*piece, blocks);
+  core_.io.read(piece->place, blocks, piece->data(), [self = shared_from_this(), piece, done = std::move(done)](int error) {
     done();
     self->core_.computing.emplace_back([self, piece, error] {
       if (self->changed_ == nullptr) {
-        self->core_.buffers.give_back(std::move(piece->buffer));
+        self->let_go(*piece);
         return;
       }
       self->on_read(piece, error);
@@ -123,12 +123,32 @@ bool ReceiveStream::start_read(std::function<void()> done) {
   return true;
 }
 
+// Where an extent is read to, with what lies behind its bytes in its last block: where it will be delivered to, if it ends there.
+void ReceiveStream::find_place(Piece& piece, std::uint32_t blocks) {
+  if (piece.data() != nullptr) return;
+  const std::size_t bytes = static_cast<std::size_t>(blocks) * core_.geometry().block_size;
+  if (landing_ != nullptr && !discarding_ && bytes == piece.length) piece.landed = landing_->place(piece.offset - read_, bytes);
+  if (piece.landed != nullptr) {
+    piece.landing = landing_;
+    if (core_.config.evict_received) evict_from_cpu_cache({piece.landed, piece.length});
+  } else {
+    piece.buffer = core_.buffers.take(bytes);
+  }
+}
+
+void ReceiveStream::let_go(Piece& piece) {
+  core_.buffers.give_back(std::move(piece.buffer));
+  piece.landed = nullptr;
+  piece.landing.reset();
+}
+
 void ReceiveStream::on_read(const PiecePtr& piece, int error) {
-  const bool good = error == 0 && (planted(Plant::kSkipExtentHash) || hash64(piece->offset, {piece->buffer.data(), piece->length}) == piece->hash);
+  const bool good = error == 0 && (planted(Plant::kSkipExtentHash) || hash64(piece->offset, {piece->data(), piece->length}) == piece->hash);
   if (good) {
     piece->state = Piece::State::kReady;
     --extents_waiting_;
     ++core_.counters.extents_taken;
+    if (piece->landed != nullptr) ++core_.counters.extents_landed;
     advance();
     return;
   }
@@ -165,6 +185,11 @@ void ReceiveStream::tell_changed() {
 }
 
 void ReceiveStream::read_again(const PiecePtr& piece) {
+  if (piece->landed != nullptr) {
+    // Whoever the room belongs to may have written there meanwhile: once, and not at each extent.
+    landing_.reset();
+    let_go(*piece);
+  }
   if (piece->reads < kMostReads) {
     rest(piece, kFirstRest << (2 * piece->reads));
     return;
@@ -204,7 +229,10 @@ std::size_t ReceiveStream::read(Bytes into, bool peek) {
     if (piece.state != Piece::State::kReady) break;
     const auto from = static_cast<std::uint32_t>(at - piece.offset);
     const std::size_t n = std::min<std::size_t>(into.size() - done, piece.length - from);
-    copy_bytes(into.data() + done, {piece.buffer.data() + from, n});
+    if (piece.landed == nullptr)
+      copy_bytes(into.data() + done, {piece.buffer.data() + from, n});
+    else if (piece.landed + from != into.data() + done)
+      std::memmove(into.data() + done, piece.landed + from, n);
     done += n;
     at += n;
   }
@@ -219,8 +247,8 @@ std::size_t ReceiveStream::read(Bytes into, bool peek) {
 void ReceiveStream::forget_read() {
   while (!pieces_.empty() && pieces_.front()->state == Piece::State::kReady && pieces_.front()->end() <= read_) {
     Piece& piece = *pieces_.front();
-    if (piece.extent && core_.config.evict_received) evict_from_cpu_cache({piece.buffer.data(), piece.length});
-    core_.buffers.give_back(std::move(piece.buffer));
+    if (piece.buffer && piece.extent && core_.config.evict_received) evict_from_cpu_cache({piece.buffer.data(), piece.length});
+    let_go(piece);
     pieces_.pop_front();
   }
 }
@@ -241,8 +269,9 @@ void ReceiveStream::abandon() {
   budget_.give_back(window_);
   window_ = 0;
   for (const PiecePtr& piece : pieces_)
-    if (piece->state != Piece::State::kReading) core_.buffers.give_back(std::move(piece->buffer));
+    if (piece->state != Piece::State::kReading) let_go(*piece);
   pieces_.clear();
+  landing_.reset();
   extents_waiting_ = 0;
 }
 

@@ -3,6 +3,8 @@
 // Extents are read at once, whether or not the program reads: credit is memory here. An extent that does not verify is
 // read again a few times, then asked for again (NACK), then the session is given up; all of it bounded. Nothing is
 // delivered before everything in front of it was verified. Kept alive by its reads in flight (shared_ptr).
+//
+// Where the program's side has shown its room (Landing), extents of whole blocks are read to the places that they will be delivered to.
 #pragma once
 
 #include <deque>
@@ -11,6 +13,7 @@
 #include <optional>
 
 #include "stp/core.h"
+#include "stp/lent_memory.h"
 #include "stp/memory_budget.h"
 #include "stp/packet.h"
 
@@ -26,7 +29,8 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
 
   // -- The program's side
   std::uint64_t readable() const { return ready_ - read_; }
-  std::size_t read(Bytes into, bool peek);
+  std::size_t read(Bytes into, bool peek);  // what landed in `into` already is not copied
+  void land_in(std::shared_ptr<Landing> landing) { landing_ = std::move(landing); }
   bool at_end() const { return fin_ && (read_ == *fin_ || fin_early_); }
   bool complete() const { return fin_ && ready_ == *fin_; }  // all of it is in memory
   void discard();  // the program will not read any more: what is here and what comes is dropped
@@ -76,12 +80,17 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
     std::uint32_t attempt = 0;
     int reads = 0;
     Nanos failing_since = 0;
-    AlignedBuffer buffer;
+    AlignedBuffer buffer;  // or, without one:
+    std::byte* landed = nullptr;
+    std::shared_ptr<Landing> landing;  // keeps that
+    std::byte* data() const { return landed != nullptr ? landed : buffer.data(); }
     std::uint64_t end() const { return offset + length; }
   };
   using PiecePtr = std::shared_ptr<Piece>;
 
   PiecePtr next_piece() const;
+  void find_place(Piece& piece, std::uint32_t blocks);
+  void let_go(Piece& piece);
   void on_read(const PiecePtr& piece, int error);
   void read_again(const PiecePtr& piece);
   void rest_after_error(const PiecePtr& piece);
@@ -110,6 +119,7 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   std::uint64_t read_ = 0;      // offsets below it were taken by the program
   std::uint64_t dropped_ = 0;
   std::deque<PiecePtr> pieces_;
+  std::shared_ptr<Landing> landing_;
   std::deque<NackMessage> nacks_;
   std::size_t extents_waiting_ = 0;
   bool consumed_due_ = false;

@@ -10,6 +10,11 @@
 namespace stp {
 namespace {
 constexpr std::uint64_t kAlwaysAllowed = 16 * 1024;  // of a socket, whatever the budget says
+
+// How far into a block, or an extent, of memory it begins.
+std::size_t in_its_block(ConstBytes data) { return reinterpret_cast<std::uintptr_t>(data.data()) % kBufferAlignment; }
+std::size_t in_its_extent(ConstBytes data) { return reinterpret_cast<std::uintptr_t>(data.data()) % kExtentBytes; }
+
 }  // namespace
 
 SendStream::SendStream(Core& core, CacheRegion& cache, MemoryBudget& budget, Slot peer, std::uint32_t buffer_bytes, Changed changed)
@@ -24,48 +29,126 @@ std::uint64_t SendStream::acked() const {
 }
 
 std::size_t SendStream::room() const {
-  const std::uint64_t held = accepted_ - acked();
   const std::uint64_t most = std::min<std::uint64_t>(buffer_bytes_, budget_.share(budgeted_));
-  if (held >= most) return 0;
-  const std::uint64_t free = most - held;
-  const std::uint64_t allowed = std::max(budget_.left(), held < kAlwaysAllowed ? kAlwaysAllowed - held : 0);
+  if (held() >= most) return 0;
+  const std::uint64_t free = most - held();
+  const std::uint64_t allowed = std::max(budget_.left(), held() < kAlwaysAllowed ? kAlwaysAllowed - held() : 0);
   return static_cast<std::size_t>(std::min(free, allowed));
 }
 
-void SendStream::add_segment(std::size_t more) {
+// -- Taking --------------------------------------------------------------------------------------------------------
+
+void SendStream::add_segment(std::size_t more, bool before_loan) {
   auto segment = std::make_shared<Segment>();
   segment->offset = accepted_;
   const std::uint64_t waiting = accepted_ - emitted_;
-  segment->bulk = more >= core_.config.inline_max_bytes || waiting >= core_.config.inline_max_bytes;
+  segment->bulk = more >= core_.config.inline_max_bytes || (waiting >= core_.config.inline_max_bytes && !before_loan);
   // When memory runs short a whole extent's buffer is too much for a few bytes.
   const bool plenty = budget_.left() >= kExtentBytes;
   segment->buffer = core_.buffers.take(segment->bulk && plenty ? kExtentBytes : more);
+  segment->capacity = static_cast<std::uint32_t>(segment->buffer.size());
+  // The next one begins at a multiple of a block.
+  if (segment->bulk && segment->capacity == kExtentBytes) segment->capacity -= static_cast<std::uint32_t>(accepted_ % kBufferAlignment);
   budget_.take_always(segment->buffer.size());
   budgeted_ += segment->buffer.size();
   pending_.push_back(std::move(segment));
 }
 
-std::size_t SendStream::take(ConstBytes data) {
-  const std::size_t count = std::min(room(), data.size());
-  std::size_t left = count;
-  while (left > 0) {
-    const bool tail_takes =
-        !pending_.empty() && !pending_.back()->writing && !pending_.back()->landed && pending_.back()->filled < pending_.back()->buffer.size();
-    if (!tail_takes) add_segment(left);
+void SendStream::copy(ConstBytes data, bool before_loan) {
+  while (!data.empty()) {
+    const bool tail_takes = !pending_.empty() && pending_.back()->lent == nullptr && pending_.back()->takes_more();
+    if (!tail_takes) add_segment(data.size(), before_loan);
     Segment& tail = *pending_.back();
-    const std::size_t n = std::min<std::size_t>(left, tail.buffer.size() - tail.filled);
-    copy_bytes(tail.buffer.data() + tail.filled, data.subspan(count - left, n));
+    const std::size_t n = std::min<std::size_t>(data.size(), tail.capacity - tail.filled);
+    copy_bytes(tail.buffer.data() + tail.filled, data.first(n));
     tail.filled += static_cast<std::uint32_t>(n);
     accepted_ += n;
-    left -= n;
+    data = data.subspan(n);
     // Now, while they are in the cache, and not when the device is free for them.
-    if (tail.bulk && tail.filled == kExtentBytes) hash(tail);
+    if (tail.bulk && tail.filled == tail.capacity) hash(tail);
+  }
+}
+
+std::size_t SendStream::take(ConstBytes data) {
+  const std::size_t count = std::min(room(), data.size());
+  copy(data.first(count), false);
+  return count;
+}
+
+// -- Lending
+
+bool SendStream::tail_takes_loan(ConstBytes data) const {
+  if (pending_.empty()) return false;
+  const Segment& tail = *pending_.back();
+  return tail.lent != nullptr && tail.sent == 0 && tail.takes_more() && tail.lent + tail.filled == data.data();
+}
+
+// How much there is in front of what is worth lending; all of it where nothing is.
+std::size_t SendStream::copied_before_loan(ConstBytes data) const {
+  if (tail_takes_loan(data)) return 0;
+  std::size_t skipped = (kBufferAlignment - in_its_block(data)) % kBufferAlignment;
+  const std::size_t to_grid = kExtentBytes - in_its_extent(data);
+  if (to_grid - skipped < kLeastLoan) skipped = to_grid;
+  return data.size() < skipped + kLeastLoan ? data.size() : skipped;
+}
+
+// Whole blocks, at most to where an extent of the lender's memory ends: extents of a ring fill it without a seam.
+std::size_t SendStream::lend(ConstBytes data, const Keeper& keeper) {
+  const std::size_t to_grid = kExtentBytes - in_its_extent(data);
+  const std::size_t n = std::min(data.size(), to_grid) / kBufferAlignment * kBufferAlignment;
+  if (!tail_takes_loan(data)) {
+    // What was copied in front of it gets no more: a few bytes are no extent.
+    Segment* const before = pending_.empty() ? nullptr : pending_.back().get();
+    if (before != nullptr && before->lent == nullptr && before->takes_more() && before->filled < core_.config.inline_max_bytes) before->bulk = false;
+    auto segment = std::make_shared<Segment>();
+    segment->offset = accepted_;
+    segment->bulk = true;
+    segment->capacity = static_cast<std::uint32_t>(to_grid);
+    segment->lent = data.data();
+    segment->keeper = keeper;
+    pending_.push_back(std::move(segment));
+  }
+  Segment& tail = *pending_.back();
+  tail.filled += static_cast<std::uint32_t>(n);
+  accepted_ += n;
+  if (tail.filled == tail.capacity) hash(tail);
+  return n;
+}
+
+std::size_t SendStream::take_lent(ConstBytes data, const Loan& loan) {
+  // A lender that can lend less than what has to be under way would wait for the device, and the device for the lender.
+  if (!lends_ || loan.most_bytes < budget_.enough(budgeted_)) return take(data);
+  const std::size_t most = buffer_bytes_ - std::min<std::uint64_t>(held(), buffer_bytes_);
+  const std::size_t count = std::min(most, data.size());
+  for (std::size_t done = 0; done < count;) {
+    const ConstBytes rest = data.subspan(done, count - done);
+    // Less than a block waits for the rest of it, until the extent that would take it is written.
+    if (tail_takes_loan(rest) && rest.size() < kBufferAlignment) return done;
+    if (const std::size_t n = copied_before_loan(rest); n > 0) {
+      copy(rest.first(n), true);
+      done += n;
+    } else {
+      done += lend(rest, loan.keeper);
+    }
   }
   return count;
 }
 
+std::uint64_t SendStream::lent() const {
+  std::uint64_t oldest = accepted_;
+  for (const auto* list : {&doomed_, &announced_, &pending_}) {
+    const auto first = std::ranges::find_if(*list, [](const SegmentPtr& segment) {
+      return segment->lent != nullptr && !(planted(Plant::kReturnTooEarly) && segment->landed);
+    });
+    if (first != list->end()) oldest = std::min(oldest, (*first)->offset);
+  }
+  return accepted_ - oldest;
+}
+
+// -- Letting go ----------------------------------------------------------------------------------------------------
+
 void SendStream::hash(Segment& segment) {
-  segment.hash = hash64(segment.offset, {segment.buffer.data(), segment.filled});
+  segment.hash = hash64(segment.offset, {segment.data(), segment.filled});
   segment.hashed = segment.filled;
 }
 
@@ -82,6 +165,7 @@ void SendStream::abandon() {
 void SendStream::release(const SegmentPtr& segment) {
   if (segment->writing) {
     segment->doomed = true;
+    if (segment->lent != nullptr) doomed_.push_back(segment);
     return;
   }
   if (segment->extent != CacheRegion::kNone) cache_.give_back(peer_, segment->extent);
@@ -90,6 +174,12 @@ void SendStream::release(const SegmentPtr& segment) {
 }
 
 void SendStream::let_go(Segment& segment) {
+  if (segment.lent != nullptr) {
+    returned_ = true;
+    std::erase_if(doomed_, [&](const SegmentPtr& each) { return each.get() == &segment; });
+  }
+  segment.lent = nullptr;
+  segment.keeper.reset();
   budgeted_ -= segment.buffer.size();
   budget_.give_back(segment.buffer.size());
   core_.buffers.give_back(std::move(segment.buffer));
@@ -116,6 +206,11 @@ bool SendStream::on_nack(std::uint64_t offset, std::uint32_t length, std::uint32
     if (planted(Plant::kAnnounceTooEarly) || planted(Plant::kFreeExtentTooEarly)) return true;
     ++segment->attempt;
     segment->landed = false;
+    if (segment->lent != nullptr) {
+      // Whoever lent it may have changed it meanwhile: once, and not at each extent.
+      lends_ = false;
+      segment->hashed = 0;
+    }
     renewing_.push_back(segment);
     ++core_.counters.extents_renewed;
     return true;
@@ -171,7 +266,7 @@ bool SendStream::emit_inline(PacketBuilder& packet, SessionId session, std::uint
   const std::uint64_t start = segment.offset + segment.sent;
   const std::size_t n =
       static_cast<std::size_t>(std::min<std::uint64_t>({packet.data_room(), segment.filled - segment.sent, limit_ - start}));
-  if (n == 0 || !packet.append(session, DataMessage{start, {segment.buffer.data() + segment.sent, n}})) return false;
+  if (n == 0 || !packet.append(session, DataMessage{start, {segment.data() + segment.sent, n}})) return false;
   segment.sent += static_cast<std::uint32_t>(n);
   emitted_ = start + n;
   note_emitted(sequence);
@@ -242,7 +337,7 @@ SendStream::SegmentPtr SendStream::next_bulk() const {
     if (!segment->bulk || segment->writing || segment->landed || segment->sent > 0) continue;
     if (segment->end() > limit_ || segment->filled < kMinBlockSize || segment->resting || goes_inline(*segment)) return nullptr;
     const bool last = i + 1 == pending_.size();
-    const bool full = segment->filled == segment->buffer.size();
+    const bool full = segment->filled == segment->capacity;
     // An extent that is not full waits for more as long as another write keeps the device busy.
     if (last && !full && !finished_ && writing_ > 0) return nullptr;
     return segment;
@@ -252,27 +347,29 @@ SendStream::SegmentPtr SendStream::next_bulk() const {
 
 bool SendStream::wants_write() const { return changed_ != nullptr && next_bulk() != nullptr; }
 
-bool SendStream::start_write(std::function<void()> done) {
+std::uint32_t SendStream::start_write(std::function<void()> done) {
   const SegmentPtr segment = next_bulk();
-  if (segment == nullptr) return false;
+  if (segment == nullptr) return 0;
   const std::uint32_t extent = cache_.take(peer_);
   // A renewal goes to another place when there is one, else to the same: nothing of it is in flight any more.
-  if (extent == CacheRegion::kNone && segment->extent == CacheRegion::kNone) return false;
+  if (extent == CacheRegion::kNone && segment->extent == CacheRegion::kNone) return 0;
   if (extent != CacheRegion::kNone) {
     if (segment->extent != CacheRegion::kNone) cache_.give_back(peer_, segment->extent);
     segment->extent = extent;
   }
   if (segment->hashed != segment->filled) hash(*segment);
   write(segment, std::move(done));
-  return true;
+  return segment->filled;
 }
 
 void SendStream::write(const SegmentPtr& segment, std::function<void()> done) {
   const std::uint32_t block = core_.geometry().block_size;
+  if (segment->lent != nullptr) ++core_.counters.extents_lent;
+  returned_ |= segment->lent != nullptr && segment->filled < segment->capacity;  // what waited for more may be taken
   segment->writing = true;
   ++writing_;
   if (planted(Plant::kAnnounceTooEarly)) segment->landed = true;
-  core_.io.write(cache_.block(segment->extent), (segment->filled + block - 1) / block, segment->buffer.data(),
+  core_.io.write(cache_.block(segment->extent), (segment->filled + block - 1) / block, segment->data(),
                  [self = shared_from_this(), segment, done = std::move(done)](int error) {
                    segment->writing = false;
                    --self->writing_;

@@ -3,14 +3,20 @@
 // Small data leaves inside packets. Bulk goes to an extent of the cache region, is announced only after its write has
 // completed, and stays in memory too until CONSUMED, so that an extent that never verifies can be written again elsewhere.
 // Messages leave strictly in the order of their offsets. Kept alive by its writes in flight (shared_ptr).
+//
+// Bytes are copied when they are taken, or lent: then an extent is written from where its bytes lie. Only whole blocks at block
+// boundaries of memory are lent, what is in front of and behind them is copied. Extents end where offsets, or addresses of lent bytes,
+// are multiples of a block, if they can: what begins there a receiver can read to where its program wants it.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "stp/cache_region.h"
 #include "stp/core.h"
+#include "stp/lent_memory.h"
 #include "stp/memory_budget.h"
 #include "stp/packet.h"
 #include "stp/plant.h"
@@ -26,6 +32,13 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   // -- The program's side
   std::size_t room() const;
   std::size_t take(ConstBytes data);  // at most room() bytes of it
+  // The same of memory that stays as it is, and is kept by the loan, until lent() says that it came back. Takes more than room() says, for
+  // what is lent takes no memory here. It need not be trusted: what was changed meanwhile is found at the other end, and is copied from then on.
+  std::size_t take_lent(ConstBytes data, const Loan& loan);
+  // How many of the bytes that were taken last are not to be touched yet: back to the first that is lent.
+  std::uint64_t lent() const;
+  // Whether lent() has become less since this was last asked, or take_lent() may take what it left for lack of a whole block.
+  bool take_returned() { return std::exchange(returned_, false); }
   void finish() { finished_ = true; }
   bool finished() const { return finished_; }
   void set_buffer(std::uint32_t bytes) { buffer_bytes_ = bytes; }
@@ -51,8 +64,8 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
 
   // -- Bulk
   bool wants_write() const;
-  // Starts one extent write; false when there is no extent to be had. `done` runs at its end.
-  bool start_write(std::function<void()> done);
+  // Starts one extent write, of how many bytes; 0 when there is no extent to be had. `done` runs at its end.
+  std::uint32_t start_write(std::function<void()> done);
   bool streaming() const { return writing_ > 0 || !announced_.empty(); }
   // An extent could not be written, wherever it was tried.
   bool failed() const { return failed_; }
@@ -62,6 +75,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   static constexpr std::uint32_t kMostAttempts = 16;  // a peer that asks more often wants to keep me busy
   static constexpr int kMostDoublings = 4;
   static constexpr Nanos kFirstRest = 10 * kMillisecond;
+  static constexpr std::size_t kLeastLoan = 16 * 1024;  // what is less goes in packets just as well
 
   struct Segment {
     std::uint64_t offset = 0;
@@ -78,12 +92,23 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
     bool resting = false;   // after an I/O error
     int errors = 0;
     Nanos failing_since = 0;
-    AlignedBuffer buffer;
+    std::uint32_t capacity = 0;
+    AlignedBuffer buffer;              // or, without one:
+    const std::byte* lent = nullptr;
+    Keeper keeper;
+    const std::byte* data() const { return lent != nullptr ? lent : buffer.data(); }
     std::uint64_t end() const { return offset + filled; }
+    // Only as long as nothing of it is under way: an extent is written once.
+    bool takes_more() const { return !writing && !landed && filled < capacity; }
   };
   using SegmentPtr = std::shared_ptr<Segment>;
 
-  void add_segment(std::size_t more);
+  std::uint64_t held() const { return accepted_ - acked(); }
+  void copy(ConstBytes data, bool before_loan);
+  bool tail_takes_loan(ConstBytes data) const;
+  std::size_t copied_before_loan(ConstBytes data) const;
+  std::size_t lend(ConstBytes data, const Keeper& keeper);
+  void add_segment(std::size_t more, bool before_loan);
   SegmentPtr next_bulk() const;
   bool goes_inline(const Segment& segment) const;
   bool inline_ready(const Segment& segment) const;
@@ -112,6 +137,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   std::uint64_t budgeted_ = 0;  // bytes of the shared budget that this stream's buffers hold
   std::deque<SegmentPtr> pending_;    // not yet (fully) emitted
   std::deque<SegmentPtr> announced_;  // extents not yet consumed
+  std::deque<SegmentPtr> doomed_;     // needed no more, but lent and being written
   std::deque<SegmentPtr> renewing_;   // announced, asked for again: to write, writing, or landed and to announce
   struct Emitted {
     std::uint64_t sequence = 0, end = 0;
@@ -123,6 +149,8 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   std::uint64_t fin_sequence_ = 0;
   bool fin_acked_ = false;
   bool failed_ = false;
+  bool lends_ = true;       // until a peer could not verify what was lent
+  bool returned_ = false;
 };
 
 }  // namespace stp

@@ -271,6 +271,7 @@ void Sockets::emit(Socket& s, PacketBuilder& packet, std::uint64_t sequence) {
   if (s.phase != Socket::Phase::kEstablished) return;
   s.rx->emit(packet, s.session);
   if (!s.tx->emit(packet, s.session, sequence)) return;
+  tell_ready(s, false);  // what was lent and went in packets came back
   ++core_.counters.messages_sent;
   if (emitted_[s.peer].empty() || emitted_[s.peer].back().sequence != sequence || emitted_[s.peer].back().socket != s.id)
     emitted_[s.peer].push_back({sequence, s.id});

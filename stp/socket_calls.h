@@ -34,6 +34,8 @@ struct Ready {
   static constexpr std::uint32_t kConnect = 4;  // connect has ended, well or not
   static constexpr std::uint32_t kHangUp = 8;   // both directions are over, or an error is pending
   static constexpr std::uint32_t kDrained = 16; // close() has ended; together with kHangUp: not everything was acknowledged
+  // Only as a notification.
+  static constexpr std::uint32_t kReturned = 128;  // what was lent to the engine came back, see Engine::send_lent()
   // Only from ready().
   static constexpr std::uint32_t kError = 32;      // take_error() would give one
   static constexpr std::uint32_t kPeerEnded = 64;  // everything that the peer will ever send, or that is still wanted of it, is here

@@ -124,7 +124,7 @@ SocketResult<void> Sockets::connect(SocketId id, const Address& peer, bool wait_
   return no(EINPROGRESS);
 }
 
-SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data) {
+SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data, const Loan* loan) {
   Socket* s = find(id);
   if (s == nullptr || s->closed) return no(EBADF);
   if (s->phase == Socket::Phase::kOver) {
@@ -136,8 +136,8 @@ SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data) {
   if (s->phase != Socket::Phase::kEstablished) return no(ENOTCONN);
   if (s->send_shut) return no(EPIPE);
   if (data.empty()) return std::size_t{0};
-  const std::size_t n = s->tx->take(data);
-  if (n == 0) {
+  const std::size_t n = loan != nullptr ? s->tx->take_lent(data, *loan) : s->tx->take(data);
+  if (n == 0 && (loan == nullptr || s->tx->room() == 0)) {
     s->ready &= ~Ready::kWrite;  // so that the next room is news
     note_no_room(*s);
     return no(EAGAIN, Reason::kSendBufferFull);
@@ -148,6 +148,15 @@ SocketResult<std::size_t> Sockets::send(SocketId id, ConstBytes data) {
   }
   touch(*s);
   return n;
+}
+
+std::uint64_t Sockets::lent(SocketId id) const {
+  const Socket* s = find(id);
+  return s != nullptr && s->tx != nullptr ? s->tx->lent() : 0;
+}
+
+void Sockets::land_in(SocketId id, std::shared_ptr<Landing> landing) {
+  if (Socket* s = find(id); s != nullptr && s->rx != nullptr) s->rx->land_in(std::move(landing));
 }
 
 SocketResult<std::size_t> Sockets::receive(SocketId id, Bytes into, bool peek) {
@@ -340,8 +349,9 @@ std::uint32_t Sockets::ready_bits(const Socket& s) const {
 
 void Sockets::tell_ready(Socket& s, bool more_data) {
   const std::uint32_t bits = ready_bits(s);
-  const std::uint32_t fresh = (bits & ~s.ready) | (more_data ? bits & Ready::kRead : 0);
+  std::uint32_t fresh = (bits & ~s.ready) | (more_data ? bits & Ready::kRead : 0);
   s.ready = bits;
+  if (s.tx != nullptr && s.tx->take_returned()) fresh |= Ready::kReturned;
   if (fresh != 0) events_.on_ready(s.id, fresh);
 }
 

@@ -41,7 +41,9 @@ class Sockets {
   SocketResult<void> listen(SocketId id, std::uint32_t backlog);
   SocketResult<SocketId> accept(SocketId id);
   SocketResult<void> connect(SocketId id, const Address& peer, bool wait_for_accept);
-  SocketResult<std::size_t> send(SocketId id, ConstBytes data);
+  SocketResult<std::size_t> send(SocketId id, ConstBytes data, const Loan* loan = nullptr);  // with one: lent
+  std::uint64_t lent(SocketId id) const;
+  void land_in(SocketId id, std::shared_ptr<Landing> landing);
   SocketResult<std::size_t> receive(SocketId id, Bytes into, bool peek);
   SocketResult<void> shut(SocketId id, bool read, bool write);
   void close(SocketId id, bool abort);

@@ -44,6 +44,8 @@ std::vector<MetricFamily> agent_metrics(const host::AgentStats& stats, const std
   count("stp_gates_written_total", "Gate blocks written", e.gates_written);
   count("stp_extents_sent_total", "Extents of bulk data announced", e.extents_sent);
   count("stp_extents_taken_total", "Extents of bulk data taken", e.extents_taken);
+  count("stp_extents_lent_total", "Extents written from where programs put their bytes, without a copy", e.extents_lent);
+  count("stp_extents_landed_total", "Extents read to where programs take their bytes, without a copy", e.extents_landed);
   count("stp_extents_renewed_total", "Extents written again, because the other host asked for it", e.extents_renewed);
   gauge("stp_extents_held", "Extents of the cache region with data that the other host has not taken yet", e.extents_held);
   gauge("stp_send_memory_bytes", "Memory with bytes that the other hosts have not confirmed yet", e.send_memory_bytes);

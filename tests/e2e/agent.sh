@@ -46,6 +46,27 @@ count() { sed -n "s/^$1{.*} \([0-9]*\)\(\.0*\)\?\$/\1/p" stats; }
 grep -q '^stp_storage_reads_total{.*host="alpha".*}\|^stp_storage_reads_total{.*stg=.*host="alpha"' stats || fail 'no labels'
 expect 1 stp stats --agent "$work/nobody.sock"
 
+echo '- bulk of several programs goes between rings and storage without another copy'
+sum=$(sha256sum <a)
+for port in $(seq 7010 7017); do
+  STP_AGENT=$work/beta.sock stp pipe --listen "$port" </dev/null 2>"listen.$port" | sha256sum >"sum.$port" &
+  STP_AGENT=$work/alpha.sock stp pipe beta "$port" --wait 20 <a >/dev/null 2>"dial.$port" &
+done
+for port in $(seq 7010 7017); do
+  until_true 60 test -s "sum.$port" || fail "nothing came of port $port: $(cat "dial.$port" "listen.$port")"
+  [ "$(cat "sum.$port")" = "$sum" ] || fail "what came at port $port is not what was sent"
+done
+stp stats --agent "$work/alpha.sock" >stats || fail 'stp stats'
+lent=$(count stp_extents_lent_total)
+stp stats --agent "$work/beta.sock" >stats || fail 'stp stats'
+landed=$(count stp_extents_landed_total)
+if [ ! -d /sys/kernel/mm/transparent_hugepage ] || [ "$(printf '6.1\n%s\n' "$(uname -r)" | sort -V | head -n 1)" != 6.1 ]; then
+  echo '  skipped: this kernel makes no huge pages of shared memory on demand (Linux 6.1): everything was copied'
+else
+  [ "$lent" -gt 50 ] || fail "only $lent extents were written from where programs put them"
+  [ "$landed" -gt 50 ] || fail "only $landed extents were read to where programs take them"
+fi
+
 echo '- which program has which socket, and what it does'
 STP_AGENT=$work/alpha.sock stp pipe --listen 7002 </dev/null >/dev/null 2>listen.log &
 listener=$!

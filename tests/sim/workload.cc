@@ -134,6 +134,8 @@ void Workload::give_shape(Conn& c) {
   c.to_send = c.probe ? 1000 : random_.chance(0.1) ? 0 : random_.log_between(8, context_.plan.largest_stream);
   c.reader = random_.chance(0.6) ? 0 : static_cast<std::uint32_t>(random_.between(1, 2));
   c.half_first = c.kind == Kind::kAcceptor || c.probe || random_.chance(0.6);
+  if (random_.chance(0.5)) c.lender = std::make_shared<SimLender>();
+  if (random_.chance(0.5)) c.landing = std::make_shared<SimLanding>();
   if (!c.probe && random_.chance(0.08)) c.abort_at = random_.log_between(1, context_.plan.largest_stream);
   if (finishing_ && !c.probe) {
     c.to_send = 0;
@@ -159,7 +161,7 @@ void Workload::ready(SocketId socket, std::uint32_t bits) {
   if (at == conns_.end()) return;
   Conn& c = at->second;
   if ((bits & (Ready::kRead | Ready::kHangUp)) != 0) c.can_read = true;
-  if ((bits & (Ready::kWrite | Ready::kHangUp)) != 0) c.can_write = true;
+  if ((bits & (Ready::kWrite | Ready::kReturned | Ready::kHangUp)) != 0) c.can_write = true;
   if ((bits & (Ready::kConnect | Ready::kHangUp)) != 0) c.connect_over = true;
   schedule(c, random_.chance(0.1) ? random_.log_between(kMicrosecond, 20 * kMillisecond) : random_.between(0, 50 * kMicrosecond));
 }
@@ -256,23 +258,40 @@ bool Workload::do_write(Conn& c) {
     return conns_.contains(socket);
   }
   if (!c.can_write) return false;
-  const std::size_t chunk = static_cast<std::size_t>(std::min(c.to_send - sent, random_.log_between(1, kMaxChunk)));
-  const Bytes data = scratch(chunk);
-  fill_stream(s->id, forth, static_cast<std::uint64_t>(sent), data);
-  auto taken = process_.engine()->send(c.socket, data, process_.local_now());
+  const std::int64_t chunk = std::min(c.to_send - sent, random_.log_between(1, kMaxChunk));
+  auto taken = send_some(c, s, chunk);
   if (!taken) {
     c.can_write = false;
     if (taken.error().code == EAGAIN) return false;
     failed(c, taken.error(), "send");
     return false;
   }
-  if (*taken == 0 || *taken > chunk) {
+  if (*taken == 0 && c.lender) {  // it waits for a whole block, or for what it lent
+    c.can_write = false;
+    return false;
+  }
+  if (*taken == 0 || *taken > static_cast<std::size_t>(chunk)) {
     context_.world.fail("send takes some", fmt::format("{} sent {} bytes of {}", process_.label(), *taken, chunk));
     return false;
   }
   s->flow(forth).sent += *taken;
   counters_.sent += *taken;
   return true;
+}
+
+SocketResult<std::size_t> Workload::send_some(Conn& c, const Stream* s, std::int64_t most) {
+  const bool forth = i_connected(c);
+  const std::uint64_t sent = (forth ? s->forth : s->back).sent;
+  const auto chunk = static_cast<std::size_t>(most);
+  Engine& engine = *process_.engine();
+  if (c.lender) {
+    const auto ahead = static_cast<std::uint64_t>(std::max<std::int64_t>(c.to_send - static_cast<std::int64_t>(c.lender->written()), 0));
+    c.lender->write(static_cast<std::size_t>(std::min<std::uint64_t>(ahead, chunk)), [&](std::uint64_t offset, Bytes into) { fill_stream(s->id, forth, offset, into); });
+    return c.lender->move(engine, c.socket, chunk, process_.local_now());
+  }
+  const Bytes data = scratch(chunk);
+  fill_stream(s->id, forth, sent, data);
+  return engine.send(c.socket, data, process_.local_now());
 }
 
 void Workload::end_writing(Conn& c) {
@@ -295,8 +314,15 @@ bool Workload::do_read(Conn& c) {
     schedule(c, random_.log_between(10 * kMillisecond, 3 * kSecond));
     return false;
   }
-  const Bytes into = scratch(static_cast<std::size_t>(random_.log_between(1, kMaxChunk)));
+  const auto most = static_cast<std::size_t>(random_.log_between(1, kMaxChunk));
   const bool peek = random_.chance(0.05);
+  if (c.landing) {
+    process_.engine()->land_in(c.socket, c.landing->room());
+    const bool full = c.landing->next(1).empty();
+    if ((full || random_.chance(0.5)) && !c.landing->read(full ? SIZE_MAX : most))
+      context_.world.fail("what was delivered stays as it is", fmt::format("{} socket {}", process_.label(), c.socket));
+  }
+  const Bytes into = c.landing ? c.landing->next(most) : scratch(most);
   auto got = process_.engine()->receive(c.socket, into, peek, process_.local_now());
   if (!got) {
     c.can_read = false;
@@ -327,6 +353,7 @@ bool Workload::do_read(Conn& c) {
     return true;
   }
   counters_.received += *got;
+  if (c.landing) c.landing->received(*got);
   if (!check_bytes(c, data)) return false;
   const Stream* s = stream_of(c);
   if (c.abort_at >= 0 && s != nullptr && static_cast<std::int64_t>(i_connected(c) ? s->back.received : s->forth.received) >= c.abort_at) {

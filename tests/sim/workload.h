@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "tests/sim/sim_loans.h"
 #include "tests/sim/sim_process.h"
 #include "tests/sim/sim_streams.h"
 
@@ -54,6 +55,8 @@ class Workload {
     bool act_scheduled = false;
     bool half_first = false;            // shuts its writing before it closes
     bool waits_for_accept = false;
+    std::shared_ptr<SimLender> lender = nullptr;    // of what it sends, if it lends that
+    std::shared_ptr<SimLanding> landing = nullptr;  // of what it receives, if that is to land
     bool to_hostile = false;            // connected to a hostile host, which may well answer, and send whatever it likes
   };
 
@@ -69,6 +72,7 @@ class Workload {
   void act_connecting(Conn& c);
   void act_stream(Conn& c);
   bool do_write(Conn& c);
+  SocketResult<std::size_t> send_some(Conn& c, const Stream* s, std::int64_t most);
   bool do_read(Conn& c);
   bool is_hostile(std::string_view host) const;
   bool check_bytes(Conn& c, ConstBytes got);

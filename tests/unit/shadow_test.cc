@@ -76,6 +76,54 @@ TEST(Shadow, gives_pieces_that_lie_together) {
   EXPECT_TRUE(std::ranges::equal(t.b.next_readable(), ConstBytes(out).subspan(100)));
 }
 
+TEST(Shadow, shows_what_lies_further_on) {
+  TwoEnds t;
+  (void)t.a.write(bytes(kRing - 100, 1));
+  t.b.take(kRing - 100);
+  const auto out = bytes(300, 2);
+  ASSERT_EQ(t.a.write(out), 300u);
+  EXPECT_EQ(t.b.next_readable(60).size(), 40u);  // to the end of the ring
+  EXPECT_TRUE(std::ranges::equal(t.b.next_readable(150), ConstBytes(out).subspan(150)));
+  EXPECT_TRUE(t.b.next_readable(300).empty());
+  EXPECT_TRUE(t.b.next_readable(5000).empty());
+  EXPECT_EQ(t.b.readable(), 300u);
+}
+
+TEST(Shadow, large_rings_lie_in_huge_pages_and_show_places_for_devices) {
+  constexpr std::uint32_t kLarge = 4u << 20;
+  TwoEnds t{.memory = *ShadowMemory::create(kLarge)};
+  const auto out = bytes(1'000'000, 3);
+  std::vector<std::byte> in(out.size());
+  for (int lap = 0; lap < 10; ++lap) {
+    ASSERT_EQ(t.a.write(out), out.size());
+    ASSERT_EQ(t.b.read(in, false), in.size());
+    ASSERT_TRUE(in == out) << "lap " << lap;
+  }
+  std::byte* const ring = t.again->ring(1);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(ring) % ShadowMemory::kHugePage, 0u);
+  if (t.b.place(0, 8192) == nullptr) GTEST_SKIP() << "this kernel makes no huge pages of shared memory on demand";
+  EXPECT_EQ(t.b.place(0, 8192), ring);
+  EXPECT_EQ(t.b.place(12288, 8192), ring + 12288);
+  EXPECT_EQ(t.b.place(100, 4096), nullptr);             // no device reads to there
+  EXPECT_EQ(t.b.place(kLarge - 4096, 8192), nullptr);   // not free
+  EXPECT_EQ(t.b.place(UINT64_MAX - 4095, 8192), nullptr);
+  ASSERT_EQ(t.b.write(out), out.size());
+  EXPECT_EQ(t.b.place(0, 4096), nullptr);
+  const std::uint64_t ahead = 4096 - out.size() % 4096;
+  EXPECT_EQ(t.b.place(ahead, 4096), ring + out.size() + ahead);
+  EXPECT_TRUE(t.a.in_huge_page(t.a.next_readable()));
+  t.memory->side(0).head.store(12345);  // a hostile program: nowhere outside of the ring
+  for (std::uint64_t each = 0; each < 3 * std::uint64_t{kLarge}; each += 4096) {
+    const std::byte* const place = t.b.place(each, 4096);
+    ASSERT_TRUE(place == nullptr || (place >= ring && place <= ring + kLarge - 4096));
+  }
+}
+
+TEST(Shadow, small_rings_are_no_places_for_devices) {
+  TwoEnds t;
+  EXPECT_EQ(t.a.place(0, kRing), nullptr);
+}
+
 TEST(Shadow, the_end_comes_after_the_last_byte) {
   TwoEnds t;
   (void)t.a.write(bytes(5, 1));
