@@ -179,7 +179,7 @@ SocketResult<void> Agent::has_room_for_one_more(uid_t user) {
   if (found == use_of_user_.end()) return {};
   UseOfUser& use = found->second;
   if (use.sockets >= settings_.most_sockets_of_a_user) return no(ENFILE, Reason::kNoSockets);
-  const std::uint64_t at_most = std::uint64_t{use.sockets} * (ShadowMemory::kHeaderBytes + 2ull * settings_.ring_bytes);
+  const std::uint64_t at_most = std::uint64_t{use.sockets} * ShadowMemory::whole_size(settings_.ring_bytes);
   if (at_most <= settings_.most_memory_of_a_user) return {};
   if (const Nanos now = boottime_now(); use.measured_at == 0 || now - use.measured_at >= kSecond) {
     use.memory = memory_of(user);

@@ -47,7 +47,7 @@ Moved move_out(Engine& engine, AgentSocket& socket) {
     const ConstBytes piece = socket.end.next_readable(socket.lent);
     if (piece.empty()) break;
     const ConstBytes part = piece.first(std::min(piece.size(), kMoveAtOnce));
-    const bool lends = (part.size() >= kLeastLoan || socket.lent > 0) && socket.end.in_huge_page(part);
+    const bool lends = (part.size() >= kLeastLoan || socket.lent > 0) && socket.end.readable_in_huge_pages();
     const auto taken = lends ? engine.send_lent(socket.engine_id, part, {socket.end.memory(), socket.end.memory()->ring_bytes()}, now) : engine.send(socket.engine_id, part, now);
     if (!taken) {
       moved.stopped = true;

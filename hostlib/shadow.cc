@@ -24,7 +24,9 @@ namespace {
 
 constexpr std::size_t kLineBytes = 64;
 constexpr std::size_t kSmallBytes = 512;
-constexpr std::size_t kBulkBytes = 64 * 1024;  // who has so much at once will fill the ring
+// Who moves so much at once, and has moved so much before, will fill the ring.
+constexpr std::size_t kBulkBytes = 16 * 1024;
+constexpr std::uint64_t kBulkSoFar = 256 * 1024;
 constexpr std::size_t kAheadBytes = 512;  // more gets lines that are still to be read
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
@@ -112,15 +114,16 @@ std::uint64_t ShadowMemory::touched_bytes() const {
   return fd_ >= 0 && ::fstat(fd_, &facts) == 0 ? static_cast<std::uint64_t>(facts.st_blocks) * 512 : 0;
 }
 
-bool ShadowMemory::in_huge_page(int ring_number, std::size_t at) {
-  if (2 * std::size_t{ring_bytes_} < kHugePage) return false;
-  const std::size_t page_number = (static_cast<std::size_t>(ring_number) * ring_bytes_ + at) / kHugePage;
-  std::uint8_t& state = huge_.at(page_number);
-  if (state < kMostTries) {
-    std::byte* const page = ring(0) + page_number * kHugePage;
-    state = ::madvise(page, kHugePage, MADV_COLLAPSE) == 0 ? kIsHuge : static_cast<std::uint8_t>(state + 1);
+bool ShadowMemory::make_huge(int ring_number) {
+  if (std::exchange(tried_.at(static_cast<std::size_t>(ring_number)), true) || !large() || fd_ >= 0) return false;
+  const std::size_t first = static_cast<std::size_t>(ring_number) * ring_bytes_ / kHugePage;
+  const std::size_t end = (static_cast<std::size_t>(ring_number + 1) * ring_bytes_ + kHugePage - 1) / kHugePage;
+  for (std::size_t page = first; page < end; ++page) {
+    std::byte* const at = ring(0) + page * kHugePage;
+    (void)*static_cast<volatile std::byte*>(at);  // of nothing the kernel makes no huge page
+    if (::madvise(at, kHugePage, MADV_COLLAPSE) != 0) return false;
   }
-  return state == kIsHuge;
+  return true;
 }
 
 // -- Sending -------------------------------------------------------------------------------------------------------
@@ -153,13 +156,19 @@ std::byte* ShadowEnd::place(std::uint64_t ahead, std::size_t bytes) const {
   if (ahead > free || bytes > free - ahead) return nullptr;
   const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed) + ahead) & (ring_bytes() - 1);
   if (at % kBufferAlignment != 0 || bytes > ring_bytes() - at) return nullptr;
-  std::byte* const there = memory_->ring(side_) + at;
-  *there = {};  // in use
-  return memory_->in_huge_page(side_, at) ? there : nullptr;
+  const bool huge = memory_->large() && (theirs().huge.load(std::memory_order_relaxed) & ShadowSide::kOfWhatIReceive) != 0;
+  return huge ? memory_->ring(side_) + at : nullptr;
+}
+
+void ShadowEnd::note_bulk(std::size_t bytes, std::uint64_t so_far, std::uint32_t which) const {
+  if (bytes < kBulkBytes || so_far < kBulkSoFar) return;
+  if (memory_->make_huge(which == ShadowSide::kOfWhatISend ? side_ : 1 - side_)) mine().huge.fetch_or(which, std::memory_order_relaxed);
 }
 
 void ShadowEnd::publish(std::size_t bytes) {
-  mine().tail.store(mine().tail.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
+  const std::uint64_t tail = mine().tail.load(std::memory_order_relaxed);
+  note_bulk(bytes, tail, ShadowSide::kOfWhatISend);
+  mine().tail.store(tail + bytes, std::memory_order_release);
 }
 
 std::size_t ShadowEnd::write(ConstBytes data) {
@@ -171,10 +180,6 @@ std::size_t ShadowEnd::write(ConstBytes data) {
   // The receiver's processor has these lines since it read them a lap ago. A message at a time would wait for each.
   if (count <= kSmallBytes)
     for (std::size_t i = 0; i < count; i += kLineBytes) prefetch_for_writing(ring + ((at + kAheadBytes + i) & (ring_bytes() - 1)));
-  if (count >= kBulkBytes) {
-    ring[at] = {};  // in use
-    (void)memory_->in_huge_page(side_, at);
-  }
   copy_bytes(ring + at, data.first(first));
   if (first < count) copy_bytes(ring, data.subspan(first, count - first));
   publish(count);
@@ -198,12 +203,10 @@ ConstBytes ShadowEnd::next_readable(std::size_t ahead) const {
   return {memory_->ring(1 - side_) + at, std::min(there - std::min(ahead, there), ring_bytes() - at)};
 }
 
-bool ShadowEnd::in_huge_page(ConstBytes piece) const {
-  return memory_->in_huge_page(1 - side_, static_cast<std::size_t>(piece.data() - memory_->ring(1 - side_)));
-}
-
 void ShadowEnd::take(std::size_t bytes) {
-  mine().head.store(mine().head.load(std::memory_order_relaxed) + bytes, std::memory_order_release);
+  const std::uint64_t head = mine().head.load(std::memory_order_relaxed);
+  note_bulk(bytes, head, ShadowSide::kOfWhatIReceive);
+  mine().head.store(head + bytes, std::memory_order_release);
 }
 
 std::size_t ShadowEnd::read(Bytes into, bool peek) {

@@ -8,8 +8,9 @@
 //   2048   side 1                             side 1 the agent, or the program that accepted the connection
 //   4096   ring of what side 0 sends, then the ring of what side 1 sends; where a ring is 2 MiB or more, they begin at 2 MiB
 //
-// Large rings lie in huge pages as soon as bulk passes through them: the first lap costs no page faults then, and the agent's device reads
-// and writes them in one piece, see agent_transfer.h.
+// Programs have large rings made into huge pages as soon as bulk passes through them: the first lap costs no page faults then, and the agent's
+// device reads and writes them in one piece, see agent_transfer.h. The agent itself never asks the kernel for that: it takes as long as
+// others have mapped the memory often, which a hostile program may do.
 //
 // Counters only go up; a place in a ring is its counter modulo the ring size. Publishing is writing `tail`: the bytes are there before
 // it (release). Giving back room is writing `head`. Each side writes its own fields alone, but for those that say otherwise.
@@ -33,6 +34,7 @@ struct ShadowSide {
   static constexpr std::uint32_t kReset = 2;  // ended: the conversation broke after tail
   static constexpr std::uint32_t kDrops = 1;  // deaf: takes and drops what comes (shutdown of reading)
   static constexpr std::uint32_t kGone = 2;   // deaf: closed; what comes is answered with a reset
+  static constexpr std::uint32_t kOfWhatISend = 1, kOfWhatIReceive = 2;  // huge: the ring
   static constexpr std::uint32_t kSleeps = 1;     // waiting: threads sleep on `bell`
   static constexpr std::uint32_t kWantsNews = 2;  // waiting: tell through the news board; taken off by who tells
 
@@ -40,6 +42,7 @@ struct ShadowSide {
   alignas(64) std::atomic<std::uint64_t> tail;
   std::atomic<std::uint32_t> ended;
   std::atomic<std::uint32_t> deaf;
+  std::atomic<std::uint32_t> huge;  // lies in huge pages. Who says so wrongly makes its own bulk slow
   // What this side takes. Alone: the sender looks at everything else here far more often than at this.
   alignas(64) std::atomic<std::uint64_t> head;
   // How to wake it.
@@ -91,21 +94,21 @@ class ShadowMemory {
   ShadowSide& side(int number) { return number == 0 ? header_->side0 : header_->side1; }
   std::byte* ring(int number) { return base_ + rings_at(ring_bytes_) + static_cast<std::size_t>(number) * ring_bytes_; }
   std::uint32_t ring_bytes() const { return ring_bytes_; }
-  // Whether what lies around `at`, which is in use, is one huge page; makes it one if the kernel can (MADV_COLLAPSE, Linux 6.1). Small rings
-  // never do. One side's threads under one lock, as all of ShadowEnd.
-  bool in_huge_page(int ring_number, std::size_t at);
+  static std::size_t whole_size(std::size_t ring_bytes) { return rings_at(ring_bytes) + 2 * ring_bytes; }
+  // Rings that are large enough for huge pages.
+  bool large() const { return 2 * std::size_t{ring_bytes_} >= kHugePage; }
+  // Makes a large ring one of huge pages; false when the kernel can not (MADV_COLLAPSE, Linux 6.1). Takes 60 us for each, or ten times that if it is in
+  // use. Tried once; by the one that mapped it alone.
+  bool make_huge(int ring_number);
 
  private:
   ShadowMemory() = default;
   static std::size_t rings_at(std::size_t ring_bytes) { return 2 * ring_bytes < kHugePage ? kHeaderBytes : kHugePage; }
-  static std::size_t whole_size(std::size_t ring_bytes) { return rings_at(ring_bytes) + 2 * ring_bytes; }
   bool map_file(int fd, std::size_t bytes);
-  static constexpr std::uint8_t kIsHuge = 255;
-  static constexpr std::uint8_t kMostTries = 3;
   int fd_ = -1;
   std::byte* base_ = nullptr;
   std::size_t bytes_ = 0;
-  std::array<std::uint8_t, 2 * kLargestRing / kHugePage> huge_{};  // kIsHuge, or how often it was tried
+  std::array<bool, 2> tried_{};
   ShadowHeader* header_ = nullptr;
   std::uint32_t ring_bytes_ = 0;  // private copy: the shared one is not trusted
 };
@@ -128,8 +131,8 @@ class ShadowEnd {
   void publish(std::size_t bytes);                   // published
   std::uint64_t unread() const;                      // sent, and not taken by the other side yet
 
-  // For a device to fill: the place of `bytes` bytes that will be published `ahead` bytes further, if they are free, and lie together there in a
-  // huge page and at a multiple of kBufferAlignment; else null.
+  // For a device to fill: the place of `bytes` bytes that will be published `ahead` bytes further, if they are free, and lie together there in
+  // huge pages and at a multiple of kBufferAlignment; else null.
   std::byte* place(std::uint64_t ahead, std::size_t bytes) const;
 
   // Receiving. readable() is 0 when the other side's counter makes no sense.
@@ -137,7 +140,7 @@ class ShadowEnd {
   std::size_t read(Bytes into, bool peek);
   ConstBytes next_readable(std::size_t ahead = 0) const;  // the next piece that lies together, `ahead` bytes further, to be taken and then
   void take(std::size_t bytes);                      // given back
-  bool in_huge_page(ConstBytes piece) const;         // of next_readable()
+  bool readable_in_huge_pages() const { return memory_->large() && (theirs().huge.load(std::memory_order_relaxed) & ShadowSide::kOfWhatISend) != 0; }
   // Everything that the other side will ever send was taken. The end is read first: what was published before it is there then.
   bool at_end() const { return (ended() & ShadowSide::kEnd) != 0 && readable() == 0; }
   // The conversation broke, and what was sent before was taken.
@@ -163,6 +166,7 @@ class ShadowEnd {
  private:
   std::size_t ring_bytes() const { return memory_->ring_bytes(); }
   std::size_t room_for(std::size_t wanted) const;
+  void note_bulk(std::size_t bytes, std::uint64_t so_far, std::uint32_t which) const;
   std::shared_ptr<ShadowMemory> memory_;
   int side_ = 0;
   mutable std::uint64_t seen_head_ = 0;  // the other side's, at the last look: it may have taken more since

@@ -98,7 +98,7 @@ class Engine final : public SocketCalls {
   // send() and receive() without copies of bulk data. What send_lent() took may still be read: of the bytes taken so far, the last lent(),
   // which are not to be changed before on_ready() tells of Ready::kReturned and lent() has become less. What send_lent() did not take, which
   // may be all, is to be given again then. Memory at multiples of kBufferAlignment and of an extent serves best. Where the loan is too small
-  // for the device to be kept busy, bytes are copied.
+  // for the device to be kept busy, bytes are copied. A socket that is over tells nothing more: its memory is free when nobody holds the keeper.
   SocketResult<std::size_t> send_lent(SocketId socket, ConstBytes data, const Loan& loan, Nanos now);
   std::uint64_t lent(SocketId socket) const;
   // From now on extents may be read to where `landing` says; receive() must then be called with that very memory.

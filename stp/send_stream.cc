@@ -117,7 +117,9 @@ std::size_t SendStream::lend(ConstBytes data, const Keeper& keeper) {
 
 std::size_t SendStream::take_lent(ConstBytes data, const Loan& loan) {
   // A lender that can lend less than what has to be under way would wait for the device, and the device for the lender.
-  if (!lends_ || loan.most_bytes < budget_.enough(budgeted_)) return take(data);
+  // And what is read for the last block of an extent must be its own.
+  const bool lends = lends_ && loan.most_bytes >= budget_.enough(budgeted_) && core_.geometry().block_size <= kBufferAlignment;
+  if (!lends) return take(data);
   const std::size_t most = buffer_bytes_ - std::min<std::uint64_t>(held(), buffer_bytes_);
   const std::size_t count = std::min(most, data.size());
   for (std::size_t done = 0; done < count;) {
@@ -137,10 +139,11 @@ std::size_t SendStream::take_lent(ConstBytes data, const Loan& loan) {
 std::uint64_t SendStream::lent() const {
   std::uint64_t oldest = accepted_;
   for (const auto* list : {&doomed_, &announced_, &pending_}) {
-    const auto first = std::ranges::find_if(*list, [](const SegmentPtr& segment) {
-      return segment->lent != nullptr && !(planted(Plant::kReturnTooEarly) && segment->landed);
-    });
-    if (first != list->end()) oldest = std::min(oldest, (*first)->offset);
+    for (const SegmentPtr& segment : *list) {
+      if (segment->lent == nullptr || (planted(Plant::kReturnTooEarly) && segment->landed)) continue;
+      oldest = std::min(oldest, segment->offset);
+      if (list != &doomed_) break;  // the others are in order
+    }
   }
   return accepted_ - oldest;
 }
@@ -197,6 +200,17 @@ bool SendStream::on_consumed(std::uint64_t offset) {
   return true;
 }
 
+void SendStream::copy_loan(Segment& segment) {
+  lends_ = false;
+  AlignedBuffer own = core_.buffers.take(segment.filled);
+  copy_bytes(own.data(), {segment.lent, segment.filled});
+  let_go(segment);
+  segment.buffer = std::move(own);
+  segment.hashed = 0;
+  budget_.take_always(segment.buffer.size());
+  budgeted_ += segment.buffer.size();
+}
+
 bool SendStream::on_nack(std::uint64_t offset, std::uint32_t length, std::uint32_t attempt) {
   for (const SegmentPtr& segment : announced_) {
     if (segment->offset != offset) continue;
@@ -206,11 +220,8 @@ bool SendStream::on_nack(std::uint64_t offset, std::uint32_t length, std::uint32
     if (planted(Plant::kAnnounceTooEarly) || planted(Plant::kFreeExtentTooEarly)) return true;
     ++segment->attempt;
     segment->landed = false;
-    if (segment->lent != nullptr) {
-      // Whoever lent it may have changed it meanwhile: once, and not at each extent.
-      lends_ = false;
-      segment->hashed = 0;
-    }
+    // Whoever lent it may have changed it meanwhile: once, and not at each extent, nor at each attempt.
+    if (segment->lent != nullptr) copy_loan(*segment);
     renewing_.push_back(segment);
     ++core_.counters.extents_renewed;
     return true;

@@ -105,6 +105,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
 
   std::uint64_t held() const { return accepted_ - acked(); }
   void copy(ConstBytes data, bool before_loan);
+  void copy_loan(Segment& segment);
   bool tail_takes_loan(ConstBytes data) const;
   std::size_t copied_before_loan(ConstBytes data) const;
   std::size_t lend(ConstBytes data, const Keeper& keeper);

@@ -170,6 +170,42 @@ TEST_F(LentMemory, ThatItsOwnerChangesIsFoundOnceAndCopiedFromThenOn) {
   EXPECT_GT(written_from_elsewhere, 0);
 }
 
+// However often it changes: each extent is verified at the second attempt, and the peer reads no more for it than for a bad disk.
+TEST_F(LentMemory, ThatItsOwnerKeepsChangingIsWrittenTwice) {
+  on_extent_write = [&] {
+    for (std::size_t i = 0; i < Ring::kBytes; i += 4096) ring.data()[i] ^= std::byte{1};
+  };
+  lend_all(1024 * 1024);
+  EXPECT_EQ(receive(1024 * 1024).size(), 1024u * 1024);
+  EXPECT_LE(alpha().counters().extents_renewed, 4u);
+  EXPECT_LE(written_from_ring, 5);
+}
+
+// A lender that could do with its memory, or has less than a block left, hears of it before the peer has anything.
+TEST_F(LentMemory, TellsWhenLessThanABlockMayBeTaken) {
+  net.beta.medium.holds = true;
+  const std::size_t taken = lend(0, 100'000);
+  ASSERT_EQ(taken, 24u * 4096);
+  ASSERT_EQ(lend(taken, 100'000 - taken), 0u);
+  net.alpha.told[client] = 0;
+  net.run(5 * kMillisecond);
+  EXPECT_NE(net.alpha.told[client] & Ready::kReturned, 0u);
+  EXPECT_EQ(lend(taken, 100'000 - taken), 100'000 - taken);
+  net.beta.medium.holds = false;
+  EXPECT_TRUE(receive(100'000) == pattern(0, 100'000));
+}
+
+TEST_F(LentMemory, ComesBackAtOnceWhenItGoesInPackets) {
+  net.beta.medium.holds = true;
+  net.alpha.told[client] = 0;
+  ASSERT_EQ(lend(0, 16 * 1024), 16u * 1024);
+  net.run(5 * kMillisecond);
+  EXPECT_EQ(alpha().lent(client), 0u);
+  EXPECT_NE(net.alpha.told[client] & Ready::kReturned, 0u);
+  net.beta.medium.holds = false;
+  EXPECT_TRUE(receive(16 * 1024) == pattern(0, 16 * 1024));
+}
+
 TEST_F(LentMemory, IsNeededNoMoreWhenTheConnectionIsOver) {
   lend_all(512 * 1024);
   beta().close(server, true, net.now);

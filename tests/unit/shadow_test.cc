@@ -99,28 +99,38 @@ TEST(Shadow, large_rings_lie_in_huge_pages_and_show_places_for_devices) {
     ASSERT_EQ(t.b.read(in, false), in.size());
     ASSERT_TRUE(in == out) << "lap " << lap;
   }
-  std::byte* const ring = t.again->ring(1);
-  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(ring) % ShadowMemory::kHugePage, 0u);
-  if (t.b.place(0, 8192) == nullptr) GTEST_SKIP() << "this kernel makes no huge pages of shared memory on demand";
-  EXPECT_EQ(t.b.place(0, 8192), ring);
-  EXPECT_EQ(t.b.place(12288, 8192), ring + 12288);
-  EXPECT_EQ(t.b.place(100, 4096), nullptr);             // no device reads to there
-  EXPECT_EQ(t.b.place(kLarge - 4096, 8192), nullptr);   // not free
-  EXPECT_EQ(t.b.place(UINT64_MAX - 4095, 8192), nullptr);
-  ASSERT_EQ(t.b.write(out), out.size());
-  EXPECT_EQ(t.b.place(0, 4096), nullptr);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(t.again->ring(1)) % ShadowMemory::kHugePage, 0u);
+  // The agent's side is a: it asks the kernel for nothing.
+  EXPECT_EQ(t.a.mine().huge.load(), 0u);
+  EXPECT_FALSE(t.b.readable_in_huge_pages());
+  if (t.b.mine().huge.load() == 0) GTEST_SKIP() << "this kernel makes no huge pages of shared memory on demand";
+  EXPECT_EQ(t.b.mine().huge.load(), ShadowSide::kOfWhatIReceive);
+  std::byte* const ring = t.memory->ring(0);
+  ASSERT_EQ(t.a.write(bytes(kLarge - 10 * out.size() % kLarge, 4)), kLarge - 10 * out.size() % kLarge);
+  t.b.take(t.b.readable());  // to the beginning of the ring
+  EXPECT_EQ(t.a.place(0, 8192), ring);
+  EXPECT_EQ(t.a.place(12288, 8192), ring + 12288);
+  EXPECT_EQ(t.a.place(100, 4096), nullptr);            // no device reads to there
+  EXPECT_EQ(t.a.place(kLarge - 4096, 8192), nullptr);  // not free
+  EXPECT_EQ(t.a.place(UINT64_MAX - 4095, 8192), nullptr);
+  ASSERT_EQ(t.a.write(out), out.size());
+  EXPECT_EQ(t.a.place(0, 4096), nullptr);
   const std::uint64_t ahead = 4096 - out.size() % 4096;
-  EXPECT_EQ(t.b.place(ahead, 4096), ring + out.size() + ahead);
-  EXPECT_TRUE(t.a.in_huge_page(t.a.next_readable()));
-  t.memory->side(0).head.store(12345);  // a hostile program: nowhere outside of the ring
+  EXPECT_EQ(t.a.place(ahead, 4096), ring + out.size() + ahead);
+  ASSERT_EQ(t.b.write(out), out.size());
+  ASSERT_EQ(t.b.write(out), out.size());
+  EXPECT_TRUE(t.a.readable_in_huge_pages());
+  t.memory->side(1).head.store(12345);  // a hostile program: nowhere outside of the ring
   for (std::uint64_t each = 0; each < 3 * std::uint64_t{kLarge}; each += 4096) {
-    const std::byte* const place = t.b.place(each, 4096);
+    const std::byte* const place = t.a.place(each, 4096);
     ASSERT_TRUE(place == nullptr || (place >= ring && place <= ring + kLarge - 4096));
   }
 }
 
 TEST(Shadow, small_rings_are_no_places_for_devices) {
   TwoEnds t;
+  t.b.mine().huge.store(ShadowSide::kOfWhatISend | ShadowSide::kOfWhatIReceive);  // whatever a program says
+  EXPECT_FALSE(t.a.readable_in_huge_pages());
   EXPECT_EQ(t.a.place(0, kRing), nullptr);
 }
 
