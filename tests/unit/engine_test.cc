@@ -369,6 +369,32 @@ TEST_F(EngineTest, StreamsThatMoveTogetherShareOneSendersMemory) {
   EXPECT_EQ(send_all_it_takes(pairs[0].from), 8u << 20);
 }
 
+// Writes are paced by what the receivers achieve, in bytes: counted as whole extents, small ones made each other slower and slower.
+TEST_F(EngineTest, SmallExtentsKeepTheirPace) {
+  connect_pair();
+  std::vector<std::pair<SocketId, SocketId>> pairs{{client, server}};
+  while (pairs.size() < 8) {
+    connect_again();
+    pairs.emplace_back(client, beta().accept(listener, net.now).value());
+  }
+  const std::vector<std::byte> chunk(20 * 1024);
+  std::vector<std::byte> into(1 << 20);
+  const auto bytes_moved_in = [&](Nanos span) {
+    std::size_t moved = 0;
+    for (const Nanos end = net.now + span; net.now < end; net.tick()) {
+      for (const auto& [from, to] : pairs) {
+        if (alpha().info(from)->unacknowledged_bytes == 0) (void)alpha().send(from, chunk, net.now);
+        if (const auto n = beta().receive(to, into, false, net.now)) moved += *n;
+      }
+    }
+    return moved;
+  };
+  const std::size_t at_first = bytes_moved_in(40 * kMillisecond);
+  (void)bytes_moved_in(400 * kMillisecond);
+  EXPECT_GT(alpha().counters().extents_sent, 100u);
+  EXPECT_GT(bytes_moved_in(40 * kMillisecond), at_first / 2);
+}
+
 TEST_F(EngineTest, AStreamWhosePeerDoesNotReadKeepsNobodyElseFromItsMemory) {
   connect_pair();
   const SocketId stuck = client;
