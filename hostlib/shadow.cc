@@ -24,9 +24,9 @@ namespace {
 
 constexpr std::size_t kLineBytes = 64;
 constexpr std::size_t kSmallBytes = 512;
-// Who moves so much at once, and has moved so much before, will fill the ring.
+// Who moves so much at once, and has moved so much before, will go on for a while: a huge page costs about half a millisecond.
 constexpr std::size_t kBulkBytes = 16 * 1024;
-constexpr std::uint64_t kBulkSoFar = 256 * 1024;
+constexpr std::uint64_t kBulkSoFar = 1024 * 1024;
 constexpr std::size_t kAheadBytes = 512;  // more gets lines that are still to be read
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 

@@ -97,8 +97,8 @@ class ShadowMemory {
   static std::size_t whole_size(std::size_t ring_bytes) { return rings_at(ring_bytes) + 2 * ring_bytes; }
   // Rings that are large enough for huge pages.
   bool large() const { return 2 * std::size_t{ring_bytes_} >= kHugePage; }
-  // Makes a large ring one of huge pages; false when the kernel can not (MADV_COLLAPSE, Linux 6.1). Takes 60 us for each, or ten times that if it is in
-  // use. Tried once; by the one that mapped it alone.
+  // Makes a large ring one of huge pages; false when the kernel can not (MADV_COLLAPSE, Linux 6.1). Takes about half a millisecond for each
+  // page. Tried once, and only by a program: by who mapped it, not by who made it.
   bool make_huge(int ring_number);
 
  private:
