@@ -6,7 +6,7 @@
 //   0      "STPSHADW", version, ring size (bytes, a power of two), zeros
 //   1024   side 0, see ShadowSide             side 0 is the program that opened the socket;
 //   2048   side 1                             side 1 the agent, or the program that accepted the connection
-//   4096   ring of what side 0 sends, then the ring of what side 1 sends; where a ring is 2 MiB or more, they begin at 2 MiB
+//   4096   ring of what side 0 sends, then the ring of what side 1 sends; where a ring is 1 MiB or more, they begin at 2 MiB
 //
 // Programs have large rings made into huge pages as soon as bulk passes through them: the first lap costs no page faults then, and the agent's
 // device reads and writes them in one piece, see agent_transfer.h. The agent itself never asks the kernel for that: it takes as long as
@@ -96,7 +96,7 @@ class ShadowMemory {
   std::uint32_t ring_bytes() const { return ring_bytes_; }
   static std::size_t whole_size(std::size_t ring_bytes) { return rings_at(ring_bytes) + 2 * ring_bytes; }
   // Rings that are large enough for huge pages.
-  bool large() const { return 2 * std::size_t{ring_bytes_} >= kHugePage; }
+  bool large() const { return rings_at(ring_bytes_) == kHugePage; }
   // Makes a large ring one of huge pages; false when the kernel can not (MADV_COLLAPSE, Linux 6.1). Takes about half a millisecond for each
   // page. Tried once, and only by a program: by who mapped it, not by who made it.
   bool make_huge(int ring_number);
