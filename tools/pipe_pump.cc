@@ -23,7 +23,7 @@ constexpr std::size_t kChunk = std::size_t{1} << 20;
 class Pump {
  public:
   Pump(Stream stream, int input, int output)
-      : stream_(std::move(stream)), input_(input), output_(output), wake_(::eventfd(0, EFD_CLOEXEC)), terminal_(input >= 0 && ::isatty(input) == 1) {}
+      : stream_(std::move(stream)), input_(input), output_(output), wake_(::eventfd(0, EFD_CLOEXEC)), sent_(::eventfd(0, EFD_CLOEXEC)), terminal_(input >= 0 && ::isatty(input) == 1) {}
 
   Outcome<PipeTotals> run() {
     std::thread receiver([this] { receive_loop(); });
@@ -46,12 +46,13 @@ class Pump {
       failure_ = std::move(why);
     }
     stream_.shut_down();
-    wake_sender();
+    ring(wake_);
+    ring(sent_);
   }
 
-  void wake_sender() {
+  static void ring(const UniqueFd& bell) {
     const std::uint64_t one = 1;
-    (void)!::write(wake_.get(), &one, sizeof one);
+    (void)!::write(bell.get(), &one, sizeof one);
   }
 
   // Waits for input. False: the other direction says that it is time to end.
@@ -79,6 +80,7 @@ class Pump {
       const std::lock_guard lock(mutex_);
       if (failure_) return;
     }
+    ring(sent_);  // ahead of the end: a connection that both sides have ended is not lost
     if (auto finished = stream_.finish_sending(); !finished) fail(finished.error());
   }
 
@@ -97,7 +99,8 @@ class Pump {
       if (failure_) return;
     }
     if (::close(output_) != 0) return fail({FailureCode::kIo, file_failure(errno, "cannot close standard output").error().text});
-    if (terminal_) wake_sender();
+    if (terminal_) ring(wake_);
+    if (auto lost = stream_.wait_for_loss(sent_.get()); !lost) fail(lost.error());
   }
 
   bool write_all(ConstBytes bytes) {
@@ -119,7 +122,8 @@ class Pump {
   Stream stream_;
   const int input_;
   const int output_;
-  UniqueFd wake_;
+  UniqueFd wake_;  // the sender, to end
+  UniqueFd sent_;  // everything, or there is no more sending
   const bool terminal_;
   PipeTotals totals_;  // each field is one thread's, read after join
   std::mutex mutex_;

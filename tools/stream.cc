@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <arpa/inet.h>
+#include <poll.h>
 #include <sys/time.h>
 
 #include <cerrno>
@@ -134,6 +135,23 @@ Outcome<void> Stream::receive_exactly(Bytes into) {
 bool Stream::readable() const {
   std::byte one;
   return STPrecv(socket_, &one, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || !is_retry(errno);
+}
+
+Outcome<void> Stream::wait_for_loss(int ended) const {
+  const int look_ms = cancelled_ == nullptr ? -1 : static_cast<int>(kLookInterval.count());
+  while (true) {
+    if (cancelled()) return failure(FailureCode::kInterrupted, "interrupted");
+    pollfd watched[2] = {{socket_, 0, 0}, {ended, POLLIN, 0}};
+    const int n = STPpoll(watched, 2, look_ms);
+    if (n < 0 && !is_retry(errno)) return gone("waiting for something to send", errno);
+    if (n <= 0) continue;
+    if (watched[1].revents != 0) return {};
+    if (watched[0].revents == 0) continue;
+    int error = 0;
+    socklen_t length = sizeof error;
+    if (STPgetsockopt(socket_, SOL_SOCKET, SO_ERROR, &error, &length) != 0 || error == 0) error = ECONNRESET;
+    return gone("waiting for something to send", error);
+  }
 }
 
 Outcome<void> Stream::finish_sending() {

@@ -37,6 +37,9 @@ class Stream {
   Outcome<void> receive_exactly(Bytes into);
   // Is there something to receive (bytes, end or error) without waiting?
   bool readable() const;
+  // After the true end of the stream, while this side still sends: waits until the connection breaks (kPeerGone, kInterrupted) or the ordinary
+  // descriptor `ended` is readable.
+  Outcome<void> wait_for_loss(int ended) const;
   // No more will be sent; the peer reads to the end.
   Outcome<void> finish_sending();
   // Closes; waits, bounded, until everything sent is in the peer's memory. kPeerGone: not all of it is.

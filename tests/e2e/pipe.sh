@@ -53,4 +53,16 @@ until_true 20 test -s arrived || fail 'the two sides did not meet'
 kill -KILL "$listener"
 wait "$dialer"
 [ $? = 4 ] || fail 'a killed peer is not exit status 4'
+
+echo '- a peer that has ended what it sends, and is killed'
+rm -f arrived
+"${listen[@]}" </dev/null >arrived 2>listen.log &
+listener=$!
+{ echo first; exec sleep 100; } >quiet2 &
+"${dial[@]}" <quiet2 >reply 2>dial.log &
+dialer=$!
+until_true 20 test -s arrived || fail 'the two sides did not meet'
+kill -KILL "$listener"
+wait "$dialer"
+[ $? = 4 ] || fail 'a killed peer that had ended is not exit status 4'
 echo passed

@@ -133,4 +133,17 @@ TEST_F(PipePumpTest, AVanishedPeerIsSaidWhileInputIsQuiet) {
   EXPECT_EQ(end.error().code, FailureCode::kPeerGone) << end.error().text;
 }
 
+TEST_F(PipePumpTest, APeerThatHasEndedAndThenVanishesIsSaidWhileInputIsQuiet) {
+  Pipe b_in, b_out;
+  auto b = start(std::move(b_), b_in.read.get(), b_out.write.release());
+  ASSERT_TRUE(a_.finish_sending());
+  EXPECT_EQ(read_to_end(b_out.read.get()), "");
+  write_all(b_in.write.get(), "lost");
+  while (!a_.readable()) std::this_thread::yield();
+  a_.abort();
+  const auto end = b.get();
+  ASSERT_FALSE(end);
+  EXPECT_EQ(end.error().code, FailureCode::kPeerGone) << end.error().text;
+}
+
 }  // namespace stp
