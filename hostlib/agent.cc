@@ -403,10 +403,11 @@ void Agent::work(AgentSocket& socket) {
     counters_.bytes_received += in.bytes;
     // What arrived ahead of a failure is the program's first.
     const bool all_given = in.stopped || socket.closing || socket.read_shut;
-    if (in.error.code != 0)
-      end_with(socket, in.error);
-    else if (out.error.code != 0 && all_given)
-      end_with(socket, out.error);
+    SocketError error = in.error;
+    if (error.code == 0 && all_given) error = out.error;
+    // The program is told even of a reset that stands in the way of nothing, since all was read and nothing is there to be sent.
+    if (error.code == 0 && all_given) error = engine.take_error(socket.engine_id);
+    if (error.code != 0) end_with(socket, error);
     const bool more_out = out.bytes >= kMoveAtOnce, more_in = in.bytes >= kMoveAtOnce;
     if ((more_out || more_in) && !socket.over) note(socket);
     tell(socket);

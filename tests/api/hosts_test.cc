@@ -48,6 +48,30 @@ TEST(Hosts, CloseIsContentWithAPeerThatReadToTheEndAndEndedAtOnce) {
   }
 }
 
+// Quiet on this side, and nothing left to read: that the peer's program is gone is told all the same.
+TEST(Hosts, TellThatAPeerIsGoneWhichHadEndedWhatItSends) {
+  for (const bool deaf : {false, true}) {
+    PeerProcess peer("beta", "end-and-hold");
+    Owned s = open_socket();
+    ASSERT_EQ(connect_to(s, "beta", announced_port(peer)), 0) << STPstrerror(s);
+    EXPECT_EQ(peer.read_line(), "ended");
+    char byte;
+    ASSERT_EQ(STPrecv(s, &byte, 1, 0), 0);
+    if (deaf) {
+      ASSERT_EQ(STPshutdown(s, SHUT_RD), 0);
+    }
+    pollfd p{.fd = s, .events = 0, .revents = 0};
+    EXPECT_EQ(STPpoll(&p, 1, 50), 0) << p.revents;
+    peer.kill();
+    EXPECT_EQ(STPpoll(&p, 1, 10'000), 1);
+    EXPECT_EQ(p.revents, POLLERR | POLLHUP);
+    int error = 0;
+    socklen_t length = sizeof error;
+    ASSERT_EQ(STPgetsockopt(s, SOL_SOCKET, SO_ERROR, &error, &length), 0);
+    EXPECT_EQ(error, ECONNRESET);
+  }
+}
+
 TEST(Hosts, ExchangeDataAndSeeEachOthersEnd) {
   PeerProcess peer("beta", "echo");
   const Announced there = announcement(peer);

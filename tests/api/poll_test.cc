@@ -71,6 +71,23 @@ TEST(Poll, TellsAResetAsAnError) {
   EXPECT_FAILS(STPrecv(pair.server, &byte, 1, 0), ECONNRESET);
 }
 
+// Nothing more is read there, and nothing sent: a reset must not wait for either.
+TEST(Poll, TellsAResetAfterTheEndOfTheOtherSide) {
+  Pair pair = connected_pair();
+  ASSERT_EQ(STPshutdown(pair.client, SHUT_WR), 0);
+  char byte;
+  ASSERT_EQ(STPrecv(pair.server, &byte, 1, 0), 0);
+  EXPECT_EQ(poll_one(pair.server, 0, 30), 0);
+  const linger abort{.l_onoff = 1, .l_linger = 0};
+  ASSERT_EQ(STPsetsockopt(pair.client, SOL_SOCKET, SO_LINGER, &abort, sizeof abort), 0);
+  ASSERT_EQ(pair.client.close(), 0);
+  EXPECT_EQ(poll_one(pair.server, 0, kSoonMs), POLLERR | POLLHUP);
+  int error = 0;
+  socklen_t length = sizeof error;
+  ASSERT_EQ(STPgetsockopt(pair.server, SOL_SOCKET, SO_ERROR, &error, &length), 0);
+  EXPECT_EQ(error, ECONNRESET);
+}
+
 TEST(Poll, TellsWhenRoomComesBackAfterSendWasFull) {
   const Pair pair = connected_pair();
   const auto taken = static_cast<ssize_t>(fill(pair.client));

@@ -67,6 +67,17 @@ int close_many_and_die(const Arguments& arguments) {
   ::_exit(0);
 }
 
+// Accepts one connection, ends what it sends, says "ended", and stays.
+int end_and_hold(const Arguments&) {
+  const Owned listener = announce();
+  const Owned s(STPaccept(listener, nullptr, nullptr));
+  if (s < 0 || STPshutdown(s, SHUT_WR) != 0) return say_error(s);
+  std::cout << "ended" << std::endl;
+  std::string line;
+  std::getline(std::cin, line);
+  return 0;
+}
+
 // Accepts one connection, takes all until its end, and is gone at once.
 int hear_out_and_die(const Arguments&) {
   const Owned listener = announce();
@@ -268,6 +279,7 @@ const std::map<std::string, int (*)(const Arguments&)>& roles() {
   static const std::map<std::string, int (*)(const Arguments&)> all = {
       {"echo", echo},
       {"exit-with-blocked-thread", exit_with_blocked_thread},
+      {"end-and-hold", end_and_hold},
       {"hear-many-out", hear_many_out},
       {"hear-out-and-die", hear_out_and_die},
       {"close-many-and-die", close_many_and_die},
