@@ -36,6 +36,7 @@ struct AgentSettings {
   // Of each direction of a socket. More than a core's second-level cache holds: what is still in there when the other core wants it comes
   // at less than half the speed of what has moved on to the cache that they share.
   std::uint32_t ring_bytes = 2u << 20;
+  bool local_over_disk = false;  // two programs of this agent share no ring either
   std::uint32_t most_sockets_of_a_user = 16384;
   std::uint64_t most_memory_of_a_user = 4ull << 30;  // touched in rings; above it new sockets are refused
   Nanos given_for = 60 * kSecond;            // a socket that was given away and is not taken is reset after so long

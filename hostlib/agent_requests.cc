@@ -272,7 +272,7 @@ SocketResult<void> Agent::connect(AgentSocket& socket, const AgentCall& call, Ag
   Address peer{.host = get_text(call.host), .stg = {}, .port = static_cast<std::uint16_t>(call.number)};
   const bool wait = (call.flags & AgentCall::kWaitForAccept) != 0;
   ++counters_.connects;
-  if (is_own_name(peer.host, *host_)) {
+  if (!settings_.local_over_disk && is_own_name(peer.host, *host_)) {
     if (const auto found = listeners_.find(peer.port); found != listeners_.end()) return connect_here(socket, *found->second, wait, answer);
   }
   const auto begun = host_->engine().connect(socket.engine_id, peer, wait, boottime_now());

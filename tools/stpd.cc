@@ -64,6 +64,7 @@ stp::Result<std::unique_ptr<Agent>> start_agent(const StpdConfig& config, const 
     if (!text.empty()) log_info(fmt::format("joining \"{}\": {}", stg, text));
   };
   settings.ring_bytes = config.ring_kib * 1024;
+  settings.local_over_disk = config.local_over_disk;
   settings.most_sockets_of_a_user = config.most_sockets;
   settings.most_memory_of_a_user = std::uint64_t{config.most_memory_mib} << 20;
   settings.given_for = config.given_for_s * stp::kSecond;
@@ -198,6 +199,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> stgs;
   std::string host, agent, mode, metrics;
   unsigned ring_kib = 0, most_sockets = 0;
+  bool local_over_disk = false;
   const auto octal = CLI::Validator(
       [](std::string& text) {
         const bool good = !text.empty() && text.size() <= 4 && text.find_first_not_of("01234567") == std::string::npos;
@@ -211,6 +213,7 @@ int main(int argc, char** argv) {
       ->type_name("PATH");
   app.add_option("--mode", mode, "permissions of that socket [0666]")->check(octal);
   app.add_option("--ring", ring_kib, "KiB of memory of each direction of a socket, touched as it is used [2048]")->check(CLI::Range(4, 65536));
+  app.add_flag("--local-over-disk", local_over_disk, "have programs of this host talk over the disk with each other too, to try that on one machine");
   app.add_option("--max-sockets", most_sockets, "sockets that one user may have [16384]")->check(CLI::Range(1, 1 << 24));
   app.add_option("--metrics", metrics, "serve statistics for Prometheus over HTTP there")->type_name("ADDRESS:PORT");
   app.footer("Runs in the foreground. SIGHUP reads the configuration again. Ends on SIGTERM or SIGINT: leaves the groups in good order;\n"
@@ -235,6 +238,7 @@ int main(int argc, char** argv) {
   if (!mode.empty()) config.mode = mode;
   if (!metrics.empty()) config.metrics = metrics;
   if (ring_kib != 0) config.ring_kib = ring_kib;
+  if (local_over_disk) config.local_over_disk = true;
   if (most_sockets != 0) config.most_sockets = most_sockets;
   if (config.stgs.empty() || config.host.empty()) {
     log_error("say which storage and which host: --stg PATH --host NAME, or stg and host in the file of --config");

@@ -15,7 +15,7 @@
 namespace stp {
 namespace {
 
-constexpr std::array<std::string_view, 11> kKeys = {"host",        "stg",            "agent",       "mode",    "ring_kib",
+constexpr std::array<std::string_view, 12> kKeys = {"host",        "stg",            "agent",       "mode",    "ring_kib",    "local_over_disk",
                                                      "max_sockets", "max_memory_mib", "given_for_s", "metrics", "access", "run_network"};
 constexpr std::array<std::string_view, 4> kAccessKeys = {"allow_users", "allow_groups", "deny_users", "deny_groups"};
 
@@ -80,6 +80,13 @@ Result<void> read_number(const std::string& path, const toml::node& node, std::i
   return {};
 }
 
+Result<void> read_truth(const std::string& path, const toml::node& node, bool& into) {
+  const auto truth = node.value_exact<bool>();
+  if (!truth) return wrong(path, node, "true or false is wanted");
+  into = *truth;
+  return {};
+}
+
 Result<void> read_network(const std::string& path, const toml::node& node, run::Network& into) {
   const auto text = node.value_exact<std::string>();
   const std::size_t slash = text ? text->find('/') : std::string::npos;
@@ -128,6 +135,7 @@ Result<void> read_stpd_config(const std::string& path, StpdConfig& config) {
     if (name == "agent") read = read_text(path, value, fresh.agent);
     if (name == "mode") read = read_text(path, value, fresh.mode);
     if (name == "ring_kib") read = read_number(path, value, 4, 65536, fresh.ring_kib);
+    if (name == "local_over_disk") read = read_truth(path, value, fresh.local_over_disk);
     if (name == "max_sockets") read = read_number(path, value, 1, 1 << 24, fresh.most_sockets);
     if (name == "max_memory_mib") read = read_number(path, value, 1, 1 << 24, fresh.most_memory_mib);
     if (name == "given_for_s") read = read_number(path, value, 1, 1 << 24, fresh.given_for_s);

@@ -5,6 +5,7 @@
 //   agent = "/run/stp/agent.sock"               the Unix socket to serve on
 //   mode = "0660"                               its permissions
 //   ring_kib = 2048                             memory of each direction of a socket
+//   local_over_disk = false                     whether two programs of this host talk over the disk too, as with other hosts: to try that on one machine
 //   max_sockets = 16384                         that one user may have
 //   max_memory_mib = 4096                       that the sockets of one user may have touched before new ones are refused
 //   given_for_s = 60                            a socket that was given away and is not taken is reset then
@@ -32,6 +33,7 @@ struct StpdConfig {
   std::string agent = host::kDefaultAgentPath;
   std::string mode = "0666";
   unsigned ring_kib = 2048;
+  bool local_over_disk = false;
   unsigned most_sockets = 16384;
   unsigned most_memory_mib = 4096;
   unsigned given_for_s = 60;

@@ -54,7 +54,7 @@ RunningAgent start_agent(const std::string& host) {
   agent.socket = path() + "." + host + ".sock";
   const std::string program = from_environment("STP_TEST_STPD");
   const std::string config = path() + ".toml";
-  std::ofstream(config) << "given_for_s = 4\nmax_memory_mib = " << kMemoryOfAUserMib << "\n";
+  std::ofstream(config) << "given_for_s = 4\nmax_memory_mib = " << kMemoryOfAUserMib << "\n" << from_environment("STP_TEST_AGENT_CONFIG") << "\n";
   const pid_t test = ::getpid();
   agent.pid = ::fork();
   if (agent.pid == 0) {
@@ -77,6 +77,7 @@ RunningAgent start_agent(const std::string& host) {
 
 }  // namespace
 
+bool shares_rings() { return served_by_agent() && from_environment("STP_TEST_AGENT_CONFIG").find("local_over_disk = true") == std::string::npos; }
 bool all_served_by_agents() { return from_environment("STP_TEST_AGENT") == "all"; }
 bool served_by_agent() { return all_served_by_agents() || from_environment("STP_TEST_AGENT") == "mine"; }
 

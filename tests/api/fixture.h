@@ -28,12 +28,14 @@ int make_storage(const char* timing = "fast");  // 0, 77 (skip: said why), or 1;
 void remove_storage();
 const std::string& storage_path();
 
+// STP_TEST_AGENT_CONFIG is put into the configuration of the agents.
 // With STP_TEST_STPD (path of stpd) hosts are served by agents: this one ("mine") or every one ("all"), as STP_TEST_AGENT says. The agent's
 // socket; started when first asked for, stopped by remove_storage(). "none" for a host that embeds.
 std::string agent_of(const std::string& host);
 inline constexpr std::size_t kMemoryOfAUserMib = 128;  // what these agents allow; sockets given away they hold for 4 s
 bool served_by_agent();
 bool all_served_by_agents();
+bool shares_rings();  // two sockets of the test have memory in common, by their agent
 void stop_agents();
 pid_t agent_pid(const std::string& host);
 // SIGSTOP, and when it returns every thread stands still: until the thread that took the signal has run, the others go on.

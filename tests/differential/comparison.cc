@@ -35,7 +35,7 @@ std::optional<int> settle(World& ours, World& theirs, const Model& model, int pa
 
 std::optional<Difference> Comparison::run(const std::vector<Call>& calls, unsigned number) {
   const auto ours = make_stp_world(number), theirs = make_tcp_world(number, uses_);
-  Model model(by_agent_);
+  Model model(share_rings_);
   Difference found;
   States our_states = ours->states(), their_states = theirs->states();
   const auto end = [&] {

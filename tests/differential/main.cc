@@ -39,8 +39,8 @@ constexpr int kPatienceShrinkingMs = 60;
 unsigned next_number = 0;
 
 // The same with fewer calls, as long as there is a difference.
-Difference shorten(Difference difference, bool by_agent) {
-  Comparison comparison(by_agent, kPatienceShrinkingMs);
+Difference shorten(Difference difference, bool share_rings) {
+  Comparison comparison(share_rings, kPatienceShrinkingMs);
   std::vector<Call> calls;
   for (const Step& step : difference.steps)
     if (!step.skipped) calls.push_back(step.call);
@@ -67,6 +67,7 @@ struct Settings {
   std::uint64_t seed = 1;
   std::uint64_t differences = 1;
   std::string agent;
+  bool over_disk = false;
 };
 
 struct Tally {
@@ -84,8 +85,8 @@ void report(const Tally& tally, const Comparison& comparison) {
 }
 
 int compare(const Settings& settings) {
-  const bool by_agent = !settings.agent.empty();
-  Comparison comparison(by_agent, kPatienceMs);
+  const bool share_rings = !settings.agent.empty() && !settings.over_disk;
+  Comparison comparison(share_rings, kPatienceMs);
   Tally tally;
   for (; tally.sequences < settings.sequences && tally.differences < settings.differences; ++tally.sequences) {
     const std::uint64_t seed = settings.seed + tally.sequences;
@@ -99,7 +100,7 @@ int compare(const Settings& settings) {
       continue;
     }
     ++tally.differences;
-    fmt::print("seed {}: STP and TCP differ\n{}", seed, to_string(shorten(std::move(*again), by_agent)));
+    fmt::print("seed {}: STP and TCP differ\n{}", seed, to_string(shorten(std::move(*again), share_rings)));
     std::fflush(stdout);
   }
   report(tally, comparison);
@@ -117,6 +118,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", settings.seed, "of the first; each has the next number");
   app.add_option("--differences", settings.differences, "stop after so many");
   app.add_option("--agent", settings.agent, "path of stpd: with an agent between");
+  app.add_flag("--over-disk", settings.over_disk, "the agent has the two ends share no memory: as two hosts that are served by agents");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -125,6 +127,7 @@ int main(int argc, char** argv) {
   if (!settings.agent.empty()) {
     ::setenv("STP_TEST_AGENT", "all", 1);
     ::setenv("STP_TEST_STPD", settings.agent.c_str(), 1);
+    if (settings.over_disk) ::setenv("STP_TEST_AGENT_CONFIG", "local_over_disk = true", 1);
   }
   if (!stp::differential::take_own_network()) return fmt::print(stderr, "a network namespace without a loopback interface\n"), 1;
   // On a machine that is busy with other things a host of the fast profile may be taken for dead.

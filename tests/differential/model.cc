@@ -109,7 +109,7 @@ Plan Model::plan(const Call& call, const States& states) const {
     default: break;
   }
   const bool sends = (call.op == Op::kSend && call.a > 0 && call.b != 3) || (call.op == Op::kWritev && call.a > 4);
-  plan.notice = by_agent_ && sends && known.peer_closed && !known.write_shut && (events & (POLLHUP | POLLERR)) == 0;
+  plan.notice = share_rings_ && sends && known.peer_closed && !known.write_shut && (events & (POLLHUP | POLLERR)) == 0;
   return plan;
 }
 

@@ -31,8 +31,8 @@ struct Known {
 
 class Model {
  public:
-  // `by_agent`: both ends are programs of one agent.
-  explicit Model(bool by_agent) : by_agent_(by_agent) {}
+  // `share_rings`: both ends are programs of one agent, which is out of their way.
+  explicit Model(bool share_rings) : share_rings_(share_rings) {}
   const Known& at(int slot) const { return slot < kSlots ? known_[static_cast<std::size_t>(slot)] : nothing_; }
   Plan plan(const Call& call, const States& states) const;
   // `outcome` is the kernel's, and `states` are those before the call.
@@ -46,7 +46,7 @@ class Model {
   bool shows_unread(const States& states) const;
   void leave(int slot, bool unread);
 
-  bool by_agent_;
+  bool share_rings_;
   std::array<Known, kSlots> known_{};
   Known nothing_;
 };

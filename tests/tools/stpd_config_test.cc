@@ -25,13 +25,14 @@ class StpdConfigFile : public ::testing::Test {
 };
 
 TEST_F(StpdConfigFile, says_everything_that_the_command_line_can) {
-  ASSERT_TRUE(read("host = 'alpha'\nstg = ['/a', '/b']\nagent = '/run/x.sock'\nmode = '0660'\nring_kib = 256\nmax_sockets = 10\nmax_memory_mib = 7\ngiven_for_s = 3\nmetrics = '127.0.0.1:1'\n"
+  ASSERT_TRUE(read("host = 'alpha'\nstg = ['/a', '/b']\nagent = '/run/x.sock'\nmode = '0660'\nring_kib = 256\nlocal_over_disk = true\nmax_sockets = 10\nmax_memory_mib = 7\ngiven_for_s = 3\nmetrics = '127.0.0.1:1'\n"
                    "[access]\nallow_users = ['root', 1234]\ndeny_groups = [7]\n"));
   EXPECT_EQ(config_.host, "alpha");
   EXPECT_EQ(config_.stgs, (std::vector<std::string>{"/a", "/b"}));
   EXPECT_EQ(config_.agent, "/run/x.sock");
   EXPECT_EQ(config_.mode, "0660");
   EXPECT_EQ(config_.ring_kib, 256u);
+  EXPECT_TRUE(config_.local_over_disk);
   EXPECT_EQ(config_.most_sockets, 10u);
   EXPECT_EQ(config_.most_memory_mib, 7u);
   EXPECT_EQ(config_.given_for_s, 3u);
@@ -54,6 +55,7 @@ TEST_F(StpdConfigFile, names_the_line_of_what_is_wrong_and_changes_nothing) {
   EXPECT_EQ(config_.host, "alpha");
   EXPECT_NE(complaint("host = 5\n").find(":1: a text"), std::string::npos);
   EXPECT_NE(complaint("ring_kib = 1\n").find("from 4 to 65536"), std::string::npos);
+  EXPECT_NE(complaint("local_over_disk = 1\n").find("true or false"), std::string::npos);
   EXPECT_NE(complaint("mode = '9'\n").find("octal"), std::string::npos);
   EXPECT_NE(complaint("stg = []\n").find("paths"), std::string::npos);
   EXPECT_NE(complaint("[access]\nallow_users = ['no such user']\n").find(":2: there is no user"), std::string::npos);
