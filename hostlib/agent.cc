@@ -391,6 +391,8 @@ void Agent::work(AgentSocket& socket) {
     }
     if ((socket.end.deaf() & ShadowSide::kDrops) != 0 && !std::exchange(socket.read_shut, true))
       (void)engine.shut(socket.engine_id, true, false, boottime_now());
+    Moved in;
+    if (socket.read_shut) in.error = look_unread(engine, socket);  // ahead of sending, which would be told instead
     const std::uint32_t ended = socket.end.ended();
     const Moved out = move_out(engine, socket);
     counters_.bytes_sent += out.bytes;
@@ -398,7 +400,6 @@ void Agent::work(AgentSocket& socket) {
       socket.end_sent = true;
       (void)engine.shut(socket.engine_id, false, true, boottime_now());
     }
-    Moved in;
     if (!socket.closing && !socket.read_shut) in = move_in(engine, socket);
     counters_.bytes_received += in.bytes;
     // What arrived ahead of a failure is the program's first.
@@ -423,11 +424,10 @@ void Agent::finish(AgentSocket& socket) {
   const bool all_out = socket.local || socket.over || !socket.connected || socket.unmoved() == 0;
   if (socket.engine_id != 0 && !socket.engine_closed && all_out) {
     socket.lost |= !socket.local && socket.over && socket.unmoved() > 0;
-    // Bytes that the program had not read: its peer is to know, if nothing of ours would be lost by that.
-    const auto info = host_->engine().info(socket.engine_id);
     const bool unread = socket.connected && !socket.local && !socket.over && socket.end.unread() > 0 && !socket.read_shut;
+    if (unread) host_->engine().leave_unread(socket.engine_id);
     socket.engine_closed = true;
-    host_->engine().close(socket.engine_id, unread && info && info->unacknowledged_bytes == 0, boottime_now());
+    host_->engine().close(socket.engine_id, false, boottime_now());
   }
   if (socket.engine_id == 0) socket.drained = true;
   if (socket.engine_id != 0 && socket.engine_closed && !host_->engine().closing(socket.engine_id)) socket.drained = true;

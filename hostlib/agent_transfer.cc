@@ -87,4 +87,15 @@ Moved move_in(Engine& engine, AgentSocket& socket) {
   return moved;
 }
 
+SocketError look_unread(Engine& engine, AgentSocket& socket) {
+  const auto bits = engine.ready(socket.engine_id);
+  if (!bits || (*bits & Ready::kError) == 0) return {};
+  std::byte nothing{};
+  const auto given = engine.receive(socket.engine_id, {&nothing, 1}, true, boottime_now());
+  if (!given) return given.error();
+  socket.end.end(ShadowSide::kEnd);
+  socket.end_given = true;
+  return engine.take_error(socket.engine_id);
+}
+
 }  // namespace stp::host

@@ -22,6 +22,9 @@ struct Moved {
 Moved move_out(Engine& engine, AgentSocket& socket);
 // What arrived, and the end of it, into the program's shadow.
 Moved move_in(Engine& engine, AgentSocket& socket);
+// In place of that where the program wants nothing more to read: what the conversation broke with, if it did, and whether the peer's end had
+// come before.
+SocketError look_unread(Engine& engine, AgentSocket& socket);
 // The program's socket is over, and why.
 void end_with(AgentSocket& socket, const SocketError& error);
 

@@ -181,7 +181,7 @@ void Sockets::on_reset(Socket& s, const ResetMessage& m) {
 void Sockets::finish_closed(Socket& s) {
   if (s.drained_told || s.phase != Socket::Phase::kEstablished || (!s.tx->settled() && !planted(Plant::kCloseWithoutLinger))) return;
   if (s.rx->has_messages()) return;  // the peer may wait for them: CONSUMED, or the credit to learn that nobody takes more
-  const bool unread = s.rx->dropped() > s.dropped_before;
+  const bool unread = s.left_unread || s.rx->dropped() > s.dropped_before;
   // Announced extents that were not fetched yet would be waited for at the other end, for ever.
   if (unread || s.rx->fetching()) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
   forget_session(s);

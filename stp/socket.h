@@ -54,6 +54,7 @@ struct Socket {
   bool was_established = false;  // it will not connect a second time
   bool send_shut = false;
   std::uint64_t dropped_before = 0;  // at close: what was unread then, or comes after, is dropped, and the peer must learn it
+  bool left_unread = false;   // by the program, to whom it was handed over: the same
   bool lost = false;          // something accepted was never acknowledged
   std::vector<Slot> instances;  // still to ask, when this one refuses
   SocketError error;            // sticky

@@ -239,6 +239,10 @@ void Sockets::close(SocketId id, bool abort) {
   touch(*s);
 }
 
+void Sockets::leave_unread(SocketId id) {
+  if (Socket* s = find(id); s != nullptr) s->left_unread = true;
+}
+
 bool Sockets::closing(SocketId id) const {
   const Socket* s = find(id);
   return s != nullptr && s->closed && !s->drained_told;

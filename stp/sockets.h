@@ -47,6 +47,7 @@ class Sockets {
   SocketResult<std::size_t> receive(SocketId id, Bytes into, bool peek);
   SocketResult<void> shut(SocketId id, bool read, bool write);
   void close(SocketId id, bool abort);
+  void leave_unread(SocketId id);
   bool closing(SocketId id) const;
   Address peer(SocketId id) const;
   bool connect_ended(SocketId id) const;
