@@ -12,6 +12,15 @@ using Clock = std::chrono::steady_clock;
 
 // An end that is on its way to one who has shut his direction shows nowhere: a few looks more bring it there.
 constexpr int kLooks = 3;
+constexpr int kUnderWayUs = 3000;
+
+// What is sent to one who does not read shows nowhere, and is a while under way to another host: whether it comes before a close or after it is
+// told differently.
+bool goes_unseen(const Model& model, const Call& call) {
+  const bool sends = call.op == Op::kSend || call.op == Op::kWritev || call.op == Op::kFill;
+  const int peer = sends ? model.at(call.slot).peer : -1;
+  return peer >= 0 && model.at(peer).read_shut;
+}
 
 // Both stand the same, at once or soon. The slot that does not, if one stays so.
 std::optional<int> settle(World& ours, World& theirs, const Model& model, int patience_ms, States& our_states, States& their_states, Uses& uses) {
@@ -59,6 +68,7 @@ std::optional<Difference> Comparison::run(const std::vector<Call>& calls, unsign
       end();
       return found;
     }
+    if (!share_rings_ && goes_unseen(model, call)) ::usleep(kUnderWayUs);
     model.learn(call, plan, step.theirs, their_states);
     found.slot = settle(*ours, *theirs, model, patience_ms_, our_states, their_states, uses_);
     if (found.slot) {

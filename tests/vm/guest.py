@@ -1,7 +1,10 @@
 """Commands in a guest, over a serial port.
 
-The other end is `agent` of initramfs.py, a loop in the guest's shell. A request is `NUMBER SCRIPT`, its answer `NUMBER STATUS OUTPUT`, script and output in base64,
-so that nothing that a program prints can be taken for an answer. A guest that has booted says `READY`.
+The other end is `agent` of initramfs.py, a loop in the guest's shell. A request is `NUMBER LENGTH SCRIPT` (the length of both), its answer `NUMBER STATUS OUTPUT`, script and output in
+base64, so that nothing that a program prints can be taken for an answer. A guest that has booted says `READY`.
+
+An emulated serial port may lose something, seldom. So a request is said again while no answer comes: one that was cut short has the wrong length and is passed over,
+and one that was carried out before is answered once more, not carried out again.
 """
 import base64
 import dataclasses
@@ -25,13 +28,14 @@ class Output:
 
 class Guest:
     LONGEST_REQUEST = 3000  # the guest's terminal buffers 4095 bytes
-    NUDGE_AFTER_S = 10
+    SAY_AGAIN_AFTER_S = 10
 
     def __init__(self, name, connection: socket.socket):
         self.name = name
         self._connection = connection
         self._buffer = b""
         self._number = int(time.time() * 1000) % 1_000_000_000  # a restored guest must not meet the numbers of its earlier life
+        self._earlier = set()  # requests that were answered: the answer may come twice
 
     def wait_ready(self, timeout_s):
         until = time.monotonic() + timeout_s
@@ -41,7 +45,8 @@ class Guest:
     def run(self, script, timeout_s=120, check=True) -> Output:
         """Runs a shell script to its end."""
         self._number += 1
-        request = f"{self._number} {base64.b64encode(script.encode()).decode()}\n".encode()
+        words = base64.b64encode(script.encode()).decode()
+        request = f"{self._number} {len(str(self._number)) + len(words)} {words}\n".encode()
         assert len(request) < self.LONGEST_REQUEST, script
         try:
             self._connection.sendall(request)
@@ -49,9 +54,12 @@ class Guest:
             raise GuestError(f"{self.name}: the machine is gone ({error}), which was to run: {script}") from error
         until = time.monotonic() + timeout_s
         while True:
-            number, _, answer = self._line(until, f"to run: {script}").partition(" ")
+            number, _, answer = self._line(until, f"to run: {script}", b"\n" + request).partition(" ")
             if number == str(self._number):
                 break
+            if number not in self._earlier:
+                print(f"  {self.name}: said something that answers nothing: {number} {answer[:40]}", flush=True)
+        self._earlier.add(number)
         status, _, text = answer.partition(" ")
         output = Output(int(status), base64.b64decode(text).decode(errors="replace"))
         if check and output.status != 0:
@@ -83,35 +91,37 @@ class Guest:
     def close(self):
         self._connection.close()
 
-    def _nudge(self):
-        try:
-            self._connection.sendall(b"\n")
-        except OSError:
-            pass  # the next recv says so
-
-    def _line(self, until, what):
-        nudged_at = None
+    def _line(self, until, what, again=b""):
+        """The next line. After some silence `again` is sent, and later once more: more and more seldom, since it may only be that something takes long."""
+        said_at = None
+        patience = self.SAY_AGAIN_AFTER_S
         while b"\n" not in self._buffer:
             left = max(0.001, until - time.monotonic())
-            self._connection.settimeout(min(left, self.NUDGE_AFTER_S))
+            self._connection.settimeout(min(left, patience))
             try:
                 got = self._connection.recv(65536)
+                if not got:
+                    raise GuestError(f"{self.name}: the machine has ended, which was {what}")
+                self._buffer += got
             except TimeoutError as error:
-                if left <= self.NUDGE_AFTER_S:
+                if left <= patience:
                     raise GuestError(f"{self.name}: no answer in time {what}") from error
-                # An emulated serial port may miss an interrupt, and keep a request until another byte comes. An empty request does nothing.
-                self._nudge()
-                nudged_at = time.monotonic()
-                continue
+                self._say(again)
+                said_at = time.monotonic()
+                patience *= 2
             except OSError as error:
                 raise GuestError(f"{self.name}: {error}, {what}") from error
-            if not got:
-                raise GuestError(f"{self.name}: the machine has ended, which was {what}")
-            self._buffer += got
-        if nudged_at is not None and time.monotonic() - nudged_at < 0.5:
-            print(f"  {self.name}: silent until nudged, {what}", flush=True)
+        if said_at is not None and time.monotonic() - said_at < 0.5:
+            print(f"  {self.name}: silent until told again {what}", flush=True)
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line.decode(errors="replace").strip()
+
+    def _say(self, words):
+        self._connection.settimeout(self.SAY_AGAIN_AFTER_S)
+        try:
+            self._connection.sendall(words)
+        except OSError:
+            pass  # the next recv says so
 
 
 class Job:

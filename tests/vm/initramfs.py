@@ -34,10 +34,16 @@ AGENT = """#!/bin/sh
 exec 3<>/dev/ttyS1
 stty -F /dev/ttyS1 raw -echo
 echo READY >&3
-while read -r number words <&3; do
-  echo "$words" | base64 -d >/tmp/script
-  sh /tmp/script >/tmp/output 2>&1 </dev/null 3>&-
-  echo "$number $? $(base64 -w 0 </tmp/output)" >&3
+answered=none
+while read -r number length words <&3; do
+  [ "$length" = "$((${#number} + ${#words}))" ] || continue
+  if [ "$number" != "$answered" ]; then
+    echo "$words" | base64 -d >/tmp/script
+    sh /tmp/script >/tmp/output 2>&1 </dev/null 3>&-
+    status=$?
+    answered=$number
+  fi
+  echo "$number $status $(base64 -w 0 </tmp/output)" >&3
 done
 """
 
