@@ -568,6 +568,8 @@ SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
 SocketError AgentSockets::take_error(SocketId id) {
   const auto entry = find(id);
   if (entry == nullptr || entry->error_taken) return {};
+  // Who closed without having asked what became of a connect does not ask now.
+  if (entry->closed && (state_of(entry->end) & ShadowSide::kConnected) == 0) return {};
   if (phase(*entry) == Phase::kEstablished && was_reset(*entry)) entry->over = {ECONNRESET, Reason::kAborted};
   if (entry->closed && !entry->gone) note_agent_gone(*entry);
   SocketError error = error_of(*entry);

@@ -355,6 +355,25 @@ TEST(Close, ANonBlockingSocketDoesNotWait) {
   EXPECT_EQ(pair.client.close(), 0);  // the peer has read nothing
 }
 
+// Nothing was sent, so nothing is lost by that. At once, and when the failure is known.
+TEST(Close, TellsNothingOfAConnectThatFails) {
+  for (const bool known : {false, true}) {
+    Owned listener = listening_socket();
+    const std::uint16_t port = port_of(listener);
+    ASSERT_EQ(listener.close(), 0);
+    Owned s = open_socket(SOCK_NONBLOCK);
+    const int begun = connect_to(s, kMyHost, port);
+    if (begun == 0 || errno != EINPROGRESS) continue;  // it was refused in the call
+    pollfd p{.fd = s, .events = POLLOUT, .revents = 0};
+    if (known) {
+      EXPECT_EQ(STPpoll(&p, 1, 10'000), 1);
+    }
+    int off = 0;
+    ASSERT_EQ(STPioctl(s, FIONBIO, &off), 0);
+    EXPECT_EQ(s.close(), 0) << known << ' ' << STPstrerror(-1);
+  }
+}
+
 TEST(Close, WaitsNoLongerThanItsLinger) {
   Pair pair = connected_pair();
   (void)fill(pair.client);
