@@ -35,13 +35,13 @@ int outcome(int fd) {
 namespace {
 
 // To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.
-int connect_here(int fd, NetAddress peer, bool v6) {
+int connect_here(int fd, NetAddress peer, std::uint16_t own_port, bool v6) {
   const int mine = unix_socket();
   if (mine < 0) return errno;
   SocketName name{.kind = SocketName::Kind::kConnected, .v6 = v6, .local = {peer.ip, 0}, .peer = peer};
   bool bound = false;
   for (int i = 0; i < kTries && !bound; ++i) {
-    name.local.port = some_port();
+    name.local.port = own_port != 0 ? own_port : some_port();
     name.tail = random_number();
     bound = bind_to(mine, name);
   }
@@ -119,12 +119,13 @@ int connect_stp(int fd, NetAddress peer) {
     return news ? 0 : EISCONN;
   }
   if (peer.port == 0) return ECONNREFUSED;
+  const std::uint16_t own_port = bound ? before->local.port : std::uint16_t{0};
   if (is_own(peer.ip)) {
-    const int code = connect_here(fd, peer, is_v6(fd));
+    const int code = connect_here(fd, peer, own_port, is_v6(fd));
     // Full: the agent goes on trying. None: perhaps a program that calls STP itself.
     if (code != ECONNREFUSED && code != EAGAIN) return code;
   }
-  if (const int code = begin_connect(fd, peer, bound ? before->local.port : std::uint16_t{0}); code != 0) return code;
+  if (const int code = begin_connect(fd, peer, own_port); code != 0) return code;
   set_mark(fd, Mark::kConnecting, true);
   return nonblocking(fd) ? EINPROGRESS : wait_for_outcome(fd);
 }
