@@ -245,7 +245,35 @@ SlotChoice SlotChooser::choose_free(const LeaseSweep& sweep, const std::string& 
     if (lock_.usable() && !lock_.take(slot)) continue;  // another program of this kernel is at it
     return {.what = SlotChoice::What::kClaim, .slot = slot, .name = name, .wait = join_, .why = {}, .error_code = 0};
   }
-  return full(sweep, name);
+  bool watched = false;
+  for (Slot slot = 0; slot < slots_.size(); ++slot) {
+    if (exhausted(slot) || !is_leftover(sweep, slot)) continue;
+    const Standing standing = judge(slot, sweep.slots[slot].lease());
+    watched |= standing == Standing::kWatched;
+    if (standing != Standing::kTakeable && standing != Standing::kClaimable) continue;
+    if (lock_.usable() && !lock_.take(slot)) continue;
+    return {.what = SlotChoice::What::kClaim, .slot = slot, .name = name, .wait = standing == Standing::kTakeable ? join_ : dead_, .why = {}, .error_code = 0};
+  }
+  if (!watched) return full(sweep, name);
+  return {.what = SlotChoice::What::kWait,
+          .slot = kNoSlot,
+          .name = name,
+          .wait = 0,
+          .why = fmt::format("joining: waits until a claim that somebody may have left behind has been silent for {:.1f} s", in_seconds(silence_limit(LeaseState::kClaim))),
+          .error_code = 0};
+}
+
+// A claim under a name whose owner lives in another slot: who made it lost the race for the name and ended before it could take the claim back.
+// Nobody comes back for it by that name.
+bool SlotChooser::is_leftover(const LeaseSweep& sweep, Slot slot) const {
+  if (!sweep.slots[slot].good() || sweep.slots[slot].lease().state != LeaseState::kClaim) return false;
+  const std::string& name = sweep.slots[slot].lease().name;
+  for (Slot other = 0; other < slots_.size(); ++other) {
+    const LeaseReading& reading = sweep.slots[other];
+    const bool owned = other != slot && reading.good() && reading.lease().state == LeaseState::kOwned && reading.lease().name == name;
+    if (owned && slots_[other].silent < dead_) return true;
+  }
+  return false;
 }
 
 SlotChoice SlotChooser::full(const LeaseSweep& sweep, const std::string& name) const {

@@ -1,4 +1,5 @@
-// Chooses the slot to join in: the one that carries my name, else the lowest that is free and kept for nobody.
+// Chooses the slot to join in: the one that carries my name, else the lowest that is free and kept for nobody, else one with a claim that nobody
+// will come back for.
 //
 // For the instance names NAME, NAME~2, NAME~3, ... in order: who has it decides whether it is taken at once (its last holder
 // was of this kernel, and its lock says that it is gone), claimed after a silence of T_dead, left to another program of
@@ -90,6 +91,7 @@ class SlotChooser {
   // Nothing: that name is another program's of this host.
   std::optional<SlotChoice> choose_named(const LeaseSweep& sweep, const std::string& name, bool& exists);
   SlotChoice choose_free(const LeaseSweep& sweep, const std::string& name);
+  bool is_leftover(const LeaseSweep& sweep, Slot slot) const;
   Standing judge(Slot slot, const Lease& lease);
   SlotChoice refuse(Slot slot, const Lease& lease) const;
   SlotChoice full(const LeaseSweep& sweep, const std::string& name) const;

@@ -111,6 +111,44 @@ TEST(Membership, RestartKeepsItsNameAlthoughTheKernelStillEndsTheKilledClaimant)
   EXPECT_EQ(again.self().identity.slot, slot);
 }
 
+// Two programs of a host that start together may both claim for its name, and who loses be killed before it takes that back.
+Slot leave_claim_behind(World& w, const FakeHost& owner, std::uint8_t boot_changed_by) {
+  const Slot slot = 1 - owner.self().identity.slot;
+  Lease claim = w.lease(owner.self().identity.slot);
+  claim.owner = {slot, 77, 78};
+  claim.state = LeaseState::kClaim;
+  claim.boot_id[0] ^= std::byte{boot_changed_by};
+  w.put(claim);
+  return slot;
+}
+
+TEST(Membership, AClaimThatAKilledProgramLeftUnderTheNameOfALivingOneKeepsNobodyOut) {
+  for (const std::uint8_t boot_changed_by : {std::uint8_t{0}, std::uint8_t{1}}) {
+    World w(2);
+    FakeHost& first = w.add("alpha", 1);
+    ASSERT_TRUE(w.joins(first, 2 * w.join()));
+    const Slot slot = leave_claim_behind(w, first, boot_changed_by);
+    FakeHost& next = w.add("alpha", 1);
+    ASSERT_TRUE(w.joins(next, boot_changed_by == 0 ? 2 * w.join() : 5 * w.dead())) << next.self().why;
+    EXPECT_EQ(next.self().name, "alpha~2");
+    EXPECT_EQ(next.self().identity.slot, slot);
+    EXPECT_GT(next.self().identity.incarnation, 77u);
+    EXPECT_EQ(first.state(), MemberState::kMember);
+  }
+}
+
+TEST(Membership, AClaimWhoseProgramLivesIsNotTaken) {
+  World w(2);
+  FakeHost& first = w.add("alpha", 1);
+  ASSERT_TRUE(w.joins(first, 2 * w.join()));
+  const Slot slot = leave_claim_behind(w, first, 0);
+  w.tables[1][slot] = &w;  // its lock is held
+  FakeHost& next = w.add("alpha", 1);
+  ASSERT_TRUE(w.run_until([&] { return next.state() == MemberState::kStopped; }, 5 * w.dead())) << next.self().why;
+  EXPECT_EQ(next.self().error_code, ENOSPC);
+  EXPECT_EQ(w.lease(slot).owner.incarnation, 77u);
+}
+
 TEST(Membership, WhoHoldsTheLockAndHangsKeepsItsName) {
   World w;
   (void)killed_but_locked(w, "alpha");  // for ever
