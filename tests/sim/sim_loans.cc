@@ -2,7 +2,12 @@
 
 #include <algorithm>
 
+#include "tests/sim/sim_streams.h"
+
 namespace stp::sim {
+namespace {
+constexpr std::size_t kLeastLent = 32 * 1024;
+}
 
 void SimLender::write(std::size_t most, const std::function<void(std::uint64_t, Bytes)>& fill) {
   std::size_t left = std::min<std::size_t>(most, SimRing::kBytes - static_cast<std::size_t>(written_ - free_));
@@ -18,10 +23,20 @@ SocketResult<std::size_t> SimLender::move(Engine& engine, SocketId socket, std::
   take_back(engine, socket);
   if (moved_ == written_) return std::size_t{0};
   const ConstBytes piece = ring_.piece(moved_, std::min<std::size_t>(most, static_cast<std::size_t>(written_ - moved_)));
-  auto taken = engine.send_lent(socket, piece, {.keeper = ring_.keeper(), .most_bytes = SIZE_MAX}, now);
+  const bool lends = !manners_.copies_little || piece.size() >= kLeastLent || engine.lent(socket) > 0;
+  auto taken = lends ? engine.send_lent(socket, piece, {.keeper = ring_.keeper(), .most_bytes = SIZE_MAX}, now) : engine.send(socket, piece, now);
   if (taken) moved_ += *taken;
   take_back(engine, socket);
+  if (manners_.lies) lie();
   return taken;
+}
+
+// Now and then, in the middle of what is lent.
+void SimLender::lie() {
+  const std::uint64_t at = free_ + (moved_ - free_) / 2;
+  if (++moves_ % 3 != 0 || at == moved_ || at < kStreamHeader) return;
+  std::byte& one = *ring_.at(at);
+  one = ~one;
 }
 
 void SimLender::take_back(const Engine& engine, SocketId socket) {

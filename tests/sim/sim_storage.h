@@ -4,7 +4,7 @@
 //  - A request completes after a random time, independent of all others; requests in flight have no order, not even to one block.
 //  - A write lands in parts, in any order, at any time between its submit and its completion; a part is a run of blocks, or (with
 //    sector_tears) some of the eight sectors of a block. The bytes are taken from the submitter's memory: memory that changes
-//    while a request is in flight is a failed check.
+//    while a request is in flight is a failed check, but for UnrulyMemory.
 //  - A read takes its blocks at two random moments before its completion. Until then its buffer holds rubbish.
 //  - A process dies (kProcess): its kernel goes on writing what was submitted, completely, possibly late. A machine dies (kMachine): each
 //    part that did not land yet is lost, lands as if nothing had happened, or lands late: by up to late_max from its submit.
@@ -69,6 +69,20 @@ class StorageWatcher {
   virtual void process_quiet(ProcessId process) = 0;
   // Something is about to befall a block (torn, lost, misdirected, flipped, undone): who lives with it is excused.
   virtual void block_harmed(std::uint64_t block) = 0;
+};
+
+// Memory whose owner may change it while it is being written: what lands is what lies there then. All others that do that are in the wrong.
+// Of one world, which is one thread's.
+class UnrulyMemory {
+ public:
+  explicit UnrulyMemory(ConstBytes memory);
+  ~UnrulyMemory();
+  UnrulyMemory(const UnrulyMemory&) = delete;
+  UnrulyMemory& operator=(const UnrulyMemory&) = delete;
+  static bool holds(const std::byte* at);
+
+ private:
+  const std::byte* begin_;
 };
 
 class SimStorage {

@@ -28,7 +28,7 @@ void fill_stream(std::uint64_t id, bool forth, std::uint64_t offset, Bytes out) 
   }
 }
 
-std::size_t match_stream(std::uint64_t id, bool forth, std::uint64_t offset, ConstBytes got) {
+std::size_t match_stream(std::uint64_t id, bool forth, std::uint64_t offset, ConstBytes got, bool lies) {
   std::size_t at = 0;
   while (at < got.size()) {
     const std::size_t skip = (offset + at) % 8;
@@ -36,7 +36,7 @@ std::size_t match_stream(std::uint64_t id, bool forth, std::uint64_t offset, Con
     std::byte bytes[8];
     store_le<std::uint64_t>(bytes, word(id, forth, (offset + at) / 8));
     for (std::size_t i = 0; i < n; ++i)
-      if (got[at + i] != bytes[skip + i]) return at + i;
+      if (got[at + i] != bytes[skip + i] && !(lies && got[at + i] == ~bytes[skip + i])) return at + i;
     at += n;
   }
   return got.size();

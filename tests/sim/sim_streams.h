@@ -18,6 +18,7 @@ struct Flow {
   bool cut = false;            // the sender aborted, or its process is gone: an error may come any time
   std::uint64_t received = 0;
   bool eof = false;
+  bool lies = false;           // the sender changes bytes that it lent: each arrives as it was, or as its complement
   bool deaf = false;           // the receiver shut or closed its reading: what comes is dropped
 };
 
@@ -34,7 +35,7 @@ inline constexpr std::size_t kStreamHeader = 8;  // the first bytes forth: the s
 
 void fill_stream(std::uint64_t id, bool forth, std::uint64_t offset, Bytes out);
 // Offset within `got` of the first byte that is not as sent; got.size() when all are.
-std::size_t match_stream(std::uint64_t id, bool forth, std::uint64_t offset, ConstBytes got);
+std::size_t match_stream(std::uint64_t id, bool forth, std::uint64_t offset, ConstBytes got, bool lies = false);
 
 class Streams {
  public:

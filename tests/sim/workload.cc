@@ -134,7 +134,7 @@ void Workload::give_shape(Conn& c) {
   c.to_send = c.probe ? 1000 : random_.chance(0.1) ? 0 : random_.log_between(8, context_.plan.largest_stream);
   c.reader = random_.chance(0.6) ? 0 : static_cast<std::uint32_t>(random_.between(1, 2));
   c.half_first = c.kind == Kind::kAcceptor || c.probe || random_.chance(0.6);
-  if (random_.chance(0.5)) c.lender = std::make_shared<SimLender>();
+  if (random_.chance(0.5)) c.lender = std::make_shared<SimLender>(SimLender::Manners{.copies_little = random_.chance(0.5), .lies = !c.probe && random_.chance(0.1)});
   if (random_.chance(0.5)) c.landing = std::make_shared<SimLanding>();
   if (!c.probe && random_.chance(0.08)) c.abort_at = random_.log_between(1, context_.plan.largest_stream);
   if (finishing_ && !c.probe) {
@@ -287,6 +287,7 @@ SocketResult<std::size_t> Workload::send_some(Conn& c, const Stream* s, std::int
   if (c.lender) {
     const auto ahead = static_cast<std::uint64_t>(std::max<std::int64_t>(c.to_send - static_cast<std::int64_t>(c.lender->written()), 0));
     c.lender->write(static_cast<std::size_t>(std::min<std::uint64_t>(ahead, chunk)), [&](std::uint64_t offset, Bytes into) { fill_stream(s->id, forth, offset, into); });
+    stream_of(c)->flow(forth).lies |= c.lender->lies();
     return c.lender->move(engine, c.socket, chunk, process_.local_now());
   }
   const Bytes data = scratch(chunk);
@@ -347,7 +348,7 @@ bool Workload::do_read(Conn& c) {
     Stream* s = stream_of(c);
     if (s != nullptr) {
       const bool forth = !i_connected(c);
-      if (match_stream(s->id, forth, s->flow(forth).received, data) != data.size())
+      if (match_stream(s->id, forth, s->flow(forth).received, data, s->flow(forth).lies) != data.size())
         context_.world.fail("what is received was sent", fmt::format("{} peeks at wrong bytes of stream {:x}", process_.label(), s->id));
     }
     return true;
@@ -379,7 +380,7 @@ bool Workload::check_bytes(Conn& c, ConstBytes got) {
   Stream* s = stream_of(c);
   const bool forth = !i_connected(c);
   Flow& flow = s->flow(forth);
-  const std::size_t good = match_stream(s->id, forth, flow.received, got);
+  const std::size_t good = match_stream(s->id, forth, flow.received, got, flow.lies);
   if (good != got.size() || flow.received + got.size() > flow.sent) {
     context_.world.fail("what is received was sent",
                         fmt::format("{}, stream {:x} {}: byte {} of {} received is {} ({} were sent)", process_.label(), s->id, forth ? "forth" : "back",
