@@ -46,15 +46,6 @@ int int_option(int fd, int level, int option) {
 // The mark may be of a socket that had this number before.
 bool connecting(int fd) { return marked(fd, Mark::kConnecting) && int_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX; }
 
-std::optional<SocketName> peer_name_of(int fd) {
-  sockaddr_storage address = {};
-  socklen_t length = sizeof address;
-  const int kept = errno;
-  const bool good = real_getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0;
-  errno = kept;
-  return good ? decode(reinterpret_cast<const sockaddr*>(&address), length) : std::nullopt;
-}
-
 bool ours(int fd) {
   const int kept = errno;
   const bool is = name_of(fd).has_value() || connecting(fd);

@@ -27,7 +27,6 @@ std::uint16_t some_port();  // as the kernel gives one to a client
 
 // Nothing when the descriptor is no STP socket, or one that connects still.
 std::optional<SocketName> name_of(int fd);
-std::optional<SocketName> peer_name_of(int fd);
 int int_option(int fd, int level, int option);  // -1 with errno
 // To STP, and its outcome was not told yet.
 bool connecting(int fd);

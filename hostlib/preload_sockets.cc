@@ -99,21 +99,9 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
   return code == 0 ? 0 : no(code);
 }
 
-namespace {
-
-// The other end of the Unix socket is the agent's, which knows that this one may be deaf.
-bool talks_by_agent(int fd) {
-  const auto name = name_of(fd);
-  if (name && name->kind == SocketName::Kind::kConnected) return !name->stays_here() && !connecting(fd);
-  const auto peer = name ? peer_name_of(fd) : std::nullopt;
-  return peer && peer->kind == SocketName::Kind::kRelayed;
-}
-
-}  // namespace
-
 STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
-  // A Unix socket's peer hears of it; TCP's does not, nor shall a program.
-  if (how == SHUT_RD && settings().on && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0 && !talks_by_agent(fd)) return 0;
+  // A Unix socket's peer would hear of it; TCP's does not.
+  if (how == SHUT_RD && settings().on && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) return 0;
   if (settings().on) ends_in_good_order(fd);
   return real_shutdown(fd, how);
 }

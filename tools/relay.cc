@@ -244,16 +244,13 @@ Relay::Step Relay::give_to_stp(std::span<const std::byte> bytes) {
 
 std::optional<Relay::Step> Relay::move_from_stp_in_place() {
   std::optional<Step> step;
-  int refusal = 0;
   const ssize_t n = receive_in_place(stp_, kAtOnce, [&](std::span<const std::byte> there) {
     const ssize_t sent = ::send(kernel_.get(), there.data(), there.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     const std::size_t given = sent > 0 ? static_cast<std::size_t>(sent) : 0;
-    if (sent < 0 && !again(errno)) refusal = errno;
-    step = given == there.size() ? Step::kMoved : Step::kWaits;
+    step = sent < 0 && !again(errno) ? Step::kBroken : given == there.size() ? Step::kMoved : Step::kWaits;
     return given;
   });
   if (n < 0 && errno == EOPNOTSUPP) return std::nullopt;
-  if (refusal != 0) return refused(refusal);
   if (n == 0) return end_from_stp();
   if (n > 0) totals_.from_stp += static_cast<std::size_t>(n);
   if (step) return step;
@@ -298,7 +295,7 @@ bool Relay::stp_was_reset() const {
 
 Relay::Step Relay::give_to_kernel(std::span<const std::byte> bytes) {
   const ssize_t n = ::send(kernel_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (n < 0 && !again(errno)) return refused(errno);
+  if (n < 0 && !again(errno)) return Step::kBroken;
   const std::size_t given = n > 0 ? static_cast<std::size_t>(n) : 0;
   totals_.from_stp += given;
   if (from_stp_.span().empty())
@@ -306,17 +303,6 @@ Relay::Step Relay::give_to_kernel(std::span<const std::byte> bytes) {
   else
     from_stp_.skip(given);
   return from_stp_.span().empty() ? Step::kMoved : Step::kWaits;
-}
-
-// The kernel's socket takes no more: its program has closed it, or has shut its reading alone. What comes for the latter is dropped, as TCP would
-// have it lie there unread, and the peer hears nothing of it.
-Relay::Step Relay::refused(int code) {
-  pollfd state = {.fd = kernel_.get(), .events = 0, .revents = 0};
-  const bool closed = code != EPIPE || side_ == KernelSide::kTcp || (::poll(&state, 1, 0) > 0 && (state.revents & (POLLHUP | POLLERR)) != 0);
-  if (closed || STPshutdown(stp_, SHUT_RD) != 0) return Step::kBroken;
-  from_stp_ = {};
-  from_stp_ended_ = true;
-  return watch_for_reset() ? Step::kEnded : Step::kBroken;
 }
 
 // -- The end -------------------------------------------------------------------------------------------------------

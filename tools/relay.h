@@ -71,7 +71,6 @@ class Relay : public std::enable_shared_from_this<Relay> {
   Step end_from_stp();
   Step give_to_stp(std::span<const std::byte> bytes);
   Step give_to_kernel(std::span<const std::byte> bytes);
-  Step refused(int code);
   Step take_head();
   void reset_when_it_comes();
   void watch_stp();

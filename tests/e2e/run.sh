@@ -62,7 +62,6 @@ section 'socket calls, one by one, from another host and from the same'
 on alpha $python "$here/run_calls.py" serve 7000 >calls.log 2>&1 &
 until_true 20 answers alpha.stp 7000 || fail 'nothing answers'
 on beta timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 beta.stp >other.log 2>&1 || fail 'from another host'
-[ "$(grep -c '^pushed deaf$' calls.log)" = 2 ] || fail 'a server hears of it that its peer does not read'
 on alpha timeout 60 $python "$here/run_calls.py" call alpha.stp 7000 alpha.stp >same.log 2>&1 || fail 'on one host'
 
 resets() { [ "$(grep -c 'ended with <reset>' calls.log)" = "$1" ]; }

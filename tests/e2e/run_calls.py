@@ -35,9 +35,6 @@ def serve_one(connection, address):
         while data := connection.recv(65536):
             total += sum(data)
         connection.sendall(str(total).encode())
-    elif words[0] == "push":  # whether it is read or not
-        connection.sendall(b"p" * 3_000_000)
-        print("pushed", read_line(connection), flush=True)
     elif words[0] == "die":  # in the middle of an answer
         connection.sendall(b"x" * 1000)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -265,32 +262,6 @@ def ends(host, port):
     expect("closed with something unread", code in ("ECONNRESET", "EPIPE"), True)
 
 
-# Of another host's peer; on one host shutdown of reading does nothing.
-def deaf(host, port):
-    for blocked in (False, True):
-        connection = dial(host, port, "push")
-        got = bytearray()
-
-        def read():
-            while data := connection.recv(65536):
-                got.extend(data)
-
-        reader = threading.Thread(target=read)
-        if blocked:
-            while len(got) < 3_000_000:
-                got.extend(connection.recv(65536))
-            reader.start()
-            time.sleep(0.1)
-        connection.shutdown(socket.SHUT_RD)
-        if not blocked:
-            reader.start()
-        reader.join(10)
-        expect("a reader after shutdown of reading", [reader.is_alive(), got.strip(b"p")], [False, b""])
-        time.sleep(0.3)
-        connection.sendall(b"deaf\n")
-        connection.close()
-
-
 def fork_and_exec(host, port):
     connection = dial(host, port, "count")
     if os.fork() == 0:
@@ -475,8 +446,6 @@ else:
     without_blocking(host, port)
     copies(host, port)
     ends(host, port)
-    if OTHER:
-        deaf(host, port)
     fork_and_exec(host, port)
     many(host, port)
     stopped()
