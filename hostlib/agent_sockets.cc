@@ -572,6 +572,8 @@ SocketError AgentSockets::take_error(SocketId id) {
   if (entry->closed && (state_of(entry->end) & ShadowSide::kConnected) == 0) return {};
   if (phase(*entry) == Phase::kEstablished && was_reset(*entry)) entry->over = {ECONNRESET, Reason::kAborted};
   if (entry->closed && !entry->gone) note_agent_gone(*entry);
+  // A close tells what was lost, and nothing of how a conversation ended in which all had arrived.
+  if (entry->closed && !entry->local && entry->over.code == 0 && (state_of(entry->end) & ShadowSide::kLost) == 0) return {};
   SocketError error = error_of(*entry);
   // Of a close that was waited for: not everything arrived.
   if (error.code == 0 && entry->closed && (state_of(entry->end) & ShadowSide::kLost) != 0) error = {ECONNRESET, Reason::kClosed};

@@ -93,8 +93,10 @@ SocketError look_unread(Engine& engine, AgentSocket& socket) {
   std::byte nothing{};
   const auto given = engine.receive(socket.engine_id, {&nothing, 1}, true, boottime_now());
   if (!given) return given.error();
-  socket.end.end(ShadowSide::kEnd);
-  socket.end_given = true;
+  if (*given == 0) {
+    socket.end.end(ShadowSide::kEnd);
+    socket.end_given = true;
+  }
   return engine.take_error(socket.engine_id);
 }
 

@@ -26,6 +26,7 @@ class Pump {
       : stream_(std::move(stream)), input_(input), output_(output), wake_(::eventfd(0, EFD_CLOEXEC)), sent_(::eventfd(0, EFD_CLOEXEC)), terminal_(input >= 0 && ::isatty(input) == 1) {}
 
   Outcome<PipeTotals> run() {
+    if (!wake_ || !sent_) return failure(FailureCode::kIo, "cannot make an eventfd: too many open files");
     std::thread receiver([this] { receive_loop(); });
     send_loop();
     receiver.join();

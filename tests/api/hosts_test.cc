@@ -1,4 +1,5 @@
 // Two programs, two hosts, one storage.
+#include <linux/sockios.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,6 +71,24 @@ TEST(Hosts, TellThatAPeerIsGoneWhichHadEndedWhatItSends) {
     ASSERT_EQ(STPgetsockopt(s, SOL_SOCKET, SO_ERROR, &error, &length), 0);
     EXPECT_EQ(error, ECONNRESET);
   }
+}
+
+// What was sent had arrived, whatever befell the connection then.
+TEST(Hosts, CloseIsContentAfterAResetThatNobodyAskedFor) {
+  PeerProcess peer("beta", "end-and-hold");
+  Owned s = open_socket();
+  ASSERT_EQ(connect_to(s, "beta", announced_port(peer)), 0) << STPstrerror(s);
+  ASSERT_EQ(STPsend(s, "unread", 6, 0), 6);
+  EXPECT_EQ(peer.read_line(), "ended");
+  char byte;
+  ASSERT_EQ(STPrecv(s, &byte, 1, 0), 0);
+  int unacknowledged = 1;
+  for (int i = 0; i < 1000 && unacknowledged != 0; ++i, ::usleep(1000)) ASSERT_EQ(STPioctl(s, SIOCOUTQ, &unacknowledged), 0);
+  ASSERT_EQ(unacknowledged, 0);
+  peer.kill();
+  pollfd p{.fd = s, .events = 0, .revents = 0};
+  EXPECT_EQ(STPpoll(&p, 1, 10'000), 1);
+  EXPECT_EQ(s.close(), 0) << STPstrerror(-1);
 }
 
 TEST(Hosts, ExchangeDataAndSeeEachOthersEnd) {
