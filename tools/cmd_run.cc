@@ -63,6 +63,8 @@ Result<std::string> ask_agent() {
   std::string told;
   const int code = run::find_run_server(path, told);
   if (code == 0) return told;
+  if (code == ENOENT && ::access(path.c_str(), F_OK) == 0)
+    return fail(code, fmt::format("the agent on \"{}\" does not serve yet (it joins its group first), or has ended: wait a moment, or start one with stpd", path));
   if (code == ENOENT) return fail(code, fmt::format("no agent serves on \"{}\": start one with stpd, or name another one with --agent", path));
   if (code == EPERM) return fail(code, fmt::format("who serves as the agent of \"{}\" is neither root nor you nor that socket's owner", path));
   return fail(code, fmt::format("the agent of \"{}\" does not serve this program: {}", path, std::strerror(code)));
