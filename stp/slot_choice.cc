@@ -245,6 +245,10 @@ SlotChoice SlotChooser::choose_free(const LeaseSweep& sweep, const std::string& 
     if (lock_.usable() && !lock_.take(slot)) continue;  // another program of this kernel is at it
     return {.what = SlotChoice::What::kClaim, .slot = slot, .name = name, .wait = join_, .why = {}, .error_code = 0};
   }
+  return choose_leftover(sweep, name);
+}
+
+SlotChoice SlotChooser::choose_leftover(const LeaseSweep& sweep, const std::string& name) {
   bool watched = false;
   for (Slot slot = 0; slot < slots_.size(); ++slot) {
     if (exhausted(slot) || !is_leftover(sweep, slot)) continue;

@@ -91,6 +91,7 @@ class SlotChooser {
   // Nothing: that name is another program's of this host.
   std::optional<SlotChoice> choose_named(const LeaseSweep& sweep, const std::string& name, bool& exists);
   SlotChoice choose_free(const LeaseSweep& sweep, const std::string& name);
+  SlotChoice choose_leftover(const LeaseSweep& sweep, const std::string& name);
   bool is_leftover(const LeaseSweep& sweep, Slot slot) const;
   Standing judge(Slot slot, const Lease& lease);
   SlotChoice refuse(Slot slot, const Lease& lease) const;

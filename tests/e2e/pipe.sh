@@ -40,29 +40,19 @@ listener=$!
 wait "$listener"
 [ $? = 5 ] || fail 'a full standard output is not exit status 5'
 
-echo '- a peer that is killed'
-mkfifo quiet
+echo '- a peer that is killed, and one that had ended what it sends'
+mkfifo quiet quiet2
 sleep 100 >quiet &
-"${listen[@]}" <quiet >arrived 2>listen.log &
-listener=$!
-mkfifo quiet2
-{ echo first; exec sleep 100; } >quiet2 &
-"${dial[@]}" <quiet2 >reply 2>dial.log &
-dialer=$!
-until_true 20 test -s arrived || fail 'the two sides did not meet'
-kill -KILL "$listener"
-wait "$dialer"
-[ $? = 4 ] || fail 'a killed peer is not exit status 4'
-
-echo '- a peer that has ended what it sends, and is killed'
-rm -f arrived
-"${listen[@]}" </dev/null >arrived 2>listen.log &
-listener=$!
-{ echo first; exec sleep 100; } >quiet2 &
-"${dial[@]}" <quiet2 >reply 2>dial.log &
-dialer=$!
-until_true 20 test -s arrived || fail 'the two sides did not meet'
-kill -KILL "$listener"
-wait "$dialer"
-[ $? = 4 ] || fail 'a killed peer that had ended is not exit status 4'
+for input in quiet /dev/null; do
+  rm -f arrived
+  "${listen[@]}" <$input >arrived 2>listen.log &
+  listener=$!
+  { echo first; exec sleep 100; } >quiet2 &
+  "${dial[@]}" <quiet2 >reply 2>dial.log &
+  dialer=$!
+  until_true 20 test -s arrived || fail 'the two sides did not meet'
+  kill -KILL "$listener"
+  wait "$dialer"
+  [ $? = 4 ] || fail "a killed peer is not exit status 4 (its input: $input)"
+done
 echo passed
