@@ -13,8 +13,7 @@ namespace stp {
 namespace {
 
 using test::TwoHosts;
-
-ConstBytes bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+using test::bytes;
 
 SocketId listening(TwoHosts& net, Engine& engine) {
   const SocketId listener = engine.open(net.now).value();

@@ -12,8 +12,7 @@ namespace {
 using test::Host;
 using test::MemoryMedium;
 using test::TwoHosts;
-
-ConstBytes bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+using test::bytes;
 
 class EngineTest : public ::testing::Test {
  protected:

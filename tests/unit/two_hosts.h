@@ -8,11 +8,15 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "stp/engine.h"
 
 namespace stp::test {
+
+inline ConstBytes bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 struct Disk {
   explicit Disk(const Geometry& g) : block_size(g.block_size), bytes(g.total_bytes()) {}
