@@ -1,5 +1,6 @@
 // Two programs, two hosts, one storage.
 #include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
