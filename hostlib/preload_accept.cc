@@ -56,6 +56,11 @@ std::optional<SocketName> conversation_of(int fd) {
   return name && (name->kind == SocketName::Kind::kConnected || name->kind == SocketName::Kind::kRelayed) ? name : std::nullopt;
 }
 
+bool accepted(int fd) {
+  const auto name = name_of(fd);
+  return name && name->is_listener();
+}
+
 int peer_of_tcp(int fd, sockaddr* address, socklen_t* length) {
   const socklen_t given = *length;
   const int result = real_getpeername(fd, address, length);
@@ -105,6 +110,10 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
     if (settings().on && address != nullptr && length != nullptr) correct_peer(fd, address, length, given);
     return fd;
   }
+  if (address != nullptr && (length == nullptr || static_cast<int>(given) < 0)) {  // the kernel finds that out, too, when it has one
+    (void)real_close(fd);
+    return no(length == nullptr ? EFAULT : EINVAL);
+  }
   const int kept = errno;
   sockaddr_storage peer = {};
   socklen_t peer_length = sizeof peer;
@@ -117,7 +126,7 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
     (void)::send(fd, head.data(), head.size(), MSG_NOSIGNAL | MSG_DONTWAIT);  // the first: there is room
   }
   if (from && from->stays_here()) set_mark(fd, Mark::kHere, true);
-  inherit_linger(listener, fd);
+  inherit_options(listener, fd);
   if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{name->local.ip, 0}), name->v6, address, length);
   errno = kept;
   return fd;

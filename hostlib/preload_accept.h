@@ -17,6 +17,8 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags);
 std::optional<NetAddress> accepted_from(int fd);
 // The name that a conversation has, which is the socket's at one of its ends (C or R). Nothing: it is none.
 std::optional<SocketName> conversation_of(int fd);
+// Whether this end of one is the one that accepted.
+bool accepted(int fd);
 // Whether who is at the other end of a Unix socket runs as the agent, or as root.
 bool is_of_agent(int fd);
 

@@ -32,6 +32,12 @@ int outcome(int fd) {
   return name->kind == SocketName::Kind::kFailed ? static_cast<int>(name->tail) : 0;
 }
 
+void told_outcome(int fd, int code) {
+  set_mark(fd, Mark::kConnecting, false);
+  set_mark(fd, Mark::kAlone, code != 0);
+  if (code != 0) (void)int_option(fd, SOL_SOCKET, SO_ERROR);  // the ECONNRESET that stands for it
+}
+
 namespace {
 
 // To a program of this host that listens here: straight to its socket. ECONNREFUSED: there is none.
@@ -55,7 +61,7 @@ int connect_here(int fd, NetAddress peer, std::uint16_t own_port, bool v6) {
       if (peer.port < kFirstFreePort && user_of(mine) != 0) break;  // anybody can take that name; root's ports are root's
       set_mark(mine, Mark::kHere, true);
       if (const int code_of_install = install(mine, fd); code_of_install != 0) return code_of_install;
-      inherit_linger(fd, fd);
+      inherit_options(fd, fd);
       return 0;
     }
     if (errno != ECONNREFUSED) code = errno;
@@ -95,22 +101,62 @@ int wait_for_outcome(int fd) {
   if (ready < 0) return errno;  // EINTR: it goes on, as TCP's does
   if (ready == 0) return EINPROGRESS;
   const int code = outcome(fd);
-  set_mark(fd, Mark::kConnecting, false);
+  told_outcome(fd, code);
   return code;
 }
 
 }  // namespace
 
+int leave_stp(int fd, const sockaddr* address, socklen_t length) {
+  if (address == nullptr || length < sizeof(sa_family_t) || length > sizeof(sockaddr_storage) || address->sa_family == AF_UNSPEC) return 0;  // the kernel refuses it
+  const bool internet = address->sa_family == AF_INET || address->sa_family == AF_INET6;
+  if ((!internet && !marked(fd, Mark::kAlone) && !marked(fd, Mark::kConnecting) && !marked(fd, Mark::kHere)) || !ours(fd)) return 0;
+  if (const int code = connecting(fd) ? outcome(fd) : 0; code != 0) {
+    if (code != EALREADY) told_outcome(fd, code);
+    return code;
+  }
+  if (!unconnected(fd) || int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return EISCONN;
+  if (!internet) return EAFNOSUPPORT;
+  if (length < (address->sa_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6))) return EINVAL;
+  const auto name = name_of(fd);
+  if (!name || name->kind == SocketName::Kind::kShared) return EINVAL;
+  const int mine = real_socket(name->v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (mine < 0) return errno;
+  int code = 0;
+  if (name->kind == SocketName::Kind::kListener) {
+    const int yes = 1;
+    sockaddr_storage any = {};
+    socklen_t any_length = sizeof any;
+    to_sockaddr({INADDR_ANY, name->local.port}, name->v6, reinterpret_cast<sockaddr*>(&any), &any_length);
+    (void)real_setsockopt(mine, SOL_SOCKET, SO_REUSEADDR, static_cast<const void*>(&yes), socklen_t{sizeof yes});
+    if (real_bind(mine, reinterpret_cast<const sockaddr*>(&any), any_length) != 0) code = errno;
+  }
+  const int no_delay = marked(fd, Mark::kNoDelay) ? 1 : 0;
+  (void)real_setsockopt(mine, IPPROTO_TCP, TCP_NODELAY, static_cast<const void*>(&no_delay), socklen_t{sizeof no_delay});
+  if (code == 0) return install(mine, fd);
+  (void)::close(mine);
+  return code;
+}
+
 int connect_stp(int fd, NetAddress peer) {
+  tcp_info info = {};
+  socklen_t info_length = sizeof info;
+  if (real_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_length) == 0 && info.tcpi_state != TCP_CLOSE)
+    return info.tcpi_state == TCP_SYN_SENT ? EALREADY : EISCONN;  // to TCP, or it listens there
   const auto before = name_of(fd);
   if (!before && connecting(fd)) {
     const int code = outcome(fd);
     if (code == EALREADY) return nonblocking(fd) ? code : wait_for_outcome(fd);
-    set_mark(fd, Mark::kConnecting, false);
+    told_outcome(fd, code);
     return code;
   }
+  if (before && before->kind == SocketName::Kind::kFailed && marked(fd, Mark::kConnecting)) {
+    told_outcome(fd, static_cast<int>(before->tail));
+    return static_cast<int>(before->tail);
+  }
+  if (before && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return EISCONN;
   if (before && before->is_listener() && before->local.ip != storage_of(peer.ip).own_ip) return EINVAL;  // bound in another storage system
-  const bool bound = before && before->is_listener() && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0;
+  const bool bound = before && before->is_listener();
   sockaddr_storage other = {};
   socklen_t length = sizeof other;
   if (before && real_getpeername(fd, reinterpret_cast<sockaddr*>(&other), &length) == 0 && before->kind != SocketName::Kind::kFailed) {
@@ -119,8 +165,8 @@ int connect_stp(int fd, NetAddress peer) {
     return news ? 0 : EISCONN;
   }
   if (peer.port == 0) return ECONNREFUSED;
-  const std::uint16_t own_port = bound ? before->local.port : std::uint16_t{0};
-  if (is_own(peer.ip)) {
+  const std::uint16_t own_port = bound || (before && before->kind == SocketName::Kind::kFailed) ? before->local.port : std::uint16_t{0};
+  if (is_own(peer.ip) && !settings().over_disk) {
     const int code = connect_here(fd, peer, own_port, is_v6(fd));
     // Full: the agent goes on trying. None: perhaps a program that calls STP itself.
     if (code != ECONNREFUSED && code != EAGAIN) return code;

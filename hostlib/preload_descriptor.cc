@@ -9,6 +9,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "hostlib/preload_hold.h"
@@ -53,6 +54,16 @@ bool ours(int fd) {
   return is;
 }
 
+bool unconnected(int fd) {
+  const int kept = errno;
+  const auto name = name_of(fd);
+  sockaddr_storage peer = {};
+  socklen_t length = sizeof peer;
+  const bool is = name && (name->kind == SocketName::Kind::kFailed || real_getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0);
+  errno = kept;
+  return is;
+}
+
 bool is_internet_stream(int fd) {
   const int kept = errno;
   const int domain = int_option(fd, SOL_SOCKET, SO_DOMAIN);
@@ -70,13 +81,16 @@ bool nonblocking(int fd) { return (real_fcntl(fd, F_GETFL) & O_NONBLOCK) != 0; }
 
 void copy_option(int from, int to, int option, socklen_t size) {
   unsigned char value[sizeof(timeval)] = {};
-  if (real_getsockopt(from, SOL_SOCKET, option, value, &size) == 0) (void)real_setsockopt(to, SOL_SOCKET, option, value, size);
+  if (real_getsockopt(from, SOL_SOCKET, option, value, &size) != 0) return;
+  const bool is_set = std::any_of(value, value + size, [](unsigned char byte) { return byte != 0; });  // nothing is in a new socket
+  if (is_set) (void)real_setsockopt(to, SOL_SOCKET, option, value, size);
 }
 
 void copy_options(int from, int to) {
   static_assert(sizeof(linger) <= sizeof(timeval));
   for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) copy_option(from, to, option, sizeof(timeval));
   copy_option(from, to, SO_LINGER, sizeof(linger));
+  copy_option(from, to, SO_KEEPALIVE, sizeof(int));
 }
 
 namespace {
@@ -91,31 +105,42 @@ std::vector<int> copies_of(int fd) {
   return copies;
 }
 
-bool take_number(int from, int to, bool v6, bool no_delay) {
+// What goes from the socket that had the number to the one that takes it.
+struct Kept {
+  bool v6 = false, no_delay = false, young = false, copied = false;
+};
+
+bool take_number(int from, int to, const Kept& kept) {
   const int flags = real_fcntl(to, F_GETFD);
   let_go(to);
   if (flags < 0 || real_dup3(from, to, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0) < 0) return false;
   clear_marks(to);
-  set_mark(to, Mark::kV6, v6);
-  set_mark(to, Mark::kNoDelay, no_delay);
+  set_mark(to, Mark::kV6, kept.v6);
+  set_mark(to, Mark::kNoDelay, kept.no_delay);
   set_mark(to, Mark::kHere, marked(from, Mark::kHere));
+  set_mark(to, Mark::kYoung, kept.young);
+  set_mark(to, Mark::kAlone, kept.young);
+  set_mark(to, Mark::kCopied, kept.young && kept.copied);
   register_again(to);
+  if (!kept.young) forget_epoll(to);
   return true;
 }
 
 }  // namespace
 
-int install(int from, int to) {
+int install(int from, int to, Next next) {
   const int flags = real_fcntl(to, F_GETFL);
   if (flags < 0) return errno;
   (void)real_fcntl(from, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
   copy_options(to, from);
-  const bool v6 = is_v6(to);
-  const bool no_delay = marked(to, Mark::kNoDelay) || int_option(to, IPPROTO_TCP, TCP_NODELAY) > 0;
   const std::vector<int> copies = copies_of(to);
-  const int code = take_number(from, to, v6, no_delay) ? 0 : errno;
+  const Kept kept{.v6 = is_v6(to),
+                  .no_delay = marked(to, Mark::kNoDelay) || int_option(to, IPPROTO_TCP, TCP_NODELAY) > 0,
+                  .young = next == Next::kMayConnect,
+                  .copied = !copies.empty()};
+  const int code = take_number(from, to, kept) ? 0 : errno;
   if (code == 0)
-    for (const int copy : copies) (void)take_number(from, copy, v6, no_delay);
+    for (const int copy : copies) (void)take_number(from, copy, kept);
   (void)::close(from);
   return code;
 }

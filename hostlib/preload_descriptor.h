@@ -31,6 +31,8 @@ int int_option(int fd, int level, int option);  // -1 with errno
 // To STP, and its outcome was not told yet.
 bool connecting(int fd);
 bool ours(int fd);
+// An STP socket that is bound, or listens, or whose connect failed.
+bool unconnected(int fd);
 bool is_internet_stream(int fd);
 bool is_v6(int fd);
 bool nonblocking(int fd);
@@ -41,7 +43,9 @@ void copy_options(int from, int to);
 
 int unix_socket();  // -1 with errno
 bool bind_to(int fd, const SocketName& name);  // false with errno
-// `from` takes the number `to`, and those of its copies, with what the program had set there. 0, or an errno; `from` is closed.
-int install(int from, int to);
+enum class Next : std::uint8_t { kNothing, kMayConnect };
+// `from` takes the number `to`, and those of its copies, with what the program had set there. 0, or an errno; `from` is closed. With kMayConnect it stays
+// young: another one may take the number once more.
+int install(int from, int to, Next next = Next::kNothing);
 
 }  // namespace stp::run

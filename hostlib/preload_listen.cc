@@ -34,7 +34,7 @@ int bind_stp(int fd, NetAddress where) {
   int code = 0;
   for (int i = 0; i < kTries; ++i) {
     if (any) port = some_port();
-    if (bind_to(bound, SocketName::listener({storage.own_ip, port}, v6, storage.tag))) return install(bound, fd);
+    if (bind_to(bound, SocketName::listener({storage.own_ip, port}, v6, storage.tag))) return install(bound, fd, Next::kMayConnect);
     code = errno;
     const bool again = code == EADDRINUSE && (any || (i == 0 && unshare({storage.own_ip, port})));
     if (!again) break;
@@ -67,6 +67,17 @@ int listen_stp(int fd, const SocketName& name, int backlog) {
   const bool shared = name.kind == SocketName::Kind::kShared;
   const int code = tell_agent(storage_of(name.local.ip), name.local.port, backlog, (name.v6 ? RunCall::kV6 : 0) | (shared ? RunCall::kHeld : 0));
   return code == 0 ? 0 : no(code);
+}
+
+int listen_first(int fd, NetAddress where, int backlog) {
+  constexpr int kPortTries = 8;
+  for (int i = 0;; ++i) {
+    if (const int code = bind_stp(fd, where); code != 0) return no(code);
+    const auto name = name_of(fd);
+    if (!name) return no(EINVAL);
+    const int result = listen_stp(fd, *name, backlog);
+    if (result == 0 || errno != EADDRINUSE || where.port != 0 || i == kPortTries) return result;  // else one that STP's own programs have
+  }
 }
 
 int bind_both(int fd, NetAddress where, const sockaddr* address, socklen_t length) {

@@ -18,6 +18,8 @@ Way way_of(NetAddress address);
 int bind_stp(int fd, NetAddress where);
 // -1 with errno, as listen(2). `name` is the socket's.
 int listen_stp(int fd, const SocketName& name, int backlog);
+// The same of a socket that is none of STP's yet, with that address.
+int listen_first(int fd, NetAddress where, int backlog);
 
 // On TCP and STP alike: as bind(2), where `where` is that address, and listen(2).
 int bind_both(int fd, NetAddress where, const sockaddr* address, socklen_t length);

@@ -55,7 +55,12 @@ bool answers_option(int level, int option) {
   return level == SOL_SOCKET && (option == SO_ERROR || option == SO_DOMAIN || option == SO_PROTOCOL || option == SO_REUSEPORT);
 }
 
+// Linux has none with a larger number, but netfilter's, which are not for these sockets.
+bool exists(int level, int option) { return option < (level == IPPROTO_IPV6 ? 80 : 64); }
+
 int get_option(int fd, int level, int option, void* value, socklen_t* length) {
+  if (length != nullptr && static_cast<int>(*length) < 0) return no(EINVAL);
+  if (level != SOL_SOCKET && !exists(level, option)) return no(ENOPROTOOPT);
   if (level == IPPROTO_TCP) return tcp_option(fd, option, value, length);
   if (level == IPPROTO_IP && option == IP_OPTIONS) return give_option("", 0, value, length);  // there are none
   if (level == SOL_SOCKET && option == SO_REUSEPORT) {
@@ -65,30 +70,27 @@ int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (level != SOL_SOCKET) return give_int(0, value, length);
   if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
   if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
-  if (!marked(fd, Mark::kConnecting)) {
-    if (option == SO_ERROR && takes_reset(fd)) return give_int(ECONNRESET, value, length);
-    return real_getsockopt(fd, level, option, value, length);
-  }
-  const int code = outcome(fd);
+  const int code = marked(fd, Mark::kConnecting) ? outcome(fd) : 0;
   if (code == EALREADY) return give_int(0, value, length);
   set_mark(fd, Mark::kConnecting, false);
+  if (code == 0) return takes_reset(fd) ? give_int(ECONNRESET, value, length) : real_getsockopt(fd, level, option, value, length);
   int ignored = 0;
   socklen_t size = sizeof ignored;
-  if (code != 0) (void)real_getsockopt(fd, SOL_SOCKET, SO_ERROR, &ignored, &size);  // the ECONNRESET that stands for it
+  (void)real_getsockopt(fd, SOL_SOCKET, SO_ERROR, &ignored, &size);  // the ECONNRESET that stands for it; who reads then meets an end, as on TCP
   return give_int(code, value, length);
 }
 
 void tell_of_linger(int fd, const void* value) {
   linger wanted = {};
   std::memcpy(&wanted, value, sizeof wanted);
-  const bool resets = is_reset(wanted);
+  const bool resets = is_reset(wanted) && !marked(fd, Mark::kEnded);  // what the other one reads is an end already
   const auto name = resets || marked(fd, Mark::kResets) ? conversation_of(fd) : std::nullopt;
   if (!name) return;
   set_mark(fd, Mark::kResets, resets);
   RunCall call;
   RunAnswer answer;
   call.what = RunRequest::kResetWhenClosed;
-  call.flags = resets ? RunCall::kOn : 0;
+  call.flags = (resets ? RunCall::kOn : 0) | (accepted(fd) ? RunCall::kAccepter : 0);
   text_of(*name).copy(call.name.data(), call.name.size() - 1);
   const std::uint32_t own = name->kind == SocketName::Kind::kConnected ? name->local.ip : name->peer.ip;
   (void)ask_run_server(storage_of(own).server, settings().user, call, answer);
@@ -100,8 +102,9 @@ bool resets_when_closed(int fd) {
   return real_getsockopt(fd, SOL_SOCKET, SO_LINGER, &set, &length) == 0 && is_reset(set);
 }
 
-void inherit_linger(int listener, int fd) {
-  copy_option(listener, fd, SO_LINGER, sizeof(linger));
+void inherit_options(int listener, int fd) {
+  copy_options(listener, fd);
+  set_mark(fd, Mark::kNoDelay, marked(listener, Mark::kNoDelay));
   constexpr linger kReset = {.l_onoff = 1, .l_linger = 0};
   if (resets_when_closed(fd)) tell_of_linger(fd, &kReset);
 }

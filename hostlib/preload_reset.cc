@@ -6,12 +6,15 @@
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <climits>
 #include <optional>
 
 #include "hostlib/preload_accept.h"
+#include "hostlib/preload_connect.h"
 #include "hostlib/preload_descriptor.h"
 #include "hostlib/preload_options.h"
 #include "hostlib/preload_real.h"
+#include "hostlib/preload_receive_all.h"
 #include "hostlib/preload_state.h"
 
 namespace stp::run {
@@ -29,11 +32,11 @@ bool is_hung_up(int fd) {
 }
 
 // Anybody may listen under that name: the agent is asked for, by its user.
-bool is_marked(const SocketName& conversation, uid_t user) {
+bool is_marked(const SocketName& mark) {
   const int look = real_socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (look < 0) return false;
-  const UnixName mark = encode(conversation.aborted_by(user));
-  const bool there = real_connect(look, mark.get(), mark.length) == 0 && is_of_agent(look);
+  const UnixName name = encode(mark);
+  const bool there = real_connect(look, name.get(), name.length) == 0 && is_of_agent(look);
   (void)real_close(look);
   return there;
 }
@@ -44,18 +47,32 @@ bool takes_reset(int fd) {
   if (!marked(fd, Mark::kHere) || marked(fd, Mark::kToldReset)) return false;  // no call of the kernel for what is no business of ours: a program may be kept from it
   const int kept = errno;
   const auto conversation = conversation_here(fd);
-  const bool reset = conversation && is_hung_up(fd) && is_marked(*conversation, user_of(fd));
+  const bool reset = conversation && is_hung_up(fd) && is_marked(conversation->aborted_by(user_of(fd), !accepted(fd)));
   if (reset) set_mark(fd, Mark::kToldReset, true);
   errno = kept;
   return reset;
 }
 
-void ends_in_good_order(int fd) {
-  constexpr linger kInGoodOrder = {};
-  if (!marked(fd, Mark::kResets)) return;
+void ends_itself(int fd) {
   const int kept = errno;
-  if (conversation_here(fd)) tell_of_linger(fd, &kInGoodOrder);
+  if (marked(fd, Mark::kHere) && !is_hung_up(fd)) set_mark(fd, Mark::kToldReset, true);
   errno = kept;
+}
+
+void ends_in_good_order(int fd, int how) {
+  constexpr linger kInGoodOrder = {};
+  if (how == SHUT_RD || !marked(fd, Mark::kResets)) return;
+  const int kept = errno;
+  if (how == SHUT_RDWR || conversation_here(fd)) tell_of_linger(fd, &kInGoodOrder);
+  errno = kept;
+}
+
+bool ends_alone(int fd, ssize_t got) { return (got == 0 || errno == EINVAL) && marked(fd, Mark::kAlone) && unconnected(fd); }
+
+void tell_of_connect(int fd) {
+  const int kept = errno, code = connecting(fd) ? outcome(fd) : 0;
+  if (code != EALREADY) set_mark(fd, Mark::kConnecting, false);
+  errno = code == 0 || code == EALREADY ? kept : code;
 }
 
 }  // namespace stp::run
@@ -69,6 +86,11 @@ void ends_in_good_order(int fd) {
 namespace {
 
 ssize_t read_or_reset(int fd, ssize_t got, bool wanted) {
+  if (got <= 0 && stp::run::ends_alone(fd, got)) {
+    errno = ENOTCONN;
+    return -1;
+  }
+  if (got < 0 && errno == ECONNRESET && stp::run::marked(fd, stp::run::Mark::kConnecting)) stp::run::tell_of_connect(fd);
   if (got != 0 || !wanted || !stp::run::takes_reset(fd)) return got;
   errno = ECONNRESET;
   return -1;
@@ -80,37 +102,44 @@ using namespace stp::run;
 
 extern "C" {
 
-STP_READS(ssize_t, read, (int fd, void* into, size_t size)) { return read_or_reset(fd, real_read(fd, into, size), size != 0); }
+STP_READS(ssize_t, read, (int fd, void* into, size_t size)) {
+  const ssize_t got = real_read(fd, into, size);
+  return size == 0 ? got : read_or_reset(fd, got, true);
+}
 
 STP_READS(ssize_t, readv, (int fd, const iovec* parts, int count)) {
   const ssize_t got = real_readv(fd, parts, count);
+  const bool sound = parts != nullptr && count <= IOV_MAX;
   bool wanted = false;
-  for (int i = 0; got == 0 && i < count; ++i) wanted |= parts[i].iov_len != 0;
-  return read_or_reset(fd, got, wanted);
+  for (int i = 0; got <= 0 && sound && i < count; ++i) wanted |= parts[i].iov_len != 0;
+  return !wanted ? got : read_or_reset(fd, got, wanted);
 }
 
-STP_READS(ssize_t, recv, (int fd, void* into, size_t size, int flags)) { return read_or_reset(fd, real_recv(fd, into, size, flags), size != 0); }
+STP_READS(ssize_t, recv, (int fd, void* into, size_t size, int flags)) {
+  return read_or_reset(fd, receives_all(fd, flags) ? receive_all(fd, into, size, flags) : real_recv(fd, into, size, flags), size != 0);
+}
 
 STP_READS(ssize_t, recvfrom, (int fd, void* into, size_t size, int flags, sockaddr* from, socklen_t* length)) {
-  return read_or_reset(fd, real_recvfrom(fd, into, size, flags, from, length), size != 0);
+  const bool all = from == nullptr && receives_all(fd, flags);
+  return read_or_reset(fd, all ? receive_all(fd, into, size, flags) : real_recvfrom(fd, into, size, flags, from, length), size != 0);
 }
 
 STP_READS(ssize_t, recvmsg, (int fd, msghdr* message, int flags)) {
-  const ssize_t got = real_recvmsg(fd, message, flags);
+  const ssize_t got = receives_all(fd, flags) ? receive_all(fd, message, flags) : real_recvmsg(fd, message, flags);
   bool wanted = false;
   for (size_t i = 0; got == 0 && i < message->msg_iovlen; ++i) wanted |= message->msg_iov[i].iov_len != 0;
   return read_or_reset(fd, got, wanted);
 }
 
-// What _FORTIFY_SOURCE makes of them.
-STP_READS(ssize_t, __read_chk, (int fd, void* into, size_t size, size_t room)) { return read_or_reset(fd, real_read_chk(fd, into, size, room), size != 0); }
+// What _FORTIFY_SOURCE makes of them. Where the room is too small, the C library ends the program.
+STP_READS(ssize_t, __read_chk, (int fd, void* into, size_t size, size_t room)) { return size <= room ? answer_read(fd, into, size) : real_read_chk(fd, into, size, room); }
 
 STP_READS(ssize_t, __recv_chk, (int fd, void* into, size_t size, size_t room, int flags)) {
-  return read_or_reset(fd, real_recv_chk(fd, into, size, room, flags), size != 0);
+  return size <= room ? answer_recv(fd, into, size, flags) : real_recv_chk(fd, into, size, room, flags);
 }
 
 STP_READS(ssize_t, __recvfrom_chk, (int fd, void* into, size_t size, size_t room, int flags, sockaddr* from, socklen_t* length)) {
-  return read_or_reset(fd, real_recvfrom_chk(fd, into, size, room, flags, from, length), size != 0);
+  return size <= room ? answer_recvfrom(fd, into, size, flags, from, length) : real_recvfrom_chk(fd, into, size, room, flags, from, length);
 }
 
 }  // extern "C"

@@ -31,6 +31,23 @@
 
 using namespace stp::run;
 
+namespace {
+
+// What the kernel would refuse, it refuses.
+bool is_room(const sockaddr* address, const socklen_t* length) { return address != nullptr && length != nullptr && static_cast<int>(*length) >= 0; }
+
+// An STP socket has its port. What is wrong with the address is said first.
+int why_not_bound_again(const sockaddr* address, socklen_t length) {
+  if (length > sizeof(sockaddr_storage)) return EINVAL;
+  if (address == nullptr) return length == 0 ? EINVAL : EFAULT;
+  if (length < sizeof(sockaddr_in)) return EINVAL;
+  if (address->sa_family != AF_INET && address->sa_family != AF_INET6) return EAFNOSUPPORT;
+  const auto wanted = from_sockaddr(address, length);
+  return wanted && !is_own(wanted->ip) && settings().network.contains(wanted->ip) ? EADDRNOTAVAIL : EINVAL;
+}
+
+}  // namespace
+
 extern "C" {
 
 STP_ANSWER(int, socket)(int domain, int type, int protocol) {
@@ -48,6 +65,7 @@ STP_ANSWER(int, socket)(int domain, int type, int protocol) {
 
 STP_ANSWER(int, bind)(int fd, const sockaddr* address, socklen_t length) STP_THROWS_NOTHING {
   const auto wanted = settings().on ? from_sockaddr(address, length) : std::nullopt;
+  if (settings().on && ours(fd)) return no(why_not_bound_again(address, length));
   if (!wanted || !is_internet_stream(fd)) return real_bind(fd, address, length);
   if (!is_own(wanted->ip) && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
   // With port 0 it may be a client's: TCP, until it listens.
@@ -67,13 +85,12 @@ STP_ANSWER(int, listen)(int fd, int backlog) STP_THROWS_NOTHING {
   socklen_t length = sizeof address;
   if (!is_internet_stream(fd) || real_getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return real_listen(fd, backlog);
   const auto bound = from_sockaddr(reinterpret_cast<const sockaddr*>(&address), length);
-  if (!bound || bound->port == 0 || int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return real_listen(fd, backlog);
+  if (!bound || int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) return real_listen(fd, backlog);
   const Way way = way_of(*bound);
+  if (way == Way::kBoth && bound->port == 0) return real_listen(fd, backlog);  // never bound: which port, the kernel decides now
   if (way == Way::kBoth) return listen_both(fd, *bound, backlog);
   if (bound->ip != INADDR_ANY || way == Way::kTcp) return real_listen(fd, backlog);
-  if (const int code = bind_stp(fd, *bound); code != 0) return no(code);
-  const auto name = name_of(fd);
-  return name ? listen_stp(fd, *name, backlog) : no(EINVAL);
+  return listen_first(fd, *bound, backlog);
 }
 
 STP_ANSWER(int, accept)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) {
@@ -88,7 +105,8 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
   const auto peer = settings().on ? from_sockaddr(address, length) : std::nullopt;
   const bool to_stp = peer && settings().network.contains(peer->ip) && (is_internet_stream(fd) || ours(fd));
   if (!to_stp) {
-    if (marked(fd, Mark::kYoung)) {
+    if (const int code = settings().on ? leave_stp(fd, address, length) : 0; code != 0) return no(code);
+    if (marked(fd, Mark::kYoung) && !marked(fd, Mark::kAlone)) {
       clear_marks(fd);
       forget_epoll(fd);
     }
@@ -100,18 +118,23 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
 }
 
 STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
-  // A Unix socket's peer would hear of it; TCP's does not.
-  if (how == SHUT_RD && settings().on && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) return 0;
-  if (settings().on) ends_in_good_order(fd);
+  if (settings().on && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) {
+    if (unconnected(fd)) return no(ENOTCONN);
+    if (how == SHUT_RD) return 0;  // a Unix socket's peer would hear of it; TCP's does not
+  }
+  if (settings().on) ends_in_good_order(fd, how);
+  if (settings().on && how == SHUT_RDWR) ends_itself(fd);
+  if (how != SHUT_RD && marked(fd, Mark::kHere)) set_mark(fd, Mark::kEnded, true);
   return real_shutdown(fd, how);
 }
 
 STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
-  if (!settings().on || address == nullptr || length == nullptr) return real_getsockname(fd, address, length);
+  if (!settings().on || !is_room(address, length)) return real_getsockname(fd, address, length);
   const auto name = name_of(fd);
   if (!name && !connecting(fd)) return name_of_tcp(fd, address, length);
   // One that connects has no port yet that is known here.
-  to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? name->local : NetAddress{first_storage().own_ip, 0}, is_v6(fd), address, length);
+  const NetAddress local = name ? name->local : NetAddress{};
+  to_sockaddr(name && name->kind != SocketName::Kind::kFailed ? local : NetAddress{first_storage().own_ip, local.port}, is_v6(fd), address, length);
   return 0;
 }
 
@@ -122,6 +145,7 @@ STP_ANSWER(int, getpeername)(int fd, sockaddr* __restrict address, socklen_t* __
   if (name->kind == SocketName::Kind::kFailed) return no(ENOTCONN);
   const auto peer = name->kind == SocketName::Kind::kConnected ? std::optional(name->peer) : accepted_from(fd);
   if (!peer) return no(ENOTCONN);
+  if (!is_room(address, length)) return no(EINVAL);
   to_sockaddr(*peer, name->v6, address, length);
   return 0;
 }
@@ -140,7 +164,12 @@ STP_ANSWER(int, setsockopt)(int fd, int level, int option, const void* value, so
     return real_setsockopt(fd, level, option, &bytes, socklen_t{sizeof bytes});
   }
   if (settings().on && level == SOL_SOCKET && option == SO_LINGER && value != nullptr && length >= sizeof(linger)) tell_of_linger(fd, value);
-  if (!settings().on || !answers_option(level, option) || !ours(fd)) return real_setsockopt(fd, level, option, value, length);
+  const bool to_read = level == SOL_SOCKET && (option == SO_ERROR || option == SO_DOMAIN || option == SO_PROTOCOL);
+  if (!settings().on || to_read || !answers_option(level, option) || !ours(fd)) return real_setsockopt(fd, level, option, value, length);
+  const bool takes_text = option == TCP_CONGESTION || option == TCP_ULP || option == TCP_FASTOPEN_KEY;
+  if (level == IPPROTO_TCP && !takes_text && length < sizeof(int)) return no(EINVAL);
+  if (level == IPPROTO_TCP && value == nullptr) return no(EFAULT);
+  if (level != SOL_SOCKET && !exists(level, option)) return no(ENOPROTOOPT);
   if (level == IPPROTO_TCP && option == TCP_NODELAY && value != nullptr && length >= sizeof(int)) {
     int on = 0;
     std::memcpy(&on, value, sizeof on);
@@ -158,6 +187,8 @@ STP_ANSWER(int, epoll_ctl)(int epoll, int operation, int fd, epoll_event* event)
 STP_ANSWER(int, close)(int fd) {
   let_go(fd);
   set_mark(fd, Mark::kHere, false);
+  set_mark(fd, Mark::kEnded, false);
+  set_mark(fd, Mark::kAlone, false);
   return real_close(fd);
 }
 

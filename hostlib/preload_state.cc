@@ -58,11 +58,12 @@ bool read_agent(const std::string& all, RunSettings& out) {
     if (std::from_chars(all.data() + at + 1, all.data() + all.size(), number).ec != std::errc()) return false;
     numbers.push_back(number);
   }
-  if (numbers.size() < 5 || numbers.size() % 2 == 0 || numbers[2] > kLongestPrefix) return false;
+  if (numbers.size() < 6 || numbers.size() % 2 != 0 || numbers[2] > kLongestPrefix) return false;
   out.user = numbers[0];
   out.network = {.base = numbers[1], .prefix = numbers[2]};
-  for (std::size_t i = 3; i < numbers.size(); i += 2)
-    out.storages.push_back({.server = run_server_name(path.c_str(), static_cast<unsigned>(i - 3) / 2), .own_ip = numbers[i], .tag = numbers[i + 1]});
+  out.over_disk = (numbers[3] & RunAnswer::kOverDisk) != 0;
+  for (std::size_t i = 4; i < numbers.size(); i += 2)
+    out.storages.push_back({.server = run_server_name(path.c_str(), static_cast<unsigned>(i - 4) / 2), .own_ip = numbers[i], .tag = numbers[i + 1]});
   return true;
 }
 
@@ -171,7 +172,7 @@ std::vector<int> all_marked(Mark mark) {
 
 void note_copy(int fd, int copy) {
   if (copy < 0 || copy == fd) return;
-  for (const Mark mark : {Mark::kHolds, Mark::kResets, Mark::kHere, Mark::kToldReset})
+  for (const Mark mark : {Mark::kHolds, Mark::kResets, Mark::kHere, Mark::kEnded, Mark::kToldReset})
     if (marked(fd, mark)) set_mark(copy, mark, true);
   if (!marked(fd, Mark::kYoung)) return;
   set_mark(fd, Mark::kCopied, true);
@@ -192,7 +193,6 @@ void register_again(int fd) {
     const auto it = registrations().find(fd);
     if (it == registrations().end()) return;
     list = it->second;
-    registrations().erase(it);
   }
   for (Registration& each : list) (void)real_epoll_ctl(each.epoll, EPOLL_CTL_ADD, fd, &each.event);
 }

@@ -29,6 +29,7 @@ struct RunSettings {
   bool on = false;  // false: every call goes to the kernel as it is
   bool says = false;  // STP_DEBUG=1
   uid_t user = 0;     // whose the agent is
+  bool over_disk = false;  // no program of this host is reached but through the agent
   Network network;
   std::vector<RunStorage> storages;  // of the agent; at least one
   std::string program;
@@ -52,7 +53,7 @@ void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 // What is remembered of a descriptor number until it is used for another socket.
 enum class Mark : std::uint16_t {
-  kYoung = 1,       // an internet stream socket, not connected or listening yet
+  kYoung = 1,       // an internet stream socket, or one that is bound to a port of STP, not connected or listening yet
   kV6 = 2,
   kConnecting = 4,  // to STP, and the outcome was not told yet
   kNoDelay = 8,
@@ -61,6 +62,8 @@ enum class Mark : std::uint16_t {
   kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
   kToldReset = 128,  // that what reads as its end is one (preload_reset.h)
   kHere = 256,       // a conversation with another program of this host
+  kEnded = 1024,     // one of these, and this end sends no more
+  kAlone = 512,      // a Unix socket that is bound, or whose connect failed: its end is none (preload_reset.h)
 };
 bool marked(int fd, Mark mark);
 void set_mark(int fd, Mark mark, bool on);
@@ -69,7 +72,7 @@ std::vector<int> all_marked(Mark mark);
 // After dup(2) and its like: `copy`, if it is none that failed, is the socket `fd`. No lock: a child of vfork(2) may call it.
 void note_copy(int fd, int copy);
 
-// Registrations of young sockets in epoll, which go when another socket takes the number: register_again() makes them again.
+// Registrations of young sockets in epoll, which go when another socket takes the number: register_again() makes them again, until they are forgotten.
 void note_epoll(int epoll, int operation, int fd, const epoll_event* event);
 void register_again(int fd);
 void forget_epoll(int fd);

@@ -72,7 +72,7 @@ std::optional<SocketName> decode(const sockaddr* address, socklen_t length) {
 }
 
 std::optional<SocketName> decode_text(std::string_view text) {
-  constexpr std::string_view kKinds = "LSBCREA";
+  constexpr std::string_view kKinds = "LSBCREAZ";
   if (text.size() != kNameBytes || !text.starts_with(kNameMark)) return std::nullopt;
   const char* at = text.data() + kMarkBytes;
   SocketName name;
@@ -85,7 +85,7 @@ std::optional<SocketName> decode_text(std::string_view text) {
 }
 
 std::optional<NetAddress> from_sockaddr(const sockaddr* address, socklen_t length) {
-  if (address == nullptr || length < sizeof(sa_family_t)) return std::nullopt;
+  if (address == nullptr || length < sizeof(sa_family_t) || length > sizeof(sockaddr_storage)) return std::nullopt;
   if (address->sa_family == AF_INET && length >= sizeof(sockaddr_in)) {
     sockaddr_in in;
     std::memcpy(&in, address, sizeof in);

@@ -14,9 +14,10 @@
 //              what comes over STP, too. The peer's port is random; the tail says which storage system
 //           C  connected: the program's end; the tail is random
 //           R  connected: the agent's end of a conversation with another host, as its "local" address the other host's
-//           E  a connect failed: the tail is the errno
-//           A  listening, and the agent's: the conversation C of two programs of this host with that peer, local port and tail is to end with a reset,
-//              says the user whose number is the local IP (tools/run_aborts.h)
+//           E  a connect failed: the tail is the errno, and the local port the one that the program had bound it to, or 0
+//           A  listening, and the agent's: the conversation C of two programs of this host with that peer, local port and tail is to end with a reset
+//              when the end that connected closes, says the user whose number is the local IP (tools/run_aborts.h)
+//           Z  the same, when the end that accepted closes
 //   FAMILY  4 or 6, what the program calls its address family
 //
 // A port with S or B is held: by processes of one user, of which each has both L of it (IPv4's and IPv6's), on sockets that never listen. Whose these are,
@@ -58,7 +59,7 @@ struct Network {
 inline constexpr std::uint32_t kLongestPrefix = 24;  // room for the slots of one storage system
 
 struct SocketName {
-  enum class Kind : char { kListener = 'L', kShared = 'S', kOverTcp = 'B', kConnected = 'C', kRelayed = 'R', kFailed = 'E', kAborted = 'A' };
+  enum class Kind : char { kListener = 'L', kShared = 'S', kOverTcp = 'B', kConnected = 'C', kRelayed = 'R', kFailed = 'E', kAborted = 'A', kAbortedByAccepter = 'Z' };
   Kind kind = Kind::kListener;
   bool v6 = false;
   NetAddress local = {};
@@ -72,7 +73,10 @@ struct SocketName {
   }
   // A conversation of two programs of one host.
   bool stays_here() const { return kind == Kind::kConnected && local.ip == peer.ip; }
-  SocketName aborted_by(std::uint32_t user) const { return {.kind = Kind::kAborted, .v6 = v6, .local = {user, local.port}, .peer = peer, .tail = tail}; }
+  // The mark of one of its ends, as that user's.
+  SocketName aborted_by(std::uint32_t user, bool accepter) const {
+    return {.kind = accepter ? Kind::kAbortedByAccepter : Kind::kAborted, .v6 = v6, .local = {user, local.port}, .peer = peer, .tail = tail};
+  }
 };
 
 struct UnixName {

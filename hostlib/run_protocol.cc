@@ -107,7 +107,7 @@ int find_run_server(const std::string& agent_path, std::string& told) {
   RunAnswer answer;
   if (const int code = ask_run_server(server, who.uid, {}, answer); code != 0) return code;
   told = agent_path;
-  for (const std::uint32_t number : {who.uid, answer.network, answer.prefix, answer.ip, answer.storage}) told += "|" + std::to_string(number);
+  for (const std::uint32_t number : {who.uid, answer.network, answer.prefix, answer.flags, answer.ip, answer.storage}) told += "|" + std::to_string(number);
   for (unsigned i = 1; i < std::min(answer.storages, kMostStorages); ++i) {
     RunAnswer other;
     if (ask_run_server(run_server_name(agent_path.c_str(), i), who.uid, {}, other) != 0) other = {};

@@ -30,7 +30,7 @@
 
 namespace stp::run {
 
-inline constexpr std::uint32_t kRunVersion = 4;
+inline constexpr std::uint32_t kRunVersion = 5;
 // What the program's end has at least as its send buffer: the agent leaves the last byte in it that it took (relay.h), and with it a
 // piece of up to 64 KiB; below four of these Linux does not call a socket writable.
 inline constexpr int kSmallestSendBuffer = 208 * 1024;
@@ -43,7 +43,8 @@ enum class RunRequest : std::uint32_t {
   kReverse = 3,  // ip -> name. ENOENT
   kListen = 4,   // port, backlog, flags. EADDRINUSE, EACCES; EOPNOTSUPP with kHeld: this kernel does not say whose a socket is
   kConnect = 5,  // ip, port, own port or 0, timeout_ms or 0; kOn as below. The answer brings the program's end; how it ends is seen there
-  kResetWhenClosed = 6,  // name of a conversation's end (text_of): its close is to be a reset with kOn, else none any more. ENOENT, EPERM, ENOBUFS
+  kResetWhenClosed = 6,  // name of a conversation's end (text_of; of one of this host its name C, with kAccepter for the end that has none): its close is to
+                         // be a reset with kOn, else none any more. ENOENT, EPERM, ENOBUFS
   kBehind = 7,  // cookie (SO_COOKIE) of a TCP socket that was accepted, port that it came from at kTcpSource -> ip, port. ENOENT
   kShare = 8,  // port, kV6; for who has a socket there (S or B) -> a copy of the port's name (L) of that family, which the agent made for this user (run_shares.h). EADDRINUSE, EACCES,
                // ENOBUFS; EPERM: it can not for this user
@@ -65,6 +66,7 @@ struct RunCall {
 
   static constexpr std::uint32_t kV6 = 1;
   static constexpr std::uint32_t kOn = 2;
+  static constexpr std::uint32_t kAccepter = 8;
   static constexpr std::uint32_t kHeld = 4;  // the port's names are held, and sockets share it or listen on TCP
 };
 static_assert(sizeof(RunCall) == 40 + 256);
@@ -77,15 +79,18 @@ struct RunAnswer {
   std::uint32_t storage = 0;  // kInfo: for the names of listening sockets
   std::uint32_t port = 0;     // kBehind
   std::uint32_t storages = 0;  // kInfo: of the agent
+  std::uint32_t flags = 0;     // kInfo
   std::array<char, 128> host{};  // kInfo: own name; kReverse: HOST.stp
   std::array<char, 36> stg{};
+
+  static constexpr std::uint32_t kOverDisk = 1;  // programs of this host talk to each other through the agent, too
 };
-static_assert(sizeof(RunAnswer) == 32 + 164);
+static_assert(sizeof(RunAnswer) == 36 + 164);
 
 // The abstract name under which the agent with that socket serves the preloaded library: for each of its storage systems, counted from 0, one.
 UnixName run_server_name(const char* agent_path, unsigned number);
 
-// The variable in which `stp run` tells a program who serves: AGENT-PATH|UID|NETWORK|PREFIX|OWN-IP|STORAGE, numbers decimal, with the last two again for
+// The variable in which `stp run` tells a program who serves: AGENT-PATH|UID|NETWORK|PREFIX|FLAGS|OWN-IP|STORAGE, numbers decimal, with the last two again for
 // each further storage system (0|0: none is served there).
 inline constexpr unsigned kMostStorages = 64;  // of one agent
 inline constexpr const char* kRunVariable = "STP_RUN";

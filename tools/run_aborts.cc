@@ -24,10 +24,10 @@ UniqueFd unix_socket() { return UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NO
 
 }  // namespace
 
-int RunAborts::set(const std::string& conversation, uid_t user, bool on) {
+int RunAborts::set(const std::string& conversation, uid_t user, bool accepter, bool on) {
   const auto name = run::decode_text(conversation);
   if (!name || !name->stays_here() || name->local.ip != hosts_.own_address()) return ENOENT;
-  const SocketName mark = name->aborted_by(user);
+  const SocketName mark = name->aborted_by(user, accepter);
   const std::string text = run::text_of(mark);
   if (!on) {
     if (marks_.erase(text) != 0 && --of_user_[user] == 0) of_user_.erase(user);

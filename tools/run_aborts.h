@@ -2,7 +2,7 @@
 // between them can not tell that. As long as there is a mark, the library in the program that reads the end says ECONNRESET instead
 // (hostlib/preload_reset.h).
 //
-// A mark is a socket that listens under a name which says the conversation and the user who asked (A, hostlib/run_address.h). Who reads believes it of the agent
+// A mark is a socket that listens under a name which says the conversation, whose close it is and the user who asked (A and Z, hostlib/run_address.h). Who reads believes it of the agent
 // alone, and only for the user who is at the other end, as the kernel says: nobody resets what is between others.
 //
 // In the EventLoop's thread.
@@ -26,8 +26,8 @@ class RunAborts {
   RunAborts(const RunAborts&) = delete;
   RunAborts& operator=(const RunAborts&) = delete;
 
-  // kResetWhenClosed. `conversation` is the text of its name (C). 0, ENOENT: there is no such conversation here, ENOBUFS: that user has too many.
-  int set(const std::string& conversation, uid_t user, bool on);
+  // kResetWhenClosed, for the end that accepted or the one that connected. `conversation` is the text of its name (C). 0, ENOENT: there is no such conversation here, ENOBUFS: that user has too many.
+  int set(const std::string& conversation, uid_t user, bool accepter, bool on);
   void close_all();
 
  private:

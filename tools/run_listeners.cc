@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -29,6 +31,7 @@ constexpr auto kGiveUpAfter = 10s;
 constexpr auto kRest = 100ms;        // when there is no room for one more descriptor
 constexpr int kAdoptedBacklog = 128;
 constexpr int kMostBacklog = 4096;
+constexpr std::size_t kMostWatched = 4096;  // each is a descriptor
 constexpr unsigned kMostBrought = 64;  // to one port of TCP at once
 
 std::map<bool, std::uint64_t> listening(const RunPort& port) {
@@ -69,6 +72,8 @@ struct RunListeners::Arriving {
 RunListeners::~RunListeners() { close_all(); }
 
 void RunListeners::close_all() {
+  for (const auto& [number, program] : programs_) loop_.forget(program.process.get());
+  programs_.clear();
   tcp_.close_all();
   shares_.close_all();
   while (!listeners_.empty()) close(listeners_.begin()->first);
@@ -203,6 +208,33 @@ void RunListeners::look() {
   for (const std::uint16_t port : dead) close(port);
   for (const auto& [port, there] : ports)
     if (!listeners_.contains(port)) adopt(port, there);
+}
+
+void RunListeners::watch(pid_t program, std::uint16_t port) {
+  if (program <= 0) return;
+  const auto known = programs_.find(program);
+  if (known != programs_.end()) known->second.ports.insert(port);
+  if (known != programs_.end() || programs_.size() >= kMostWatched) return;
+  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, program, 0)));
+  if (!process) return;  // it has ended, or this kernel has no such call: the looks of every second find out
+  const int fd = process.get();
+  const bool watched = loop_.watch(fd, EPOLLIN, [this, program, fd](std::uint32_t) {
+    loop_.forget(fd);
+    const Program ended = std::move(programs_[program]);
+    programs_.erase(program);
+    for (const std::uint16_t each : ended.ports) give_up_if_gone(each);
+  });
+  if (watched) programs_[program] = {.process = std::move(process), .ports = {port}};
+}
+
+void RunListeners::give_up_if_gone(std::uint16_t port) {
+  for (int i = 0; i < kRunPortLooks; ++i) {
+    const auto found = listeners_.find(port);
+    std::map<std::uint16_t, RunPort> ports;
+    if (found == listeners_.end() || found->second->held || !read_run_ports(hosts_, ports)) return;
+    look_at(*found->second, ports[port]);
+    if (found->second->is_dead()) close(port);
+  }
 }
 
 void RunListeners::look_at(Listener& listener, const RunPort& port) {

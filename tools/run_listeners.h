@@ -1,6 +1,6 @@
 // Listens on STP for unmodified programs, and brings what comes to the Unix sockets that they listen on, by their names, or to their TCP sockets
-// (run_tcp.h). Which there are is looked up in the kernel's list of Unix sockets (run_ports.h), once a second and when the agent starts; a
-// program tells of a new one itself.
+// (run_tcp.h). Which there are is looked up in the kernel's list of Unix sockets (run_ports.h), once a second, when the agent starts and
+// when a program ends that listened; a program tells of a new one itself.
 //
 // In the EventLoop's thread.
 #pragma once
@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "hostlib/event_loop.h"
 #include "hostlib/run_protocol.h"
@@ -39,6 +40,11 @@ class RunListeners {
   int unshare(const run::RunCall& call) { return shares_.give_up(call.port); }
   // kBehind.
   std::optional<run::NetAddress> peer_behind(std::uint16_t source_port, std::uint64_t cookie) { return tcp_.peer_behind(source_port, cookie); }
+  // The program that told of the listener there: when it ends, the port is given up at once, not seconds later.
+  void watch(pid_t program, std::uint16_t port);
+  // A program of this host found nobody under the port's names. A port that is held is left to the looks of every second: its names are not found listening in
+  // any case, and one look that misses them, as the kernel's list is, would be taken for their end.
+  void give_up_if_gone(std::uint16_t port);
   // Takes up what programs listen on already, gives up what they do not any more.
   void look();
   void close_all();
@@ -73,6 +79,11 @@ class RunListeners {
   RunTcp tcp_;
   RunShares shares_;
   std::map<std::uint16_t, std::shared_ptr<Listener>> listeners_;
+  struct Program {
+    UniqueFd process;  // pidfd_open(2)
+    std::set<std::uint16_t> ports;
+  };
+  std::map<pid_t, Program> programs_;
   bool looks_later_ = false;
 };
 

@@ -97,6 +97,7 @@ struct RunServer::Connecting {
   StpSocket socket;
   int writable = -1;
   NetAddress peer;
+  std::uint16_t own_port = 0;
   sockaddr_stp there = {};
   uid_t user = 0;
   bool v6 = false;
@@ -207,6 +208,9 @@ void RunServer::serve(int fd, uid_t user, bool welcome) {
   RunAnswer reply;
   const int code = receive_request(fd, call);
   if (code == EAGAIN) return;
+  ucred who = {};
+  socklen_t length = sizeof who;
+  if (code == 0 && welcome && call.what == RunRequest::kListen && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0) listeners_.watch(who.pid, call.port);
   reply.error = !welcome ? EACCES : code != 0 ? code : answer(call, user, given, reply);
   send_answer(fd, reply, reply.error == 0 ? given.get() : -1);
 }
@@ -220,6 +224,7 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& given, RunAnswe
       answer.prefix = settings_.network.prefix;
       answer.storage = hosts_.storage_tag();
       answer.storages = settings_.storages;
+      answer.flags = settings_.over_disk ? RunAnswer::kOverDisk : 0;
       put(answer.host, agent_.name());
       put(answer.stg, agent_.stg());
       return 0;
@@ -246,7 +251,7 @@ int RunServer::answer(const RunCall& call, uid_t user, UniqueFd& given, RunAnswe
     case RunRequest::kResetWhenClosed: {
       const bool on = (call.flags & RunCall::kOn) != 0;
       const int code = conversations_.reset_when_closed(call.name.data(), user, on);
-      return code == ENOENT ? aborts_.set(call.name.data(), user, on) : code;
+      return code == ENOENT ? aborts_.set(call.name.data(), user, (call.flags & RunCall::kAccepter) != 0, on) : code;
     }
   }
   return EPROTO;
@@ -260,12 +265,15 @@ int RunServer::connect(const RunCall& call, uid_t user, UniqueFd& program) {
   if (!conversations_.has_room(user)) return ENOBUFS;
   const std::string host = hosts_.name_of(call.ip);
   if (host.empty()) return EHOSTUNREACH;
+  if (call.ip == hosts_.own_address()) listeners_.give_up_if_gone(call.port);
+  if (call.own_port != 0) listeners_.give_up_if_gone(call.own_port);
   auto connecting = std::make_shared<Connecting>();
   connecting->user = user;
   if (!make_pair(connecting->program, connecting->mine)) return ENOBUFS;
   program.reset(::fcntl(connecting->program.get(), F_DUPFD_CLOEXEC, 0));
   if (!program) return ENOBUFS;
   connecting->peer = {call.ip, call.port};
+  connecting->own_port = call.own_port;
   connecting->v6 = (call.flags & RunCall::kV6) != 0;
   connecting->resets = (call.flags & RunCall::kOn) != 0;
   connecting->socket.reset(STPsocket(AF_STP, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -337,7 +345,7 @@ void RunServer::connected(Connecting& connecting) {
 void RunServer::failed(Connecting& connecting, int code) {
   SocketName name{.kind = SocketName::Kind::kFailed, .v6 = connecting.v6, .tail = static_cast<std::uint32_t>(code)};
   for (int i = 0; i < kTries; ++i) {
-    name.local.ip = random_number();  // no two sockets have the same name
+    name.local = {random_number(), connecting.own_port};  // no two sockets have the same name
     name.peer.ip = random_number();
     if (bind_to(connecting.program.get(), name)) break;
   }

@@ -35,6 +35,7 @@ class RunServer {
     unsigned storages = 1;
     unsigned most_of_a_user = 16384;  // conversations that one user's programs begin
     run::Network network;
+    bool over_disk = false;  // as the agent's setting of two of its programs
     std::function<void(std::string_view)> log;
   };
   // `agent` must be there until this is gone.

@@ -92,6 +92,7 @@ std::vector<std::unique_ptr<stp::RunServer>> start_run_servers(const StpdConfig&
                                             .storages = static_cast<unsigned>(agents.size()),
                                             .most_of_a_user = config.most_sockets,
                                             .network = network,
+                                            .over_disk = config.local_over_disk,
                                             .log = log_warning};
     // Somebody may sit on its name: that must not keep everything else from being served.
     if (auto server = stp::RunServer::start(agent, settings, config.access))

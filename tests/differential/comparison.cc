@@ -31,7 +31,7 @@ std::optional<int> settle(World& ours, World& theirs, const Model& model, int pa
     std::optional<int> differs;
     for (int slot = 0; slot < kSlots; ++slot) {
       State mine = our_states[static_cast<std::size_t>(slot)], other = their_states[static_cast<std::size_t>(slot)];
-      excuse(model.at(slot), mine, other, uses);
+      excuse(model, model.at(slot), mine, other, uses);
       if (mine != other && !differs) differs = slot;
     }
     same = differs ? 0 : same + 1;
@@ -43,8 +43,8 @@ std::optional<int> settle(World& ours, World& theirs, const Model& model, int pa
 }  // namespace
 
 std::optional<Difference> Comparison::run(const std::vector<Call>& calls, unsigned number) {
-  const auto ours = make_stp_world(number), theirs = make_tcp_world(number, uses_);
-  Model model(share_rings_);
+  const auto ours = way_.run ? make_run_world(number) : make_stp_world(number), theirs = make_tcp_world(number, way_, uses_);
+  Model model(way_);
   Difference found;
   States our_states = ours->states(), their_states = theirs->states();
   const auto end = [&] {
@@ -68,7 +68,7 @@ std::optional<Difference> Comparison::run(const std::vector<Call>& calls, unsign
       end();
       return found;
     }
-    if (!share_rings_ && goes_unseen(model, call)) ::usleep(kUnderWayUs);
+    if (!way_.together && goes_unseen(model, call)) ::usleep(kUnderWayUs);
     model.learn(call, plan, step.theirs, their_states);
     found.slot = settle(*ours, *theirs, model, patience_ms_, our_states, their_states, uses_);
     if (found.slot) {

@@ -26,7 +26,7 @@ struct Difference {
 class Comparison {
  public:
   // How long both may take to stand the same after a call: data is on its way for a moment.
-  Comparison(bool share_rings, int patience_ms) : share_rings_(share_rings), patience_ms_(patience_ms) {}
+  Comparison(Way way, int patience_ms) : way_(way), patience_ms_(patience_ms) {}
 
   std::optional<Difference> run(const std::vector<Call>& calls, unsigned number);
   std::uint64_t calls_done() const { return calls_done_; }
@@ -34,7 +34,7 @@ class Comparison {
   const Uses& uses() const { return uses_; }
 
  private:
-  bool share_rings_;
+  Way way_;
   int patience_ms_;
   std::uint64_t calls_done_ = 0, calls_skipped_ = 0;
   Uses uses_{};

@@ -4,14 +4,13 @@
 
 #include <cerrno>
 
-namespace stp::differential {
-namespace {
+#include "tests/differential/run_exceptions.h"
 
+namespace stp::differential {
 bool both_fail(const Outcome& ours, int our_error, const Outcome& theirs, int their_error) {
   return ours.result == -1 && theirs.result == -1 && ours.error == our_error && theirs.error == their_error;
 }
 
-// What SO_ERROR gave, into however much room there was for it ("4: 68 0 0 0").
 bool gives(const Outcome& outcome, int error) {
   const std::size_t bytes = outcome.detail.find(": ");
   if (bytes == std::string::npos) return false;
@@ -19,13 +18,12 @@ bool gives(const Outcome& outcome, int error) {
   return !value.empty() && whole.starts_with(value);
 }
 
-}  // namespace
-
 bool excused(const Model& model, const Call& call, const States& before, const Outcome& ours, const Outcome& theirs, Uses& uses) {
   const auto by = [&uses](Excuse which) {
     ++uses[static_cast<std::size_t>(which)];
     return true;
   };
+  if (model.way().run) return run_excused(model, call, before, ours, theirs, uses);
   const Known& known = model.at(call.slot);
   if (call.slot == kOrdinaryFile && ours.result == -1 && ours.error == EBADF) return by(Excuse::kNotASocket);
   const bool sends = call.op == Op::kSend || call.op == Op::kWritev;
@@ -51,7 +49,8 @@ bool excused(const Model& model, const Call& call, const States& before, const O
   return false;
 }
 
-void excuse(const Known& known, State& ours, State& theirs, Uses& uses) {
+void excuse(const Model& model, const Known& known, State& ours, State& theirs, Uses& uses) {
+  if (model.way().run) return run_excuse(model, known, ours, theirs, uses);
   if (known.left_unread && known.write_shut && (ours.events & POLLERR) != 0 && (theirs.events & (POLLERR | POLLHUP)) == POLLHUP) {
     ours.events = static_cast<short>(ours.events & ~POLLERR);
     ++uses[static_cast<std::size_t>(Excuse::kUnreadAtClose)];

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "tests/api/fixture.h"
 #include "tests/differential/comparison.h"
@@ -39,8 +41,8 @@ constexpr int kPatienceShrinkingMs = 60;
 unsigned next_number = 0;
 
 // The same with fewer calls, as long as there is a difference.
-Difference shorten(Difference difference, bool share_rings) {
-  Comparison comparison(share_rings, kPatienceShrinkingMs);
+Difference shorten(Difference difference, Way way) {
+  Comparison comparison(way, kPatienceShrinkingMs);
   std::vector<Call> calls;
   for (const Step& step : difference.steps)
     if (!step.skipped) calls.push_back(step.call);
@@ -68,6 +70,8 @@ struct Settings {
   std::uint64_t differences = 1;
   std::string agent;
   bool over_disk = false;
+  std::string run;         // path of stp
+  bool under_run = false;  // this is what it started
 };
 
 struct Tally {
@@ -85,8 +89,8 @@ void report(const Tally& tally, const Comparison& comparison) {
 }
 
 int compare(const Settings& settings) {
-  const bool share_rings = !settings.agent.empty() && !settings.over_disk;
-  Comparison comparison(share_rings, kPatienceMs);
+  const Way way{.together = !settings.agent.empty() && !settings.over_disk, .run = settings.under_run};
+  Comparison comparison(way, kPatienceMs);
   Tally tally;
   for (; tally.sequences < settings.sequences && tally.differences < settings.differences; ++tally.sequences) {
     const std::uint64_t seed = settings.seed + tally.sequences;
@@ -100,11 +104,31 @@ int compare(const Settings& settings) {
       continue;
     }
     ++tally.differences;
-    fmt::print("seed {}: STP and TCP differ\n{}", seed, to_string(shorten(std::move(*again), share_rings)));
+    fmt::print("seed {}: STP and TCP differ\n{}", seed, to_string(shorten(std::move(*again), way)));
     std::fflush(stdout);
   }
   report(tally, comparison);
   return tally.good() && !::testing::Test::HasFailure() ? 0 : 1;
+}
+
+// This program once more, as one that knows nothing of STP.
+int compare_under_run(const Settings& settings, char** argv) {
+  std::vector<char*> arguments = {const_cast<char*>(settings.run.c_str()), const_cast<char*>("run"), const_cast<char*>("--")};
+  for (; *argv != nullptr; ++argv) arguments.push_back(*argv);
+  arguments.push_back(const_cast<char*>("--under-run"));
+  arguments.push_back(nullptr);
+  constexpr int kNoAgentYet = 3;
+  int status = kNoAgentYet;
+  for (int tries = 0; tries < 100 && status == kNoAgentYet; ++tries, ::usleep(200'000)) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      (void)::execv(settings.run.c_str(), arguments.data());
+      ::_exit(127);
+    }
+    int how = 0;
+    status = child > 0 && ::waitpid(child, &how, 0) == child && WIFEXITED(how) ? WEXITSTATUS(how) : 1;
+  }
+  return status;
 }
 
 }  // namespace
@@ -119,10 +143,17 @@ int main(int argc, char** argv) {
   app.add_option("--differences", settings.differences, "stop after so many");
   app.add_option("--agent", settings.agent, "path of stpd: with an agent between");
   app.add_flag("--over-disk", settings.over_disk, "the agent has the two ends share no memory: as two hosts that are served by agents");
+  app.add_option("--run", settings.run, "path of stp: what is compared is an unmodified program under `stp run` (with --agent)");
+  app.add_flag("--under-run", settings.under_run)->group("");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (settings.under_run) {
+    stp::differential::count_signals();
+    settings.run.clear();
+    return stp::differential::compare(settings);
   }
   if (!settings.agent.empty()) {
     ::setenv("STP_TEST_AGENT", "all", 1);
@@ -133,7 +164,7 @@ int main(int argc, char** argv) {
   // On a machine that is busy with other things a host of the fast profile may be taken for dead.
   if (const int status = stp::test::make_storage("local"); status != 0) return status;
   stp::differential::count_signals();
-  const int status = stp::differential::compare(settings);
+  const int status = settings.run.empty() ? stp::differential::compare(settings) : stp::differential::compare_under_run(settings, argv);
   stp::test::remove_storage();
   return status;
 }

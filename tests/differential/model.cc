@@ -9,6 +9,7 @@ namespace stp::differential {
 namespace {
 
 constexpr int kMostUnread = 60'000;  // of a direction: neither side's buffers are full
+constexpr int kMostUnreadUnix = 25'000;  // of a direction of a Unix socket, which counts more than the bytes
 constexpr int kMostQueued = 12;
 
 // It has a port that its program did not name, and tried to connect, in vain.
@@ -39,7 +40,7 @@ bool Model::shows_unread(const States& states) const {
   return false;
 }
 
-Plan Model::plan(const Call& call, const States& states) const {
+Plan Model::plan_api(const Call& call, const States& states) const {
   const Known& known = at(call.slot);
   const short events = call.slot < kSlots ? states[static_cast<std::size_t>(call.slot)].events : POLLNVAL;
   const bool readable = (events & POLLIN) != 0, writable = (events & POLLOUT) != 0;
@@ -109,7 +110,50 @@ Plan Model::plan(const Call& call, const States& states) const {
     default: break;
   }
   const bool sends = (call.op == Op::kSend && call.a > 0 && call.b != 3) || (call.op == Op::kWritev && call.a > 4);
-  plan.notice = share_rings_ && sends && known.peer_closed && !known.write_shut && (events & (POLLHUP | POLLERR)) == 0;
+  plan.notice = way_.together && sends && known.peer_closed && !known.write_shut && (events & (POLLHUP | POLLERR)) == 0;
+  return plan;
+}
+
+Plan Model::plan(const Call& call, const States& states) const {
+  const Plan plan = plan_api(call, states);
+  return way_.run ? plan_run(call, plan) : plan;
+}
+
+Plan Model::plan_run(const Call& call, Plan plan) const {
+  const Known& known = at(call.slot);
+  const auto stays = {Excuse::kEndOfReading, Excuse::kAfterTheEnd, Excuse::kEmptyReceive, Excuse::kPortKept,
+                      Excuse::kPortZero, Excuse::kBacklog, Excuse::kSelfConnect, Excuse::kLostByFault, Excuse::kInheritedLate};
+  if (plan.excuse && std::ranges::find(stays, *plan.excuse) == stays.end()) plan.excuse.reset();
+  switch (call.op) {
+    case Op::kShutdown:
+      if (call.a == SHUT_RD) plan.excuse = Excuse::kShutReading;
+      if (known.open && !known.connected) plan.excuse = Excuse::kShutdownUnconnected;
+      break;
+    // No buffer: which is said first, that or the state.
+    case Op::kSend:
+      if (known.ended_then_reset) plan.excuse = Excuse::kShowsNoReset;
+      plan.skip = plan.skip || call.b == 3 || known.unread + call.a > kMostUnreadUnix;
+      break;
+    case Op::kWritev:
+      if (known.ended_then_reset) plan.excuse = Excuse::kShowsNoReset;
+      plan.skip = plan.skip || known.unread + 5000 > kMostUnreadUnix || call.a == 2 || call.a == 4;
+      break;
+    case Op::kIoctl: plan.skip = call.a == 3 || call.a == 4 || call.a == 7; break;  // no place for the answer: the same
+    case Op::kSockname:
+    case Op::kPeername: plan.skip = call.a == static_cast<int>(Fault::kNull) || call.a == static_cast<int>(Fault::kNotMine); break;
+    case Op::kConnect:
+      plan.skip = plan.skip || (known.connected && call.b != 0);  // which is said first
+      if (known.failure_told && !known.connected) plan.excuse = Excuse::kFailedStays;
+      break;
+    case Op::kBind:
+      for (const Known& each : known_)
+        if (each.connected && each.port == call.a && !known.began) plan.excuse = Excuse::kPortsFree;
+      [[fallthrough]];
+    case Op::kListen:
+      if (known.failed()) plan.excuse = Excuse::kFailedStays;
+      break;
+    default: break;
+  }
   return plan;
 }
 
@@ -119,6 +163,7 @@ void Model::leave(int slot, bool unread) {
     each.peer = -1;
     each.peer_closed = true;
     each.left_unread = unread;
+    each.ended_then_reset = at(slot).write_shut && at(slot).aborts;
     each.peer_ended = each.peer_ended || !at(slot).aborts;
   }
   of(slot) = {};
@@ -171,9 +216,12 @@ void Model::learn(const Call& call, const Plan& plan, const Outcome& outcome, co
     case Op::kSend:
     case Op::kWritev:
       if (well) known.unread += static_cast<int>(outcome.result);
+      if (!well && outcome.error == ECONNREFUSED) known.failure_told = true;
+      if (!well && known.connected && (outcome.error == ECONNRESET || outcome.error == EPIPE)) known.reset = true;
       break;
     case Op::kRecv:
     case Op::kReadv:
+      if (!well && outcome.error == ECONNREFUSED) known.failure_told = true;
       if (known.peer >= 0 && outcome.result >= states[static_cast<std::size_t>(call.slot)].readable && !(call.op == Op::kRecv && peeks(call))) of(known.peer).unread = 0;
       break;
     case Op::kShutdown:

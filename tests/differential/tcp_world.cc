@@ -16,9 +16,8 @@
 #include "tests/differential/world.h"
 
 namespace stp::differential {
-namespace {
 
-constexpr Api kTcpApi = {
+const Api kKernelApi = {
     .name = "TCP",
     .domain = AF_INET,
     .socket = ::socket,
@@ -42,9 +41,11 @@ constexpr Api kTcpApi = {
     .poll = ::poll,
 };
 
+namespace {
+
 class TcpWorld final : public World {
  public:
-  TcpWorld(in_addr_t address, int first_port, Uses& uses) : World(kTcpApi, first_port), address_(address), uses_(uses) {}
+  TcpWorld(in_addr_t address, int first_port, Way way, Uses& uses) : World(kKernelApi, first_port), address_(address), way_(way), uses_(uses) {}
 
  private:
   Written write_address(int port, bool mine) const override {
@@ -74,11 +75,21 @@ class TcpWorld final : public World {
     return result;
   }
 
+  // What listens without a name would be STP's, under `stp run`.
+  int listen(int slot, int backlog) override {
+    const Written any = write_address(0, true);
+    sockaddr_in address = {};
+    socklen_t length = sizeof address;
+    if (way_.run && holds(slot) && ::getsockname(fd(slot), reinterpret_cast<sockaddr*>(&address), &length) == 0 && address.sin_port == 0)
+      (void)::bind(fd(slot), reinterpret_cast<const sockaddr*>(&any.address), any.length);
+    return ::listen(fd(slot), backlog);
+  }
+
   // A listener does not stop to listen, and a socket that is not connected stays as it was: the kernel remembers even what it refused.
   int shutdown(int slot, int how) override {
     tcp_info info = {};
     socklen_t length = sizeof info;
-    if (!holds(slot) || ::getsockopt(fd(slot), IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return ::shutdown(fd(slot), how);
+    if (!holds(slot) || way_.run || ::getsockopt(fd(slot), IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return ::shutdown(fd(slot), how);
     if (info.tcpi_state == TCP_CLOSE || info.tcpi_state == TCP_LISTEN) {
       use(Excuse::kShutdownUnconnected);
       const int fresh = ::socket(AF_INET, SOCK_STREAM, 0);
@@ -102,7 +113,7 @@ class TcpWorld final : public World {
 
   // What comes after the end of reading is dropped.
   void between_calls() override {
-    for (int slot = 0; slot < kSlots; ++slot) {
+    for (int slot = 0; slot < kSlots && !way_.run; ++slot) {
       int there = 0;
       if (!holds(slot) || !deaf_[static_cast<std::size_t>(slot)] || ::ioctl(fd(slot), FIONREAD, &there) != 0 || there == 0) continue;
       std::vector<char> into(static_cast<std::size_t>(there));
@@ -132,6 +143,7 @@ class TcpWorld final : public World {
   void use(Excuse excuse) { ++uses_[static_cast<std::size_t>(excuse)]; }
 
   in_addr_t address_;
+  Way way_;
   Uses& uses_;
   std::array<int, kLowPort + 1> owners_{-1, -1, -1, -1, -1, -1};
   std::array<bool, kSlots> deaf_{};
@@ -139,11 +151,11 @@ class TcpWorld final : public World {
 
 }  // namespace
 
-std::unique_ptr<World> make_tcp_world(unsigned number, Uses& uses) {
+std::unique_ptr<World> make_tcp_world(unsigned number, Way way, Uses& uses) {
   static const auto start = static_cast<unsigned>(::getpid()) * 4099u;
   const unsigned low = (start + number) % 0xfd0000u + 0x10000u;  // 127.1.0.0 and on
   const unsigned host = 127u << 24 | low;
-  return std::make_unique<TcpWorld>(htonl(host), 15000 + static_cast<int>(number % 1000) * 8, uses);
+  return std::make_unique<TcpWorld>(htonl(host), 15000 + static_cast<int>(number % 1000) * 8, way, uses);
 }
 
 }  // namespace stp::differential

@@ -133,7 +133,7 @@ Outcome World::perform(const Call& call, const Plan& plan) {
       done = outcome(bind(call.slot, given.pointer(), given.written.length, call.a));
       break;
     }
-    case Op::kListen: done = outcome(api_.listen(fd(call.slot), call.a)); break;
+    case Op::kListen: done = outcome(listen(call.slot, call.a)); break;
     case Op::kConnect: {
       const Given given = given_address(call);
       done = outcome(api_.connect(fd(call.slot), given.pointer(), given.written.length));

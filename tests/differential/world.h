@@ -46,6 +46,12 @@ struct Plan {
   bool notice = false;   // the rival has to learn first that its peer has closed
 };
 
+// Between whom STP is compared.
+struct Way {
+  bool together = false;  // both ends have memory, or a Unix socket, in common: they know at once what the other one did
+  bool run = false;       // unmodified programs, under `stp run`
+};
+
 struct Api {
   const char* name;
   int domain;
@@ -70,6 +76,8 @@ struct Api {
   int (*poll)(pollfd*, nfds_t, int);
 };
 
+extern const Api kKernelApi;
+
 class World {
  public:
   virtual ~World();
@@ -90,6 +98,7 @@ class World {
   World(const Api& api, int first_port);
   // What the rival has to do differently, to be held against what STP promises. Each is a listed difference.
   virtual int bind(int slot, const sockaddr* address, socklen_t length, int port) { (void)port; return api_.bind(fd(slot), address, length); }
+  virtual int listen(int slot, int backlog) { return api_.listen(fd(slot), backlog); }
   virtual int shutdown(int slot, int how) { return api_.shutdown(fd(slot), how); }
   virtual void made(int slot) { (void)slot; }
   virtual void forget(int slot) { (void)slot; }  // it is closed now
@@ -131,8 +140,10 @@ class World {
 
 // Ports and addresses are new ones for each number.
 std::unique_ptr<World> make_stp_world(unsigned number);
+// STP under `stp run`: the kernel's calls, to this host's address there.
+std::unique_ptr<World> make_run_world(unsigned number);
 // `uses` counts where it had to be made to do what STP does.
-std::unique_ptr<World> make_tcp_world(unsigned number, Uses& uses);
+std::unique_ptr<World> make_tcp_world(unsigned number, Way way, Uses& uses);
 
 // SIGPIPE is counted instead of deadly.
 void count_signals();

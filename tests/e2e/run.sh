@@ -72,6 +72,20 @@ for host in beta alpha; do
 done
 : >calls.log
 
+map='listen * on wildcard stp' on alpha timeout 60 $python "$here/run_calls.py" to-tcp alpha.stp >to-tcp.log 2>&1 || fail 'a port of STP, and a connect over TCP'
+
+section 'a server that was killed'
+on alpha $python -c 'import os, socket, time
+s = socket.create_server(("0.0.0.0", 7990))
+print(os.getpid(), flush=True)
+time.sleep(100)' >killed.log &
+until_true 20 test -s killed.log || fail 'no server'
+answers_beta() { [ "$(on beta $python "$here/run_calls.py" errno alpha.stp 7990)" = "no error" ]; }
+until_true 20 answers_beta || fail 'the server is not found'
+kill -KILL "$(cat killed.log)"
+refused=$(on beta $python "$here/run_calls.py" errno alpha.stp 7990)
+[ "$refused" = ECONNREFUSED ] || fail "a server that was killed is there still, for another host: $refused"
+
 section 'the second storage system of the agents'
 on alpha $python "$here/run_calls.py" serve 7000 alpha.second.stp >second.log 2>&1 &
 until_true 20 answers alpha.second.stp 7000 || fail 'nothing answers'

@@ -1,6 +1,6 @@
 """The socket calls of an unmodified program, as `stp run` answers them:
 run_calls.py serve PORT [HOST] | exec PORT | share PORT NAME... | call HOST PORT OWN-HOST | upload HOST PORT | linger HOST PORT |
-errno HOST PORT | silent HOST PORT MILLISECONDS | ask HOST PORT TIMES.
+errno HOST PORT | to-tcp OWN-HOST | silent HOST PORT MILLISECONDS | ask HOST PORT TIMES.
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
 """
@@ -328,16 +328,78 @@ def linger(host, port):
 
 
 def inherited(host):
-    """What is accepted has its listener's SO_LINGER."""
+    """What is accepted has its listener's options."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 7, 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind((host, 7997))
     listener.listen()
     client = socket.create_connection((host, 7997))
     accepted, _ = listener.accept()
     expect("SO_LINGER of its listener", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8), struct.pack("ii", 1, 0))
+    expect("SO_KEEPALIVE of its listener", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1)
+    expect("SO_RCVTIMEO of its listener", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16), struct.pack("ll", 7, 0))
+    expect("TCP_NODELAY of its listener", accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 1)
     accepted.close()
     expect("closed with its listener's SO_LINGER 0", errno_of(lambda: client.recv(1)), "ECONNRESET")
+    client = socket.create_connection((host, 7997))
+    accepted, _ = listener.accept()
+    client.close()
+    expect("who has SO_LINGER 0 reads the end of who has not", accepted.recv(1), b"")
+
+
+def kept_options(host, port, own):
+    """A connect keeps what was set before it, and what waits for the socket."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    s.bind((own, 7995))
+    waits = select.epoll()
+    waits.register(s, select.EPOLLOUT)
+    waits.poll(0)
+    s.connect((host, port))
+    expect("SO_KEEPALIVE after the connect", s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1)
+    expect("epoll that was told before bind and connect", waits.poll(10), [(s.fileno(), select.EPOLLOUT)])
+    expect("a second connect", errno_of(lambda: s.connect((host, port))), "EISCONN")
+    expect("one to somewhere else", errno_of(lambda: s.connect(("127.0.0.1", port))), "EISCONN")
+
+
+def unconnected(host):
+    s = socket.socket()
+    s.bind((host, 7994))
+    expect("reading from what is bound", errno_of(lambda: s.recv(1)), "ENOTCONN")
+    expect("its shutdown", errno_of(lambda: s.shutdown(socket.SHUT_WR)), "ENOTCONN")
+    s.listen()
+    expect("a listener's connect", errno_of(lambda: s.connect((host, 7993))), "EISCONN")
+    client = socket.create_connection((host, 7994))
+    s.close()
+    expect("a port of which nobody listens any more", errno_of(lambda: socket.create_connection((host, 7994))), "ECONNREFUSED")
+    expect("one that waited there", errno_of(lambda: client.recv(1)), "ECONNRESET")
+    client = socket.socket()
+    expect("nobody there", errno_of(lambda: client.connect((host, 7994))), "ECONNREFUSED")
+    expect("and reading from that one", errno_of(lambda: client.recv(1)), "ENOTCONN")
+    client.setblocking(False)
+    errno_of(lambda: client.connect((host, 7993)))
+    select.select([client], [], [], 10)
+    expect("a refusal that was not asked about, told by reading", errno_of(lambda: client.recv(1)), "ECONNREFUSED")
+
+
+def to_tcp():
+    """A port of STP, and a connect to an address that is none of STP's."""
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.socket()
+    client.bind(("0.0.0.0", 7992))
+    client.connect(server.getsockname())
+    accepted, peer = server.accept()
+    expect("from where that comes", peer, ("127.0.0.1", 7992))
+    accepted.sendall(b"over TCP")
+    expect("what comes back", client.recv(100), b"over TCP")
+    expect("STP's after TCP's", errno_of(lambda: client.connect((OWN, 7000))), "EISCONN")
+    client = socket.socket()
+    expect("nobody there", errno_of(lambda: client.connect((OWN, 7991))), "ECONNREFUSED")
+    client.connect(server.getsockname())  # the next address of a list
+    print("to TCP")
 
 
 def silent(host, port, milliseconds):
@@ -429,6 +491,9 @@ elif sys.argv[1] == "serve-started":
     serve_from(listener)
 elif sys.argv[1] == "linger":
     linger(sys.argv[2], int(sys.argv[3]))
+elif sys.argv[1] == "to-tcp":
+    OWN = sys.argv[2]
+    to_tcp()
 elif sys.argv[1] == "errno":
     print(errno_of(lambda: socket.create_connection((sys.argv[2], int(sys.argv[3])), 5)))
 elif sys.argv[1] == "silent":
@@ -450,4 +515,6 @@ else:
     many(host, port)
     stopped()
     inherited(own)
+    kept_options(host, port, own)
+    unconnected(own)
     print("all as on TCP")

@@ -12,13 +12,14 @@ import sys
 import time
 
 TCP_SOURCE = "127.83.84.80"
-HELD = 4
+VERSION = 5
+HELD, ACCEPTER = 4, 8
 
 
 def ask(door, what, port=0, flags=0, cookie=0, text=b""):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     s.connect("\0" + door)
-    s.send(struct.pack("=IIIHHiIQII256s", 4, what, 0, port, 0, 1, flags, cookie, 0, 0, text))
+    s.send(struct.pack("=IIIHHiIQII256s", VERSION, what, 0, port, 0, 1, flags, cookie, 0, 0, text))
     _, error, ip, _, _, storage, _ = struct.unpack_from("=IiIIIII", s.recv(1000))
     return errno.errorcode.get(error, error), ip, storage
 
@@ -48,7 +49,7 @@ elif act in ("share", "unshare"):
 elif act == "clog":  # whoever closes the last copy of a port's name waits for an hour: in its queue lies a TCP socket that lingers
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     s.connect("\0" + sys.argv[2])
-    s.send(struct.pack("=IIIHHiIQII256s", 4, 8, 0, int(sys.argv[3]), 0, 1, 0, 0, 0, 0, b""))
+    s.send(struct.pack("=IIIHHiIQII256s", VERSION, 8, 0, int(sys.argv[3]), 0, 1, 0, 0, 0, 0, b""))
     copy = socket.socket(fileno=socket.recv_fds(s, 1000, 1)[1][0])
     server = socket.create_server(("127.0.0.1", 0))
     lingers = socket.create_connection(server.getsockname())
@@ -90,10 +91,11 @@ elif act == "mark":  # that a conversation of two other programs, to that port, 
     while not found and time.monotonic() < until:
         texts = [line.split("@")[1].strip() for line in open("/proc/net/unix") if "@stp:C4" in line]
         found = [text for text in texts if text[6:14] == text[18:26] == here and text[26:30] == to_port]
-    print(ask(sys.argv[2], 6, flags=2, text=found[0].encode())[0])
-    mark = socket.socket(socket.AF_UNIX)
-    mark.bind("\0stp:A4" + "0" * 8 + found[0][14:])  # as if root had asked for it
-    mark.listen()
+    print(ask(sys.argv[2], 6, flags=2, text=found[0].encode())[0], ask(sys.argv[2], 6, flags=2 | ACCEPTER, text=found[0].encode())[0])
+    marks = [socket.socket(socket.AF_UNIX) for _ in "AZ"]
+    for mark, kind in zip(marks, "AZ"):
+        mark.bind(f"\0stp:{kind}4" + "0" * 8 + found[0][14:])  # as if root had asked for it
+        mark.listen()
     print("there", flush=True)
     select.select([sys.stdin], [], [])
 elif act == "pass":  # from where another host's conversation came just now

@@ -35,15 +35,16 @@ TEST(RunAddress, NamesHaveTheseBytes) {
 TEST(RunAddress, AMarkSaysItsConversationAndItsUser) {
   const SocketName here{.kind = SocketName::Kind::kConnected, .v6 = false, .local = {0xc6120101, 40000}, .peer = {0xc6120101, 80}, .tail = 0xdeadbeef};
   EXPECT_TRUE(here.stays_here());
-  EXPECT_EQ(text_of(encode(here.aborted_by(1000))), std::string("\0stp:A4000003e89c40c61201010050deadbeef", 39));
+  EXPECT_EQ(text_of(encode(here.aborted_by(1000, false))), std::string("\0stp:A4000003e89c40c61201010050deadbeef", 39));
+  EXPECT_EQ(text_of(encode(here.aborted_by(1000, true))), std::string("\0stp:Z4000003e89c40c61201010050deadbeef", 39));
   SocketName away = here;
   away.peer.ip = 0xc6120102;
   EXPECT_FALSE(away.stays_here());
-  EXPECT_FALSE(here.aborted_by(0xc6120101).stays_here());
+  EXPECT_FALSE(here.aborted_by(0xc6120101, false).stays_here());
 }
 
 TEST(RunAddress, NamesComeBackAsTheyWere) {
-  for (const auto kind : {SocketName::Kind::kListener, SocketName::Kind::kShared, SocketName::Kind::kOverTcp, SocketName::Kind::kConnected, SocketName::Kind::kRelayed, SocketName::Kind::kFailed, SocketName::Kind::kAborted}) {
+  for (const auto kind : {SocketName::Kind::kListener, SocketName::Kind::kShared, SocketName::Kind::kOverTcp, SocketName::Kind::kConnected, SocketName::Kind::kRelayed, SocketName::Kind::kFailed, SocketName::Kind::kAborted, SocketName::Kind::kAbortedByAccepter}) {
     const SocketName name{.kind = kind, .v6 = false, .local = {1, 2}, .peer = {3, 4}, .tail = 111};
     const UnixName text = encode(name);
     const auto back = decode(text.get(), text.length);
