@@ -125,6 +125,7 @@ int accept_any(int listener, sockaddr* address, socklen_t* length, int flags) {
     const Head head = head_of(*from);
     (void)::send(fd, head.data(), head.size(), MSG_NOSIGNAL | MSG_DONTWAIT);  // the first: there is room
   }
+  set_mark(fd, Mark::kStp, true);
   if (from && from->stays_here()) set_mark(fd, Mark::kHere, true);
   inherit_options(listener, fd);
   if (address != nullptr) to_sockaddr(accepted_from(fd).value_or(NetAddress{name->local.ip, 0}), name->v6, address, length);

@@ -35,6 +35,8 @@ int outcome(int fd) {
 void told_outcome(int fd, int code) {
   set_mark(fd, Mark::kConnecting, false);
   set_mark(fd, Mark::kAlone, code != 0);
+  if (code == 0) set_mark(fd, Mark::kYoung, false);
+  if (code == 0) forget_epoll(fd);
   if (code != 0) (void)int_option(fd, SOL_SOCKET, SO_ERROR);  // the ECONNRESET that stands for it
 }
 
@@ -60,8 +62,8 @@ int connect_here(int fd, NetAddress peer, std::uint16_t own_port, bool v6) {
     if (real_connect(mine, there.get(), there.length) == 0) {
       if (peer.port < kFirstFreePort && user_of(mine) != 0) break;  // anybody can take that name; root's ports are root's
       set_mark(mine, Mark::kHere, true);
-      if (const int code_of_install = install(mine, fd); code_of_install != 0) return code_of_install;
-      inherit_options(fd, fd);
+      if (const int code_of_install = install(mine, fd, Now::kConnected); code_of_install != 0) return code_of_install;
+      tell_if_resets(fd);
       return 0;
     }
     if (errno != ECONNREFUSED) code = errno;
@@ -71,20 +73,21 @@ int connect_here(int fd, NetAddress peer, std::uint16_t own_port, bool v6) {
 }
 
 // The agent makes the pair; the program's end takes the descriptor's number. 0: connecting, or an errno.
-int begin_connect(int fd, NetAddress peer, std::uint16_t own_port) {
+int begin_connect(int fd, NetAddress peer, std::uint16_t own_port, bool full) {
   RunCall call;
   call.what = RunRequest::kConnect;
   call.ip = peer.ip;
   call.port = peer.port;
   call.own_port = own_port;
+  if (full) call.flags |= RunCall::kFull;
   const bool resets = resets_when_closed(fd);
-  call.flags = (is_v6(fd) ? RunCall::kV6 : 0) | (resets ? RunCall::kOn : 0);
+  call.flags |= (is_v6(fd) ? RunCall::kV6 : 0) | (resets ? RunCall::kOn : 0);
   // How long TCP would try. It says what was set in milliseconds.
   if (const int timeout_ms = int_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT); timeout_ms > 0) call.timeout_ms = static_cast<std::uint32_t>(timeout_ms);
   int mine = -1;
   const int code = ask_agent(storage_of(peer.ip), call, &mine);
   if (code != 0) return code == ENOENT || code == EPROTO ? ENETUNREACH : code;
-  const int installed = install(mine, fd);
+  const int installed = install(mine, fd, Now::kConnecting);
   if (installed == 0 && resets) set_mark(fd, Mark::kResets, true);
   return installed;
 }
@@ -109,8 +112,8 @@ int wait_for_outcome(int fd) {
 
 int leave_stp(int fd, const sockaddr* address, socklen_t length) {
   if (address == nullptr || length < sizeof(sa_family_t) || length > sizeof(sockaddr_storage) || address->sa_family == AF_UNSPEC) return 0;  // the kernel refuses it
+  if (!marked(fd, Mark::kStp) || !ours(fd)) return 0;
   const bool internet = address->sa_family == AF_INET || address->sa_family == AF_INET6;
-  if ((!internet && !marked(fd, Mark::kAlone) && !marked(fd, Mark::kConnecting) && !marked(fd, Mark::kHere)) || !ours(fd)) return 0;
   if (const int code = connecting(fd) ? outcome(fd) : 0; code != 0) {
     if (code != EALREADY) told_outcome(fd, code);
     return code;
@@ -119,21 +122,23 @@ int leave_stp(int fd, const sockaddr* address, socklen_t length) {
   if (!internet) return EAFNOSUPPORT;
   if (length < (address->sa_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6))) return EINVAL;
   const auto name = name_of(fd);
-  if (!name || name->kind == SocketName::Kind::kShared) return EINVAL;
+  if (!name) return EINVAL;
   const int mine = real_socket(name->v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (mine < 0) return errno;
   int code = 0;
-  if (name->kind == SocketName::Kind::kListener) {
+  if (name->is_listener()) {
     const int yes = 1;
+    const void* const set = &yes;
     sockaddr_storage any = {};
     socklen_t any_length = sizeof any;
     to_sockaddr({INADDR_ANY, name->local.port}, name->v6, reinterpret_cast<sockaddr*>(&any), &any_length);
-    (void)real_setsockopt(mine, SOL_SOCKET, SO_REUSEADDR, static_cast<const void*>(&yes), socklen_t{sizeof yes});
+    (void)real_setsockopt(mine, SOL_SOCKET, SO_REUSEADDR, set, socklen_t{sizeof yes});
+    if (name->kind == SocketName::Kind::kShared) (void)real_setsockopt(mine, SOL_SOCKET, SO_REUSEPORT, set, socklen_t{sizeof yes});
     if (real_bind(mine, reinterpret_cast<const sockaddr*>(&any), any_length) != 0) code = errno;
   }
   const int no_delay = marked(fd, Mark::kNoDelay) ? 1 : 0;
   (void)real_setsockopt(mine, IPPROTO_TCP, TCP_NODELAY, static_cast<const void*>(&no_delay), socklen_t{sizeof no_delay});
-  if (code == 0) return install(mine, fd);
+  if (code == 0) return install(mine, fd, Now::kConnected);
   (void)::close(mine);
   return code;
 }
@@ -166,12 +171,14 @@ int connect_stp(int fd, NetAddress peer) {
   }
   if (peer.port == 0) return ECONNREFUSED;
   const std::uint16_t own_port = bound || (before && before->kind == SocketName::Kind::kFailed) ? before->local.port : std::uint16_t{0};
+  bool full = false;
   if (is_own(peer.ip) && !settings().over_disk) {
     const int code = connect_here(fd, peer, own_port, is_v6(fd));
     // Full: the agent goes on trying. None: perhaps a program that calls STP itself.
-    if (code != ECONNREFUSED && code != EAGAIN) return code;
+    full = code == EAGAIN;
+    if (code != ECONNREFUSED && !full) return code;
   }
-  if (const int code = begin_connect(fd, peer, own_port); code != 0) return code;
+  if (const int code = begin_connect(fd, peer, own_port, full); code != 0) return code;
   set_mark(fd, Mark::kConnecting, true);
   return nonblocking(fd) ? EINPROGRESS : wait_for_outcome(fd);
 }

@@ -107,7 +107,9 @@ std::vector<int> copies_of(int fd) {
 
 // What goes from the socket that had the number to the one that takes it.
 struct Kept {
-  bool v6 = false, no_delay = false, young = false, copied = false;
+  bool v6 = false, no_delay = false, copied = false, noted = false;
+  Now now{};
+  bool stp = true;
 };
 
 bool take_number(int from, int to, const Kept& kept) {
@@ -118,29 +120,36 @@ bool take_number(int from, int to, const Kept& kept) {
   set_mark(to, Mark::kV6, kept.v6);
   set_mark(to, Mark::kNoDelay, kept.no_delay);
   set_mark(to, Mark::kHere, marked(from, Mark::kHere));
-  set_mark(to, Mark::kYoung, kept.young);
-  set_mark(to, Mark::kAlone, kept.young);
-  set_mark(to, Mark::kCopied, kept.young && kept.copied);
+  set_mark(to, Mark::kStp, kept.stp);
+  set_mark(to, Mark::kYoung, kept.now != Now::kConnected);
+  set_mark(to, Mark::kAlone, kept.now == Now::kBound);
+  set_mark(to, Mark::kCopied, kept.now != Now::kConnected && kept.copied);
+  set_mark(to, Mark::kNoted, kept.noted);
   register_again(to);
-  if (!kept.young) forget_epoll(to);
+  if (kept.now == Now::kConnected) forget_epoll(to);
   return true;
 }
 
 }  // namespace
 
-int install(int from, int to, Next next) {
+int install(int from, int to, Now now) {
   const int flags = real_fcntl(to, F_GETFL);
   if (flags < 0) return errno;
   (void)real_fcntl(from, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
   copy_options(to, from);
   const std::vector<int> copies = copies_of(to);
-  const Kept kept{.v6 = is_v6(to),
-                  .no_delay = marked(to, Mark::kNoDelay) || int_option(to, IPPROTO_TCP, TCP_NODELAY) > 0,
-                  .young = next == Next::kMayConnect,
-                  .copied = !copies.empty()};
+  Kept kept{.v6 = is_v6(to),
+            .no_delay = marked(to, Mark::kNoDelay) || int_option(to, IPPROTO_TCP, TCP_NODELAY) > 0,
+            .copied = !copies.empty(),
+            .noted = marked(to, Mark::kNoted),
+            .now = now,
+            .stp = int_option(from, SOL_SOCKET, SO_DOMAIN) == AF_UNIX};
   const int code = take_number(from, to, kept) ? 0 : errno;
   if (code == 0)
-    for (const int copy : copies) (void)take_number(from, copy, kept);
+    for (const int copy : copies) {
+      kept.noted = marked(copy, Mark::kNoted);
+      (void)take_number(from, copy, kept);
+    }
   (void)::close(from);
   return code;
 }

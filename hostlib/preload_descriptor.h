@@ -43,9 +43,9 @@ void copy_options(int from, int to);
 
 int unix_socket();  // -1 with errno
 bool bind_to(int fd, const SocketName& name);  // false with errno
-enum class Next : std::uint8_t { kNothing, kMayConnect };
-// `from` takes the number `to`, and those of its copies, with what the program had set there. 0, or an errno; `from` is closed. With kMayConnect it stays
+enum class Now : std::uint8_t { kConnected, kConnecting, kBound };
+// `from` takes the number `to`, and those of its copies, with what the program had set there. 0, or an errno; `from` is closed. Until it is connected it stays
 // young: another one may take the number once more.
-int install(int from, int to, Next next = Next::kNothing);
+int install(int from, int to, Now now);
 
 }  // namespace stp::run

@@ -267,7 +267,7 @@ int bind_shared(int fd, NetAddress port) {
     (void)real_close(bound);
     return code;
   }
-  code = install(bound, fd);
+  code = install(bound, fd, Now::kBound);
   if (code == 0 && inode) add_member(*held, {.inode = *inode, .marker = {}}, fd);
   give_back_if_empty(port);
   return code;

@@ -34,7 +34,7 @@ int bind_stp(int fd, NetAddress where) {
   int code = 0;
   for (int i = 0; i < kTries; ++i) {
     if (any) port = some_port();
-    if (bind_to(bound, SocketName::listener({storage.own_ip, port}, v6, storage.tag))) return install(bound, fd, Next::kMayConnect);
+    if (bind_to(bound, SocketName::listener({storage.own_ip, port}, v6, storage.tag))) return install(bound, fd, Now::kBound);
     code = errno;
     const bool again = code == EADDRINUSE && (any || (i == 0 && unshare({storage.own_ip, port})));
     if (!again) break;
@@ -66,7 +66,10 @@ int listen_stp(int fd, const SocketName& name, int backlog) {
   if (real_listen(fd, backlog) != 0) return -1;
   const bool shared = name.kind == SocketName::Kind::kShared;
   const int code = tell_agent(storage_of(name.local.ip), name.local.port, backlog, (name.v6 ? RunCall::kV6 : 0) | (shared ? RunCall::kHeld : 0));
-  return code == 0 ? 0 : no(code);
+  if (code != 0) return no(code);
+  set_mark(fd, Mark::kYoung, false);
+  forget_epoll(fd);
+  return 0;
 }
 
 int listen_first(int fd, NetAddress where, int backlog) {

@@ -52,11 +52,11 @@ int tcp_option(int fd, int option, void* value, socklen_t* length) {
 
 bool answers_option(int level, int option) {
   if (level == IPPROTO_TCP || level == IPPROTO_IP || level == IPPROTO_IPV6) return true;
-  return level == SOL_SOCKET && (option == SO_ERROR || option == SO_DOMAIN || option == SO_PROTOCOL || option == SO_REUSEPORT);
+  return level == SOL_SOCKET && (option == SO_ERROR || option == SO_DOMAIN || option == SO_PROTOCOL || option == SO_REUSEPORT || option == SO_RCVLOWAT);
 }
 
 // Linux has none with a larger number, but netfilter's, which are not for these sockets.
-bool exists(int level, int option) { return option < (level == IPPROTO_IPV6 ? 80 : 64); }
+bool exists(int level, int option) { return option >= 0 && option < (level == IPPROTO_IPV6 ? 80 : 64); }
 
 int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (length != nullptr && static_cast<int>(*length) < 0) return no(EINVAL);
@@ -70,6 +70,7 @@ int get_option(int fd, int level, int option, void* value, socklen_t* length) {
   if (level != SOL_SOCKET) return give_int(0, value, length);
   if (option == SO_DOMAIN) return give_int(is_v6(fd) ? AF_INET6 : AF_INET, value, length);
   if (option == SO_PROTOCOL) return give_int(IPPROTO_TCP, value, length);
+  if (option == SO_RCVLOWAT) return give_int(1, value, length);  // with another one a Unix socket forgets errors (preload_receive_all.h)
   const int code = marked(fd, Mark::kConnecting) ? outcome(fd) : 0;
   if (code == EALREADY) return give_int(0, value, length);
   set_mark(fd, Mark::kConnecting, false);
@@ -102,11 +103,15 @@ bool resets_when_closed(int fd) {
   return real_getsockopt(fd, SOL_SOCKET, SO_LINGER, &set, &length) == 0 && is_reset(set);
 }
 
+void tell_if_resets(int fd) {
+  constexpr linger kReset = {.l_onoff = 1, .l_linger = 0};
+  if (resets_when_closed(fd)) tell_of_linger(fd, &kReset);
+}
+
 void inherit_options(int listener, int fd) {
   copy_options(listener, fd);
   set_mark(fd, Mark::kNoDelay, marked(listener, Mark::kNoDelay));
-  constexpr linger kReset = {.l_onoff = 1, .l_linger = 0};
-  if (resets_when_closed(fd)) tell_of_linger(fd, &kReset);
+  tell_if_resets(fd);
 }
 
 }  // namespace stp::run

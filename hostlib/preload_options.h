@@ -16,6 +16,8 @@ int get_option(int fd, int level, int option, void* value, socklen_t* length);  
 void tell_of_linger(int fd, const void* value);
 // True: SO_LINGER is set to 0 seconds.
 bool resets_when_closed(int fd);
+// Tells of the SO_LINGER that a socket has since before it was connected.
+void tell_if_resets(int fd);
 // Of a listener to a conversation that it accepted.
 void inherit_options(int listener, int fd);
 

@@ -10,11 +10,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <vector>
 
 #include "hostlib/preload_accept.h"
 #include "hostlib/preload_descriptor.h"
 #include "hostlib/preload_real.h"
+#include "hostlib/preload_state.h"
 
 namespace stp::run {
 namespace {
@@ -42,14 +42,23 @@ class Patience {
   std::int64_t until_ms_ = -1;
 };
 
-void skip(std::vector<iovec>& parts, std::size_t bytes) {
-  std::size_t whole = 0;
-  while (whole < parts.size() && parts[whole].iov_len <= bytes) bytes -= parts[whole++].iov_len;
-  parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(whole));
-  if (parts.empty()) return;
-  parts.front().iov_base = static_cast<char*>(parts.front().iov_base) + bytes;
-  parts.front().iov_len -= bytes;
-}
+// Where in the parts of a message the next byte goes.
+class Place {
+ public:
+  Place(const msghdr& message, std::size_t bytes) : message_(message) { skip(bytes); }
+  bool is_end() const { return part_ == message_.msg_iovlen; }
+  iovec rest_of_part() const { return {.iov_base = static_cast<char*>(part().iov_base) + at_, .iov_len = part().iov_len - at_}; }
+  void skip(std::size_t bytes) {
+    at_ += bytes;
+    while (!is_end() && at_ >= part().iov_len) at_ -= message_.msg_iov[part_++].iov_len;
+  }
+
+ private:
+  const iovec& part() const { return message_.msg_iov[part_]; }
+
+  const msghdr& message_;
+  std::size_t part_ = 0, at_ = 0;
+};
 
 // Nothing is there and nothing will come: an end or an error, which is for the next call to tell.
 bool is_over(int fd, short events) {
@@ -59,7 +68,7 @@ bool is_over(int fd, short events) {
 
 }  // namespace
 
-bool receives_all(int fd, int flags) { return (flags & MSG_WAITALL) != 0 && (flags & MSG_PEEK) == 0 && conversation_of(fd); }
+bool receives_all(int fd, int flags) { return (flags & MSG_WAITALL) != 0 && (flags & MSG_PEEK) == 0 && marked(fd, Mark::kStp) && conversation_of(fd); }
 
 ssize_t receive_all(int fd, msghdr* message, int flags) {
   const Patience patience(fd, flags);
@@ -67,19 +76,15 @@ ssize_t receive_all(int fd, msghdr* message, int flags) {
   ssize_t got = real_recvmsg(fd, message, flags);
   if (got <= 0) return got;
   const int kept = errno;
-  std::vector<iovec> rest(message->msg_iov, message->msg_iov + message->msg_iovlen);
-  skip(rest, static_cast<std::size_t>(got));
-  while (!rest.empty()) {
+  for (Place place(*message, static_cast<std::size_t>(got)); !place.is_end();) {
     pollfd look = {.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
     if (::poll(&look, 1, patience.left_ms()) <= 0 || is_over(fd, look.revents)) break;
-    msghdr more = {};
-    more.msg_iov = rest.data();
-    more.msg_iovlen = rest.size();
-    const ssize_t n = real_recvmsg(fd, &more, flags | MSG_DONTWAIT);
+    const iovec rest = place.rest_of_part();
+    const ssize_t n = real_recv(fd, rest.iov_base, rest.iov_len, flags | MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN) continue;  // another thread took it
     if (n <= 0) break;
     got += n;
-    skip(rest, static_cast<std::size_t>(n));
+    place.skip(static_cast<std::size_t>(n));
   }
   errno = kept;
   return got;

@@ -1,7 +1,7 @@
 // Receiving with MSG_WAITALL, of the preloaded library. Where a Unix socket's error comes after a part of what was asked for, Linux gives the part and forgets the
 // error: the next call says 0, and a conversation that was reset is taken for a whole one. TCP tells the error then.
 //
-// Any thread.
+// Any thread, and a signal handler.
 #pragma once
 
 #include <sys/socket.h>

@@ -120,7 +120,8 @@ STP_READS(ssize_t, recv, (int fd, void* into, size_t size, int flags)) {
 }
 
 STP_READS(ssize_t, recvfrom, (int fd, void* into, size_t size, int flags, sockaddr* from, socklen_t* length)) {
-  const bool all = from == nullptr && receives_all(fd, flags);
+  const bool all = receives_all(fd, flags);
+  if (all && from != nullptr && length != nullptr) *length = 0;  // as TCP says who it comes from
   return read_or_reset(fd, all ? receive_all(fd, into, size, flags) : real_recvfrom(fd, into, size, flags, from, length), size != 0);
 }
 

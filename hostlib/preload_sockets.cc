@@ -65,7 +65,7 @@ STP_ANSWER(int, socket)(int domain, int type, int protocol) {
 
 STP_ANSWER(int, bind)(int fd, const sockaddr* address, socklen_t length) STP_THROWS_NOTHING {
   const auto wanted = settings().on ? from_sockaddr(address, length) : std::nullopt;
-  if (settings().on && ours(fd)) return no(why_not_bound_again(address, length));
+  if (settings().on && marked(fd, Mark::kStp) && ours(fd)) return no(why_not_bound_again(address, length));
   if (!wanted || !is_internet_stream(fd)) return real_bind(fd, address, length);
   if (!is_own(wanted->ip) && settings().network.contains(wanted->ip)) return no(EADDRNOTAVAIL);
   // With port 0 it may be a client's: TCP, until it listens.
@@ -106,7 +106,7 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
   const bool to_stp = peer && settings().network.contains(peer->ip) && (is_internet_stream(fd) || ours(fd));
   if (!to_stp) {
     if (const int code = settings().on ? leave_stp(fd, address, length) : 0; code != 0) return no(code);
-    if (marked(fd, Mark::kYoung) && !marked(fd, Mark::kAlone)) {
+    if (marked(fd, Mark::kYoung) && !marked(fd, Mark::kStp)) {
       clear_marks(fd);
       forget_epoll(fd);
     }
@@ -118,14 +118,16 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
 }
 
 STP_ANSWER(int, shutdown)(int fd, int how) STP_THROWS_NOTHING {
-  if (settings().on && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) {
+  if (!settings().on || how < SHUT_RD || how > SHUT_RDWR) return real_shutdown(fd, how);
+  if ((how == SHUT_RD || marked(fd, Mark::kAlone)) && ours(fd) && int_option(fd, SOL_SOCKET, SO_ACCEPTCONN) == 0) {
     if (unconnected(fd)) return no(ENOTCONN);
     if (how == SHUT_RD) return 0;  // a Unix socket's peer would hear of it; TCP's does not
   }
-  if (settings().on) ends_in_good_order(fd, how);
-  if (settings().on && how == SHUT_RDWR) ends_itself(fd);
-  if (how != SHUT_RD && marked(fd, Mark::kHere)) set_mark(fd, Mark::kEnded, true);
-  return real_shutdown(fd, how);
+  ends_in_good_order(fd, how);
+  if (how == SHUT_RDWR) ends_itself(fd);
+  const int result = real_shutdown(fd, how);
+  if (result == 0 && how != SHUT_RD && marked(fd, Mark::kHere)) set_mark(fd, Mark::kEnded, true);
+  return result;
 }
 
 STP_ANSWER(int, getsockname)(int fd, sockaddr* __restrict address, socklen_t* __restrict length) STP_THROWS_NOTHING {
@@ -186,9 +188,7 @@ STP_ANSWER(int, epoll_ctl)(int epoll, int operation, int fd, epoll_event* event)
 
 STP_ANSWER(int, close)(int fd) {
   let_go(fd);
-  set_mark(fd, Mark::kHere, false);
-  set_mark(fd, Mark::kEnded, false);
-  set_mark(fd, Mark::kAlone, false);
+  end_marks(fd);
   return real_close(fd);
 }
 

@@ -24,6 +24,9 @@ namespace {
 
 constexpr int kMostMarked = 1 << 16;  // descriptor numbers above it are left to the kernel
 std::array<std::atomic<std::uint16_t>, kMostMarked> marks;
+std::atomic<pid_t> process;  // whose marks these are
+
+bool any_mark(int fd) { return fd >= 0 && fd < kMostMarked && marks[static_cast<std::size_t>(fd)].load(std::memory_order_relaxed) != 0; }
 
 struct Registration {
   int epoll = -1;
@@ -116,7 +119,12 @@ __attribute__((constructor)) static void start() {
 
 // A thread that holds the lock at a fork is not there in the child.
 static void look_after_forks() {
-  (void)::pthread_atfork([] { registrations_mutex().lock(); }, [] { registrations_mutex().unlock(); }, [] { registrations_mutex().unlock(); });
+  process = ::getpid();
+  (void)::pthread_atfork([] { registrations_mutex().lock(); }, [] { registrations_mutex().unlock(); },
+                         [] {
+                           process = ::getpid();
+                           registrations_mutex().unlock();
+                         });
 }
 
 const RunStorage& storage_of(std::uint32_t ip) {
@@ -170,23 +178,30 @@ std::vector<int> all_marked(Mark mark) {
   return out;
 }
 
+void end_marks(int fd) {
+  if (any_mark(fd) && process.load(std::memory_order_relaxed) == ::getpid()) clear_marks(fd);
+}
+
 void note_copy(int fd, int copy) {
-  if (copy < 0 || copy == fd) return;
-  for (const Mark mark : {Mark::kHolds, Mark::kResets, Mark::kHere, Mark::kEnded, Mark::kToldReset})
-    if (marked(fd, mark)) set_mark(copy, mark, true);
-  if (!marked(fd, Mark::kYoung)) return;
-  set_mark(fd, Mark::kCopied, true);
-  for (const Mark mark : {Mark::kYoung, Mark::kV6, Mark::kNoDelay, Mark::kCopied}) set_mark(copy, mark, marked(fd, mark));
+  if (copy < 0 || copy == fd || (!any_mark(fd) && !any_mark(copy)) || process.load(std::memory_order_relaxed) != ::getpid()) return;
+  clear_marks(copy);
+  if (fd < 0 || fd >= kMostMarked || copy >= kMostMarked) return;
+  if (marked(fd, Mark::kYoung)) set_mark(fd, Mark::kCopied, true);
+  const std::uint16_t all = marks[static_cast<std::size_t>(fd)].load(std::memory_order_relaxed);
+  marks[static_cast<std::size_t>(copy)].store(static_cast<std::uint16_t>(all & ~static_cast<std::uint16_t>(Mark::kNoted)), std::memory_order_relaxed);
 }
 
 void note_epoll(int epoll, int operation, int fd, const epoll_event* event) {
   const std::lock_guard lock(registrations_mutex());
   auto& list = registrations()[fd];
+  if (!marked(fd, Mark::kNoted)) list.clear();  // of another socket that had the number
+  set_mark(fd, Mark::kNoted, true);
   std::erase_if(list, [epoll](const Registration& each) { return each.epoll == epoll; });
   if (operation != EPOLL_CTL_DEL && event != nullptr) list.push_back({.epoll = epoll, .event = *event});
 }
 
 void register_again(int fd) {
+  if (!marked(fd, Mark::kNoted)) return;
   std::vector<Registration> list;
   {
     const std::lock_guard lock(registrations_mutex());
@@ -197,9 +212,6 @@ void register_again(int fd) {
   for (Registration& each : list) (void)real_epoll_ctl(each.epoll, EPOLL_CTL_ADD, fd, &each.event);
 }
 
-void forget_epoll(int fd) {
-  const std::lock_guard lock(registrations_mutex());
-  registrations().erase(fd);
-}
+void forget_epoll(int fd) { set_mark(fd, Mark::kNoted, false); }
 
 }  // namespace stp::run

@@ -63,13 +63,20 @@ enum class Mark : std::uint16_t {
   kToldReset = 128,  // that what reads as its end is one (preload_reset.h)
   kHere = 256,       // a conversation with another program of this host
   kEnded = 1024,     // one of these, and this end sends no more
+  kStp = 2048,       // an STP socket. Not known of what was inherited by exec, or came over another socket
+  kNoted = 4096,     // what note_epoll() noted holds for it
   kAlone = 512,      // a Unix socket that is bound, or whose connect failed: its end is none (preload_reset.h)
 };
+//
+// A number's marks end with close(2), dup2(2) and their like: a child of vfork(2), which has this memory and not these descriptors, changes none.
 bool marked(int fd, Mark mark);
 void set_mark(int fd, Mark mark, bool on);
 void clear_marks(int fd);
+// Before `fd` is closed.
+void end_marks(int fd);
 std::vector<int> all_marked(Mark mark);
-// After dup(2) and its like: `copy`, if it is none that failed, is the socket `fd`. No lock: a child of vfork(2) may call it.
+// After dup(2) and its like: `copy`, if it is none that failed, is the socket `fd`, and nothing that it was before. No lock: a child of vfork(2), and a
+// signal handler, may call it.
 void note_copy(int fd, int copy);
 
 // Registrations of young sockets in epoll, which go when another socket takes the number: register_again() makes them again, until they are forgotten.

@@ -31,7 +31,9 @@ constexpr auto kGiveUpAfter = 10s;
 constexpr auto kRest = 100ms;        // when there is no room for one more descriptor
 constexpr int kAdoptedBacklog = 128;
 constexpr int kMostBacklog = 4096;
-constexpr std::size_t kMostWatched = 4096;  // each is a descriptor
+constexpr std::ptrdiff_t kMostWatchedOfUser = 256;  // programs; each is a descriptor
+constexpr std::size_t kMostPortsOfProgram = 64;
+constexpr auto kLookedJustNow = 20ms;
 constexpr unsigned kMostBrought = 64;  // to one port of TCP at once
 
 std::map<bool, std::uint64_t> listening(const RunPort& port) {
@@ -58,6 +60,7 @@ struct RunListeners::Listener {
   std::size_t turn = 0;
   unsigned brought = 0;                // to TCP, and not there yet
   bool is_dead() const { return held ? entrances.empty() : names.empty(); }
+  EventLoop::Clock::time_point looked{};  // after somebody found nobody
   bool full = false;                   // one waits for room in the program's queue: the others wait behind it
 };
 
@@ -210,11 +213,12 @@ void RunListeners::look() {
     if (!listeners_.contains(port)) adopt(port, there);
 }
 
-void RunListeners::watch(pid_t program, std::uint16_t port) {
+void RunListeners::watch(pid_t program, uid_t user, std::uint16_t port) {
   if (program <= 0) return;
   const auto known = programs_.find(program);
-  if (known != programs_.end()) known->second.ports.insert(port);
-  if (known != programs_.end() || programs_.size() >= kMostWatched) return;
+  if (known != programs_.end() && known->second.ports.size() < kMostPortsOfProgram) known->second.ports.insert(port);
+  const auto of_user = std::ranges::count_if(programs_, [user](const auto& each) { return each.second.user == user; });
+  if (known != programs_.end() || of_user >= kMostWatchedOfUser) return;
   UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, program, 0)));
   if (!process) return;  // it has ended, or this kernel has no such call: the looks of every second find out
   const int fd = process.get();
@@ -224,9 +228,19 @@ void RunListeners::watch(pid_t program, std::uint16_t port) {
     programs_.erase(program);
     for (const std::uint16_t each : ended.ports) give_up_if_gone(each);
   });
-  if (watched) programs_[program] = {.process = std::move(process), .ports = {port}};
+  if (watched) programs_[program] = {.process = std::move(process), .user = user, .ports = {port}};
 }
 
+void RunListeners::found_nobody(std::uint16_t port) {
+  const auto now = EventLoop::Clock::now();
+  const auto found = listeners_.find(port);
+  if (found == listeners_.end() || now - found->second->looked < kLookedJustNow) return;
+  found->second->looked = now;
+  give_up_if_gone(port);
+}
+
+// A port that is held is left to the looks of every second: its names never listen, and a look that misses some, as the kernel's list is, would be taken for
+// their end.
 void RunListeners::give_up_if_gone(std::uint16_t port) {
   for (int i = 0; i < kRunPortLooks; ++i) {
     const auto found = listeners_.find(port);

@@ -41,9 +41,9 @@ class RunListeners {
   // kBehind.
   std::optional<run::NetAddress> peer_behind(std::uint16_t source_port, std::uint64_t cookie) { return tcp_.peer_behind(source_port, cookie); }
   // The program that told of the listener there: when it ends, the port is given up at once, not seconds later.
-  void watch(pid_t program, std::uint16_t port);
-  // A program of this host found nobody under the port's names. A port that is held is left to the looks of every second: its names are not found listening in
-  // any case, and one look that misses them, as the kernel's list is, would be taken for their end.
+  void watch(pid_t program, uid_t user, std::uint16_t port);
+  // A program of this host found nobody under the port's names: it is looked whether that is so, not too often.
+  void found_nobody(std::uint16_t port);
   void give_up_if_gone(std::uint16_t port);
   // Takes up what programs listen on already, gives up what they do not any more.
   void look();
@@ -81,6 +81,7 @@ class RunListeners {
   std::map<std::uint16_t, std::shared_ptr<Listener>> listeners_;
   struct Program {
     UniqueFd process;  // pidfd_open(2)
+    uid_t user = 0;
     std::set<std::uint16_t> ports;
   };
   std::map<pid_t, Program> programs_;

@@ -208,10 +208,11 @@ void RunServer::serve(int fd, uid_t user, bool welcome) {
   RunAnswer reply;
   const int code = receive_request(fd, call);
   if (code == EAGAIN) return;
+  reply.error = !welcome ? EACCES : code != 0 ? code : answer(call, user, given, reply);
   ucred who = {};
   socklen_t length = sizeof who;
-  if (code == 0 && welcome && call.what == RunRequest::kListen && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0) listeners_.watch(who.pid, call.port);
-  reply.error = !welcome ? EACCES : code != 0 ? code : answer(call, user, given, reply);
+  const bool listens = reply.error == 0 && call.what == RunRequest::kListen;
+  if (listens && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0) listeners_.watch(who.pid, user, call.port);
   send_answer(fd, reply, reply.error == 0 ? given.get() : -1);
 }
 
@@ -265,8 +266,9 @@ int RunServer::connect(const RunCall& call, uid_t user, UniqueFd& program) {
   if (!conversations_.has_room(user)) return ENOBUFS;
   const std::string host = hosts_.name_of(call.ip);
   if (host.empty()) return EHOSTUNREACH;
-  if (call.ip == hosts_.own_address()) listeners_.give_up_if_gone(call.port);
-  if (call.own_port != 0) listeners_.give_up_if_gone(call.own_port);
+  if (settings_.over_disk) listeners_.give_up_if_gone(call.port);  // nobody was looked for
+  if (call.ip == hosts_.own_address() && (call.flags & RunCall::kFull) == 0) listeners_.found_nobody(call.port);
+  if (call.own_port != 0) listeners_.found_nobody(call.own_port);
   auto connecting = std::make_shared<Connecting>();
   connecting->user = user;
   if (!make_pair(connecting->program, connecting->mine)) return ENOBUFS;

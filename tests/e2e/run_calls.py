@@ -4,6 +4,7 @@ errno HOST PORT | to-tcp OWN-HOST | silent HOST PORT MILLISECONDS | ask HOST POR
 
 The server does what the first line of each connection asks for; the caller checks what a program on TCP would see.
 """
+import ctypes
 import errno
 import os
 import re
@@ -365,6 +366,94 @@ def kept_options(host, port, own):
     expect("one to somewhere else", errno_of(lambda: s.connect(("127.0.0.1", port))), "EISCONN")
 
 
+def resets_of(host):
+    """Whatever the number was before, and however it is read: a reset is told as one, and what went before it is whole."""
+    listener = socket.create_server((host, 7989))
+
+    def pair():
+        client = socket.create_connection((host, 7989))
+        return client, listener.accept()[0]
+
+    def cut(client, by_linger):
+        client.sendall(b"part")
+        if by_linger:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+
+    client, accepted = pair()
+    _, ended = pair()
+    ended.shutdown(socket.SHUT_RDWR)
+    os.dup2(accepted.fileno(), ended.fileno())
+    cut(client, True)
+    expect("with the number of one that ended itself", [ended.recv(100), errno_of(lambda: ended.recv(100))], [b"part", "ECONNRESET"])
+    client, accepted = pair()
+    _, ended = pair()
+    ended.shutdown(socket.SHUT_WR)
+    os.dup2(accepted.fileno(), ended.fileno())
+    accepted.close()
+    cut(ended, True)
+    expect("by one with such a number", [client.recv(100), errno_of(lambda: client.recv(100))], [b"part", "ECONNRESET"])
+    client, accepted = pair()
+    expect("a shutdown that there is not", errno_of(lambda: libc_shutdown(client.fileno(), 99)), "EINVAL")
+    cut(client, True)
+    expect("after that", [accepted.recv(100), errno_of(lambda: accepted.recv(100))], [b"part", "ECONNRESET"])
+    readers = {
+        "recv": lambda s: s.recv(100, socket.MSG_WAITALL),
+        "recvfrom": lambda s: s.recvfrom(100, socket.MSG_WAITALL)[0],
+        "recvmsg": lambda s: s.recvmsg(100, 0, socket.MSG_WAITALL)[0],
+    }
+    for name, read in readers.items():
+        for low in 1, 100:
+            client, accepted = pair()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low)
+            accepted.sendall(b"never read")
+            cut(client, False)
+            expect(f"all by {name}, {low}", [read(accepted), errno_of(lambda: read(accepted))], [b"part", "ECONNRESET"])
+    client, accepted = pair()
+    parts = [bytearray(3), bytearray(0), bytearray(5)]
+    threading.Thread(target=lambda: [client.sendall(bytes([n])) or time.sleep(0.01) for n in range(8)]).start()
+    expect("all, into parts", [accepted.recvmsg_into(parts, 0, socket.MSG_WAITALL)[0], bytes(parts[0] + parts[2])], [8, bytes(range(8))])
+
+
+def libc_shutdown(number, how):
+    if ctypes.CDLL(None, use_errno=True).shutdown(number, how) != 0:
+        raise OSError(ctypes.get_errno(), "shutdown")
+
+
+def again(host):
+    """A socket that is connected once more keeps what waits for it, and its copies; so does one that shares its port."""
+    s = socket.socket()
+    s.setblocking(False)
+    waits = select.epoll()
+    waits.register(s, select.EPOLLOUT)
+    errno_of(lambda: s.connect((host, 7988)))
+    expect("an event of the failure", len(waits.poll(10)), 1)
+    expect("the failure", s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), errno.ECONNREFUSED)
+    copy = s.dup()
+    listener = socket.create_server((host, 7988))
+    errno_of(lambda: s.connect((host, 7988)))
+    expect("an event of the second connect", waits.poll(10), [(s.fileno(), select.EPOLLOUT)])
+    listener.accept()[0].sendall(b"again")
+    copy.setblocking(True)
+    expect("what comes to a copy", copy.recv(10), b"again")
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind((host, 7987))
+    waits = select.epoll()
+    waits.register(s, select.EPOLLOUT)
+    expect("reading from what shares a port", errno_of(lambda: s.recv(1)), "ENOTCONN")
+    s.connect((host, 7988))
+    expect("its event", waits.poll(10), [(s.fileno(), select.EPOLLOUT)])
+    abandoned = socket.socket()
+    abandoned.setblocking(False)
+    errno_of(lambda: abandoned.connect((host, 7986)))
+    ordinary = socket.socket(socket.AF_UNIX)
+    os.dup2(ordinary.fileno(), abandoned.fileno())
+    expect("a Unix socket with the number of one that was connecting",
+           errno_of(lambda: socket.socket(fileno=os.dup(abandoned.fileno())).bind(f"/tmp/run-calls-{os.getpid()}")), "no error")
+    os.unlink(f"/tmp/run-calls-{os.getpid()}")
+
+
 def unconnected(host):
     s = socket.socket()
     s.bind((host, 7994))
@@ -517,4 +606,6 @@ else:
     inherited(own)
     kept_options(host, port, own)
     unconnected(own)
+    resets_of(own)
+    again(own)
     print("all as on TCP")
