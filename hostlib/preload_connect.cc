@@ -108,6 +108,26 @@ int wait_for_outcome(int fd) {
   return code;
 }
 
+// A TCP socket with the port of one that is bound in STP. -1 with errno.
+int tcp_socket_for(const SocketName& name, bool no_delay) {
+  const int made = real_socket(name.v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (made < 0) return -1;
+  const auto set = [made](int level, int option, int value) {
+    (void)real_setsockopt(made, level, option, static_cast<const void*>(&value), socklen_t{sizeof value});
+  };
+  set(IPPROTO_TCP, TCP_NODELAY, no_delay ? 1 : 0);
+  if (!name.is_listener()) return made;
+  sockaddr_storage any = {};
+  socklen_t length = sizeof any;
+  to_sockaddr({INADDR_ANY, name.local.port}, name.v6, reinterpret_cast<sockaddr*>(&any), &length);
+  set(SOL_SOCKET, SO_REUSEADDR, 1);
+  if (name.kind == SocketName::Kind::kShared) set(SOL_SOCKET, SO_REUSEPORT, 1);
+  if (real_bind(made, reinterpret_cast<const sockaddr*>(&any), length) == 0) return made;
+  const int code = errno;
+  (void)::close(made);
+  return no(code);
+}
+
 }  // namespace
 
 int leave_stp(int fd, const sockaddr* address, socklen_t length) {
@@ -123,24 +143,8 @@ int leave_stp(int fd, const sockaddr* address, socklen_t length) {
   if (length < (address->sa_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6))) return EINVAL;
   const auto name = name_of(fd);
   if (!name) return EINVAL;
-  const int mine = real_socket(name->v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (mine < 0) return errno;
-  int code = 0;
-  if (name->is_listener()) {
-    const int yes = 1;
-    const void* const set = &yes;
-    sockaddr_storage any = {};
-    socklen_t any_length = sizeof any;
-    to_sockaddr({INADDR_ANY, name->local.port}, name->v6, reinterpret_cast<sockaddr*>(&any), &any_length);
-    (void)real_setsockopt(mine, SOL_SOCKET, SO_REUSEADDR, set, socklen_t{sizeof yes});
-    if (name->kind == SocketName::Kind::kShared) (void)real_setsockopt(mine, SOL_SOCKET, SO_REUSEPORT, set, socklen_t{sizeof yes});
-    if (real_bind(mine, reinterpret_cast<const sockaddr*>(&any), any_length) != 0) code = errno;
-  }
-  const int no_delay = marked(fd, Mark::kNoDelay) ? 1 : 0;
-  (void)real_setsockopt(mine, IPPROTO_TCP, TCP_NODELAY, static_cast<const void*>(&no_delay), socklen_t{sizeof no_delay});
-  if (code == 0) return install(mine, fd, Now::kConnected);
-  (void)::close(mine);
-  return code;
+  const int mine = tcp_socket_for(*name, marked(fd, Mark::kNoDelay));
+  return mine >= 0 ? install(mine, fd, Now::kConnected) : errno;
 }
 
 int connect_stp(int fd, NetAddress peer) {

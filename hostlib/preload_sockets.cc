@@ -56,7 +56,6 @@ STP_ANSWER(int, socket)(int domain, int type, int protocol) {
   clear_marks(fd);
   const bool stream = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP);
   if (stream && (domain == AF_INET || domain == AF_INET6)) {
-    forget_epoll(fd);
     set_mark(fd, Mark::kYoung, true);
     set_mark(fd, Mark::kV6, domain == AF_INET6);
   }
@@ -106,10 +105,7 @@ STP_ANSWER(int, connect)(int fd, const sockaddr* address, socklen_t length) {
   const bool to_stp = peer && settings().network.contains(peer->ip) && (is_internet_stream(fd) || ours(fd));
   if (!to_stp) {
     if (const int code = settings().on ? leave_stp(fd, address, length) : 0; code != 0) return no(code);
-    if (marked(fd, Mark::kYoung) && !marked(fd, Mark::kStp)) {
-      clear_marks(fd);
-      forget_epoll(fd);
-    }
+    if (marked(fd, Mark::kYoung) && !marked(fd, Mark::kStp)) clear_marks(fd);
     return real_connect(fd, address, length);
   }
   const int code = connect_stp(fd, *peer);

@@ -62,12 +62,11 @@ enum class Mark : std::uint16_t {
   kResets = 32,     // its close is a reset: SO_LINGER of 0 seconds was told to the agent
   kToldReset = 128,  // that what reads as its end is one (preload_reset.h)
   kHere = 256,       // a conversation with another program of this host
-  kEnded = 1024,     // one of these, and this end sends no more
+  kAlone = 512,      // a Unix socket that is bound, or whose connect failed: its end is none (preload_reset.h)
+  kEnded = 1024,     // a conversation with another program of this host in which this end sends no more
   kStp = 2048,       // an STP socket. Not known of what was inherited by exec, or came over another socket
   kNoted = 4096,     // what note_epoll() noted holds for it
-  kAlone = 512,      // a Unix socket that is bound, or whose connect failed: its end is none (preload_reset.h)
 };
-//
 // A number's marks end with close(2), dup2(2) and their like: a child of vfork(2), which has this memory and not these descriptors, changes none.
 bool marked(int fd, Mark mark);
 void set_mark(int fd, Mark mark, bool on);

@@ -66,9 +66,9 @@ struct RunCall {
 
   static constexpr std::uint32_t kV6 = 1;
   static constexpr std::uint32_t kOn = 2;
+  static constexpr std::uint32_t kHeld = 4;  // the port's names are held, and sockets share it or listen on TCP
   static constexpr std::uint32_t kAccepter = 8;
   static constexpr std::uint32_t kFull = 16;  // a program of this host listens there, and its queue is full
-  static constexpr std::uint32_t kHeld = 4;  // the port's names are held, and sockets share it or listen on TCP
 };
 static_assert(sizeof(RunCall) == 40 + 256);
 

@@ -25,13 +25,7 @@ class RunWorld final : public World {
  private:
   Written write_address(int port, bool mine) const override {
     static const in_addr_t own = own_address();
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    address.sin_addr.s_addr = mine ? own : own ^ htonl(1u << 12);  // that one is of a storage system that there is not
-    Written written{.address = {}, .length = sizeof address};
-    std::memcpy(&written.address, &address, sizeof address);
-    return written;
+    return internet_address(mine ? own : own ^ htonl(1u << 12), port);  // the latter is of a storage system that there is not
   }
 };
 

@@ -49,13 +49,7 @@ class TcpWorld final : public World {
 
  private:
   Written write_address(int port, bool mine) const override {
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    address.sin_addr.s_addr = mine ? address_ : inet_addr("192.0.2.1");  // that one is for examples
-    Written written{.address = {}, .length = sizeof address};
-    std::memcpy(&written.address, &address, sizeof address);
-    return written;
+    return internet_address(mine ? address_ : inet_addr("192.0.2.1"), port);  // the latter is for examples
   }
 
   // Nothing is held back, for the time being or until it is acknowledged.

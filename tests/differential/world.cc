@@ -83,6 +83,16 @@ int World::fd(int slot) const {
   return slot < kSlots ? fds_[static_cast<std::size_t>(slot)] : -1;
 }
 
+World::Written World::internet_address(in_addr_t ip, int port) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  address.sin_addr.s_addr = ip;
+  Written written{.address = {}, .length = sizeof address};
+  std::memcpy(&written.address, &address, sizeof address);
+  return written;
+}
+
 int World::port_number(int index) const { return index == kNoPort ? 0 : index == kLowPort ? 1 + first_port_ % 1000 : first_port_ + index; }
 
 World::Given World::given_address(const Call& call) const {

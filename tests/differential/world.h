@@ -105,6 +105,7 @@ class World {
   virtual void notice(int slot) { (void)slot; }
   virtual void between_calls() {}
   virtual Written write_address(int port, bool mine) const = 0;
+  static Written internet_address(in_addr_t ip, int port);
 
   int fd(int slot) const;
   int port_number(int index) const;
