@@ -327,13 +327,16 @@ void Agent::on_ready(SocketId id, std::uint32_t bits) {
 
 // After the program's side of the shadow changed.
 void Agent::tell(AgentSocket& socket) {
-  if (!socket.end.wake_other()) return;
-  tell_surely(socket);
+  if (socket.end.wake_other()) tell_on_boards(socket);
 }
 
 // Without asking whether it wants to hear: the marks of a local conversation are within reach of the other program.
 void Agent::tell_surely(AgentSocket& socket) {
   ShadowEnd::wake(socket.program_side());
+  tell_on_boards(socket);
+}
+
+void Agent::tell_on_boards(const AgentSocket& socket) {
   for (const AgentSocket::Holder& held : socket.holders)
     if (const auto it = programs_.find(held.program); it != programs_.end()) it->second->tell(held.index);
 }
@@ -346,9 +349,7 @@ void Agent::take_news(AgentProgram& program) {
     if (!socket.local) return note(socket);
     // It took off the other's mark, and asks that the other be told.
     const auto twin = sockets_.find(socket.twin);
-    if (twin == sockets_.end()) return;
-    for (const AgentSocket::Holder& held : twin->second->holders)
-      if (const auto other = programs_.find(held.program); other != programs_.end()) other->second->tell(held.index);
+    if (twin != sockets_.end()) tell_on_boards(*twin->second);
   });
 }
 

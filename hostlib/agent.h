@@ -105,6 +105,7 @@ class Agent final : public EngineEvents {
   void note(AgentSocket& socket);
   void tell(AgentSocket& socket);
   void tell_surely(AgentSocket& socket);
+  void tell_on_boards(const AgentSocket& socket);
   void look_after_sockets(Nanos now);
   void give_up_stuck_closes(Nanos now);
   void give_up_untaken(Nanos now);

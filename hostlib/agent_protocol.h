@@ -20,7 +20,7 @@
 
 namespace stp::host {
 
-inline constexpr std::uint32_t kAgentProtocolVersion = 4;
+inline constexpr std::uint32_t kAgentProtocolVersion = 5;
 inline constexpr const char* kDefaultAgentPath = "/run/stp/agent.sock";
 
 enum class AgentRequest : std::uint32_t {
@@ -82,6 +82,8 @@ struct AgentAnswer {
   std::uint32_t index = 0;      // of the socket on the news board
   std::uint32_t scb = 0;        // kNoScb: it has none
   std::uint32_t side = 0;       // of the shadow
+  std::uint32_t header_at = 0;  // in the shadow, bytes
+  std::uint32_t reserved = 0;
   std::uint32_t port = 0;       // own port
   std::uint32_t peer_port = 0;
   std::uint64_t bytes = 0;      // kFork: the token
@@ -95,7 +97,7 @@ struct AgentAnswer {
 
   static constexpr std::uint32_t kPlain = 0, kListener = 1, kSession = 2;
 };
-static_assert(sizeof(AgentAnswer) == 48 + 352 + 16);
+static_assert(sizeof(AgentAnswer) == 56 + 352 + 16);
 inline constexpr std::size_t kMostTail = 64 * 1024;
 
 // Descriptors of one message; whoever takes one out owns it, the rest is closed.

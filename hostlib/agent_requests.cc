@@ -34,6 +34,14 @@ bool concerns_a_socket(AgentRequest what) {
   }
 }
 
+// The socket for a program: its shadow, and where in that what lies.
+void add_shadow(const AgentSocket& socket, AgentAnswer& answer, std::vector<int>& fds) {
+  answer.socket = socket.number;
+  answer.side = static_cast<std::uint32_t>(1 - socket.end.side());
+  answer.header_at = socket.end.memory()->header_at();
+  fds.push_back(socket.end.memory()->fd());
+}
+
 }  // namespace
 
 // What a program that is gone had said before is done all the same: closes, above all, of which it has not waited for any.
@@ -234,10 +242,8 @@ SocketResult<void> Agent::open(AgentProgram& program, AgentAnswer& answer, std::
   answer.index = program.take(socket);
   ++counters_.sockets_opened;
   const auto info = host_->engine().info(*id);
-  answer.socket = socket.number;
   answer.scb = info ? info->scb : kNoScb;
-  answer.side = 0;
-  fds.push_back((*memory)->fd());
+  add_shadow(socket, answer, fds);
   return {};
 }
 
@@ -336,12 +342,10 @@ void Agent::show(const AgentSocket& socket) {
 
 SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, AgentAnswer& answer, std::vector<int>& fds) {
   if (!listener.listening) return no(EINVAL);
-  const auto hand_out = [&](AgentSocket& socket, int side) {
+  const auto hand_out = [&](AgentSocket& socket) {
     ++counters_.accepts;
-    answer.socket = socket.number;
-    answer.side = static_cast<std::uint32_t>(side);
     describe(socket, answer);
-    fds.push_back(socket.end.memory()->fd());
+    add_shadow(socket, answer, fds);
   };
   const bool here_first = !listener.queue.empty() && !(listener.remote_next && listener.remote_waits);
   if (here_first) {
@@ -353,7 +357,7 @@ SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, A
     socket.listener = 0;
     const auto info = socket.engine_id != 0 ? host_->engine().info(socket.engine_id) : no(EBADF);
     answer.scb = info ? info->scb : kNoScb;
-    hand_out(socket, 1);
+    hand_out(socket);
     show(socket);
     if (socket.tell_accepted) {
       if (const auto twin = sockets_.find(socket.twin); twin != sockets_.end()) {
@@ -392,7 +396,7 @@ SocketResult<void> Agent::accept(AgentProgram& program, AgentSocket& listener, A
   socket.peer_port = info ? info->peer.port : 0;
   socket.program_side().state.fetch_or(ShadowSide::kConnected, std::memory_order_release);
   answer.scb = info ? info->scb : kNoScb;
-  hand_out(socket, 0);
+  hand_out(socket);
   note(socket);
   update_queued(listener);
   return {};
@@ -452,12 +456,10 @@ SocketResult<void> Agent::take(AgentProgram& program, const AgentCall& call, Age
   given_.erase(it);
   socket.taken_by = program.serial();
   answer.index = program.take(socket);
-  answer.socket = socket.number;
-  answer.side = static_cast<std::uint32_t>(1 - socket.end.side());
   const auto info = socket.engine_id != 0 ? host_->engine().info(socket.engine_id) : no(EBADF);
   answer.scb = info ? info->scb : kNoScb;
   describe(socket, answer);
-  fds.push_back(socket.end.memory()->fd());
+  add_shadow(socket, answer, fds);
   look_again(socket);
   ++counters_.sockets_handed_over;
   return {};

@@ -122,7 +122,7 @@ SocketError AgentSockets::error_of(const Entry& entry) {
 
 SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken) {
   const AgentAnswer& answer = reply.answer;
-  auto memory = ShadowMemory::map(reply.descriptors->at(0));
+  auto memory = ShadowMemory::map(reply.descriptors->at(0), answer.header_at);
   if (!memory || answer.index >= kMostSocketsOfAProgram || answer.side > 1) {
     taken ? link->put_back(answer.socket) : link->give_back(answer.socket);
     return no(memory ? EPROTO : memory.error());
@@ -550,9 +550,14 @@ std::uint32_t AgentSockets::bits_now(const Entry& entry, bool whole) {
 }
 
 SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
-  const auto entry = find_fresh(id);
+  if (const Entry* const entry = find_again(id); entry != nullptr) entry->end.want_news();
+  return ready_at_a_glance(id);
+}
+
+SocketResult<std::uint32_t> AgentSockets::ready_at_a_glance(SocketId id) {
+  Entry* const entry = find_again(id);
   if (entry == nullptr) return no(EBADF);
-  entry->end.want_news();
+  if (entry->family && entry->kind == Entry::Kind::kPlain && !entry->closed) refresh(*entry);
   const FamilyGuard turn(entry->family.get());
   const bool whole = static_cast<bool>(turn);
   std::uint32_t out = bits_now(*entry, whole);

@@ -100,6 +100,7 @@ class AgentSockets final : public SocketCalls {
   Address peer(SocketId socket) const override;
   bool connect_ended(SocketId socket) const override;
   SocketResult<std::uint32_t> ready(SocketId socket) override;
+  SocketResult<std::uint32_t> ready_at_a_glance(SocketId socket) override;
   SocketError take_error(SocketId socket) override;
   void renew(SocketId socket) override;
   void set_send_buffer(SocketId socket, std::uint32_t bytes) override { set_buffer(socket, bytes, true); }

@@ -65,11 +65,11 @@ class PollSet {
   bool any_of_others() const { return !others_.empty(); }
   std::span<Watch> watches() { return watches_; }
 
-  int look_at_ours(SocketCalls& sockets) {
+  int look_at_ours(SocketCalls& sockets, Afterwards afterwards) {
     int count = 0;
     for (const Ours& ours : ours_) {
       pollfd& descriptor = all_[ours.at];
-      const short now = ours.socket->closed || ours.socket->gone != Reason::kNone ? static_cast<short>(POLLNVAL) : readiness(sockets, *ours.socket);
+      const short now = ours.socket->closed || ours.socket->gone != Reason::kNone ? static_cast<short>(POLLNVAL) : readiness(sockets, *ours.socket, afterwards);
       descriptor.revents = static_cast<short>(now & (descriptor.events | POLLERR | POLLHUP | POLLNVAL));
       count += descriptor.revents != 0;
     }
@@ -122,7 +122,8 @@ int poll_sockets(Call& call, PollSet& set, Nanos deadline) {
   for (bool first = true;; first = false) {
     const Nanos now = boottime_now();
     if (first) call.waiting().step(now);
-    int count = set.look_at_ours(call.sockets());
+    int count = set.look_at_ours(call.sockets(), Afterwards::kNothing);
+    if (count == 0 && now < deadline) count = set.look_at_ours(call.sockets(), Afterwards::kTell);
     const bool last = count > 0 || now >= deadline;
     if (set.any_of_others()) {
       const int others = set.look_at_others(0, -1);

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace stp::host {
@@ -27,8 +28,8 @@ Socket::~Socket() {
   for (const PollDescriptor& descriptor : poll_descriptors) (void)::close(descriptor.fd);
 }
 
-short readiness(SocketCalls& sockets, const Socket& socket) {
-  const auto bits = sockets.ready(socket.id);
+short readiness(SocketCalls& sockets, const Socket& socket, Afterwards afterwards) {
+  const auto bits = afterwards == Afterwards::kTell ? sockets.ready(socket.id) : sockets.ready_at_a_glance(socket.id);
   if (!bits) return POLLERR | POLLHUP;
   short events = 0;
   if ((*bits & Ready::kRead) != 0 || !socket.unclaimed.empty()) events |= POLLIN | POLLRDNORM;
@@ -57,8 +58,12 @@ int readiness_descriptor(SocketCalls& sockets, Socket& socket, short events) {
 }
 
 void show_readiness(SocketCalls& sockets, Socket& socket) {
-  const short now = readiness(sockets, socket);
-  for (PollDescriptor& descriptor : socket.poll_descriptors) show(descriptor, (now & (descriptor.events | kAlways)) != 0);
+  const auto shows = [](const PollDescriptor& descriptor, short now) { return (now & (descriptor.events | kAlways)) != 0; };
+  short now = readiness(sockets, socket, Afterwards::kNothing);
+  // Those that are raised come down in a call of this program, which looks again: of them nothing is to be told.
+  const bool all_raised = std::ranges::all_of(socket.poll_descriptors, [&](const PollDescriptor& descriptor) { return shows(descriptor, now); });
+  if (!all_raised) now = readiness(sockets, socket, Afterwards::kTell);
+  for (PollDescriptor& descriptor : socket.poll_descriptors) show(descriptor, shows(descriptor, now));
 }
 
 void raise_readiness(Socket& socket, std::uint32_t bits) {

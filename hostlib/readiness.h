@@ -5,8 +5,9 @@
 
 namespace stp::host {
 
-// The bits of poll(2), whatever was asked for.
-short readiness(SocketCalls& sockets, const Socket& socket);
+// The bits of poll(2), whatever was asked for, and whether on_ready is to come for what follows. Asking for that costs more than the look.
+enum class Afterwards { kNothing, kTell };
+short readiness(SocketCalls& sockets, const Socket& socket, Afterwards afterwards);
 // The engine's bits that may change any of `events`, and those that always count.
 std::uint32_t bits_for(short events);
 

@@ -38,6 +38,15 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 #endif
 #endif
 
+// Another place for each: other pages where there are several, other lines of the page.
+std::uint32_t next_header_place(std::size_t room) {
+  static std::atomic<std::uint32_t> made{0};
+  constexpr std::uint32_t kLinesApart = (ShadowMemory::kHeaderBytes - sizeof(ShadowHeader)) / alignof(ShadowHeader) + 1;
+  const std::uint32_t number = made.fetch_add(1, std::memory_order_relaxed);
+  const auto pages = static_cast<std::uint32_t>(room / ShadowMemory::kHeaderBytes);
+  return number % pages * ShadowMemory::kHeaderBytes + number % kLinesApart * static_cast<std::uint32_t>(alignof(ShadowHeader));
+}
+
 // A store before it is seen before a load after it is made.
 void publish_before_look([[maybe_unused]] ShadowSide& mine) {
 #ifdef STP_THREAD_SANITIZER
@@ -60,7 +69,7 @@ std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::create(std::uint
   if (memory->fd_ < 0) return std::unexpected(errno);
   const std::size_t bytes = whole_size(memory->ring_bytes_);
   if (::ftruncate(memory->fd_, static_cast<off_t>(bytes)) != 0 || ::fcntl(memory->fd_, F_ADD_SEALS, kSeals) != 0 ||
-      !memory->map_file(memory->fd_, bytes))
+      !memory->map_file(memory->fd_, bytes, next_header_place(rings_at(memory->ring_bytes_))))
     return std::unexpected(errno);
   std::memcpy(memory->header_->magic, ShadowHeader::kMagic, sizeof ShadowHeader::kMagic);
   memory->header_->version = ShadowHeader::kVersion;
@@ -68,24 +77,26 @@ std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::create(std::uint
   return memory;
 }
 
-std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::map(int fd) {
+std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::map(int fd, std::uint32_t header_at) {
   struct stat facts = {};
   const int seals = ::fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & kSeals) != kSeals || ::fstat(fd, &facts) != 0) return std::unexpected(EPROTO);
   if (facts.st_size < static_cast<off_t>(whole_size(kSmallestRing)) || facts.st_size > static_cast<off_t>(whole_size(kLargestRing)))
     return std::unexpected(EPROTO);
+  const bool within = header_at % alignof(ShadowHeader) == 0 && header_at <= facts.st_size - static_cast<off_t>(sizeof(ShadowHeader));
+  if (!within) return std::unexpected(EPROTO);
   std::shared_ptr<ShadowMemory> memory(new ShadowMemory);
-  if (!memory->map_file(fd, static_cast<std::size_t>(facts.st_size))) return std::unexpected(errno);
+  if (!memory->map_file(fd, static_cast<std::size_t>(facts.st_size), header_at)) return std::unexpected(errno);
   const std::uint32_t ring_bytes = memory->header_->ring_bytes;
   const bool good = std::memcmp(memory->header_->magic, ShadowHeader::kMagic, sizeof ShadowHeader::kMagic) == 0 &&
                     memory->header_->version == ShadowHeader::kVersion && std::has_single_bit(ring_bytes) &&
-                    whole_size(ring_bytes) == memory->bytes_;
+                    whole_size(ring_bytes) == memory->bytes_ && header_at + sizeof(ShadowHeader) <= rings_at(ring_bytes);
   if (!good) return std::unexpected(EPROTO);
   memory->ring_bytes_ = ring_bytes;
   return memory;
 }
 
-bool ShadowMemory::map_file(int fd, std::size_t bytes) {
+bool ShadowMemory::map_file(int fd, std::size_t bytes, std::uint32_t header_at) {
   // A huge page of the file is one of this process too only where both begin at a multiple of it.
   const std::size_t spare = bytes >= whole_size(kHugePage / 2) ? kHugePage : 0;
   void* const reserved = ::mmap(nullptr, bytes + spare, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -100,7 +111,7 @@ bool ShadowMemory::map_file(int fd, std::size_t bytes) {
   }
   base_ = first + skip;
   bytes_ = bytes;
-  header_ = reinterpret_cast<ShadowHeader*>(base_);
+  header_ = reinterpret_cast<ShadowHeader*>(base_ + header_at);
   return true;
 }
 

@@ -3,10 +3,14 @@
 //
 // One memory file a socket, made by the agent, sealed so that its size can not change. Layout (native byte order, one machine):
 //
-//   0      "STPSHADW", version, ring size (bytes, a power of two), zeros
-//   1024   side 0, see ShadowSide             side 0 is the program that opened the socket;
-//   2048   side 1                             side 1 the agent, or the program that accepted the connection
+//   H      "STPSHADW", version, ring size (bytes, a power of two), zeros
+//   H+256  side 0, see ShadowSide             side 0 is the program that opened the socket;
+//   H+512  side 1                             side 1 the agent, or the program that accepted the connection
 //   4096   ring of what side 0 sends, then the ring of what side 1 sends; where a ring is 1 MiB or more, they begin at 2 MiB
+//
+// H, a multiple of 256 and told with the descriptor, is another one from socket to socket. Memory files begin at pages, large ones at huge
+// pages: headers at one place in each of them would share a few sets of the processor's caches and of its table of addresses, and a program
+// with a thousand sockets would find next to nothing there.
 //
 // Programs have large rings made into huge pages as soon as bulk passes through them: the first lap costs no page faults then, and the agent's
 // device reads and writes them in one piece, see agent_transfer.h. The agent itself never asks the kernel for that: it takes as long as
@@ -63,19 +67,19 @@ static_assert(sizeof(ShadowSide) == 256 && std::atomic<std::uint64_t>::is_always
 
 struct ShadowHeader {
   static constexpr char kMagic[8] = {'S', 'T', 'P', 'S', 'H', 'A', 'D', 'W'};
-  static constexpr std::uint32_t kVersion = 3;
+  static constexpr std::uint32_t kVersion = 4;
   char magic[8];
   std::uint32_t version;
   std::uint32_t ring_bytes;
-  alignas(1024) ShadowSide side0;
-  alignas(1024) ShadowSide side1;
+  alignas(256) ShadowSide side0;
+  alignas(256) ShadowSide side1;
 };
-static_assert(sizeof(ShadowHeader) == 3072);
+static_assert(sizeof(ShadowHeader) == 768);
 
 // The mapping. Owned by the processes that have it; the memory goes with the last of them.
 class ShadowMemory {
  public:
-  static constexpr std::uint32_t kHeaderBytes = 4096;
+  static constexpr std::uint32_t kHeaderBytes = 4096;  // of the file, at least: a page that holds the header
   static constexpr std::size_t kHugePage = 2u << 20;
   static constexpr std::uint32_t kSmallestRing = 4096;
   static constexpr std::uint32_t kLargestRing = 64u << 20;
@@ -83,13 +87,14 @@ class ShadowMemory {
   // By the agent. `ring_bytes` is rounded up to a power of two within the bounds. The errors are errno values.
   static std::expected<std::shared_ptr<ShadowMemory>, int> create(std::uint32_t ring_bytes);
   // A memory file that came from another process: EPROTO when it is none of ours, or not sealed. The descriptor stays the caller's.
-  static std::expected<std::shared_ptr<ShadowMemory>, int> map(int fd);
+  static std::expected<std::shared_ptr<ShadowMemory>, int> map(int fd, std::uint32_t header_at);
   ~ShadowMemory();
   ShadowMemory(const ShadowMemory&) = delete;
   ShadowMemory& operator=(const ShadowMemory&) = delete;
 
   // Of the creator, to hand it on; -1 in one that was mapped.
   int fd() const { return fd_; }
+  std::uint32_t header_at() const { return static_cast<std::uint32_t>(reinterpret_cast<std::byte*>(header_) - base_); }
   std::uint64_t touched_bytes() const;  // 0 in one that was mapped
   ShadowSide& side(int number) { return number == 0 ? header_->side0 : header_->side1; }
   std::byte* ring(int number) { return base_ + rings_at(ring_bytes_) + static_cast<std::size_t>(number) * ring_bytes_; }
@@ -104,7 +109,7 @@ class ShadowMemory {
  private:
   ShadowMemory() = default;
   static std::size_t rings_at(std::size_t ring_bytes) { return 2 * ring_bytes < kHugePage ? kHeaderBytes : kHugePage; }
-  bool map_file(int fd, std::size_t bytes);
+  bool map_file(int fd, std::size_t bytes, std::uint32_t header_at);
   int fd_ = -1;
   std::byte* base_ = nullptr;
   std::size_t bytes_ = 0;
@@ -156,8 +161,12 @@ class ShadowEnd {
   // After anything that the other side may wait for: wakes those who sleep there. True: it also wants news through the board (the
   // mark is taken off).
   bool wake_other() const;
-  // Asks for news of what follows; look again afterwards.
-  void want_news() const { mine().waiting.fetch_or(ShadowSide::kWantsNews, std::memory_order_seq_cst); }
+  // Asks for news of what follows; look again afterwards. Whoever asked before, and was told nothing yet, need not write there: the line
+  // stays where it is, in the cache of the other side too.
+  void want_news() const {
+    std::atomic<std::uint32_t>& waiting = mine().waiting;
+    if ((waiting.load(std::memory_order_seq_cst) & ShadowSide::kWantsNews) == 0) waiting.fetch_or(ShadowSide::kWantsNews, std::memory_order_seq_cst);
+  }
 
   static void wake(ShadowSide& side);
   // Sleeps while the bell of `side` is `seen`, at most `span` nanoseconds. False when a signal ended it.

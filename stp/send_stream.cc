@@ -38,14 +38,20 @@ std::size_t SendStream::room() const {
 
 // -- Taking --------------------------------------------------------------------------------------------------------
 
+// A whole extent's is too much for a few bytes: when memory runs short, and where small sends came to be bulk because many of them wait.
+// A thousand such streams would take fresh memory all the time; each grows with what waits.
+std::size_t SendStream::bulk_buffer_bytes(std::size_t more, std::uint64_t waiting) const {
+  if (budget_.left() < kExtentBytes) return more;
+  if (more >= core_.config.inline_max_bytes) return kExtentBytes;
+  return static_cast<std::size_t>(std::clamp<std::uint64_t>(2 * waiting, more, kExtentBytes));
+}
+
 void SendStream::add_segment(std::size_t more, bool before_loan) {
   auto segment = std::make_shared<Segment>();
   segment->offset = accepted_;
   const std::uint64_t waiting = accepted_ - emitted_;
   segment->bulk = more >= core_.config.inline_max_bytes || (waiting >= core_.config.inline_max_bytes && !before_loan);
-  // When memory runs short a whole extent's buffer is too much for a few bytes.
-  const bool plenty = budget_.left() >= kExtentBytes;
-  segment->buffer = core_.buffers.take(segment->bulk && plenty ? kExtentBytes : more);
+  segment->buffer = core_.buffers.take(segment->bulk ? bulk_buffer_bytes(more, waiting) : more);
   segment->capacity = static_cast<std::uint32_t>(segment->buffer.size());
   // The next one begins at a multiple of a block.
   if (segment->bulk && segment->capacity == kExtentBytes) segment->capacity -= static_cast<std::uint32_t>(accepted_ % kBufferAlignment);

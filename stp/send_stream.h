@@ -110,6 +110,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   std::size_t copied_before_loan(ConstBytes data) const;
   std::size_t lend(ConstBytes data, const Keeper& keeper);
   void add_segment(std::size_t more, bool before_loan);
+  std::size_t bulk_buffer_bytes(std::size_t more, std::uint64_t waiting) const;
   SegmentPtr next_bulk() const;
   bool goes_inline(const Segment& segment) const;
   bool inline_ready(const Segment& segment) const;

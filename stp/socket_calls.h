@@ -97,6 +97,8 @@ class SocketCalls {
   // What it is ready for now; a socket that was never connected is writable and hung up, as BSD's are. That counts as told: on_ready comes
   // for what follows.
   virtual SocketResult<std::uint32_t> ready(SocketId socket) = 0;    // EBADF
+  // The same, but nothing need be told of what follows: for whoever does not wait if there is anything.
+  virtual SocketResult<std::uint32_t> ready_at_a_glance(SocketId socket) { return ready(socket); }
   virtual SocketError take_error(SocketId socket) = 0;               // SO_ERROR: reads and clears
   // Its connect has failed, and connect itself has told so: the socket is as it was before, but for its port.
   virtual void renew(SocketId socket) = 0;

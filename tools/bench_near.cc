@@ -13,6 +13,7 @@
 #include <iostream>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "hostlib/runtime.h"
 #include "tools/bench_report.h"
@@ -97,13 +98,23 @@ Result<std::string> exchanges(const Address& far, unsigned sockets, std::uint32_
   return fmt::format("{}", percentile(times, 50));
 }
 
-Result<std::string> senders(const Address& far, unsigned sockets, std::size_t bytes, milliseconds duration) {
-  std::vector<BenchSocket> all;
+// Those of connect_senders(), each used by one senders().
+std::vector<BenchSocket>& connected_senders() {
+  static std::vector<BenchSocket>& all = *new std::vector<BenchSocket>;
+  return all;
+}
+
+Result<std::string> connect_senders(const Address& far, unsigned sockets) {
   for (unsigned i = 0; i < sockets; ++i) {
     auto socket = dial(far, BenchJob::kPool, kSpinAsItIs);
     if (!socket) return std::unexpected(socket.error());
-    all.push_back(std::move(*socket));
+    connected_senders().push_back(std::move(*socket));
   }
+  return "0";
+}
+
+Result<std::string> senders(std::size_t bytes, milliseconds duration) {
+  std::vector<BenchSocket> all = std::exchange(connected_senders(), {});
   const std::vector<char> data(bytes, 's');
   const Clock::time_point begin = Clock::now();
   for (bool ended = false; !ended; ended = Clock::now() >= begin + duration) {
@@ -231,7 +242,8 @@ Result<std::string> obey(const std::string& line, const Address& far) {
   words >> verb >> a >> b >> c;
   if (verb == "stream") return stream(far, a, b, milliseconds(c));
   if (verb == "exchanges") return exchanges(far, a, b, milliseconds(c));
-  if (verb == "senders") return senders(far, a, b, milliseconds(c));
+  if (verb == "connect_senders") return connect_senders(far, a);
+  if (verb == "senders") return senders(a, milliseconds(b));
   if (verb == "connects") return connects(far, a, milliseconds(b));
   if (verb == "hold") return hold(far, a);
   if (verb == "roundtrip") return roundtrip(far, a, milliseconds(b));

@@ -3,7 +3,8 @@
 // Lines in, lines out. far says its port, then serves until its input ends. near is told the address first, then:
 //   stream SOCKETS BYTES MS   -> bytes a second that arrived, and how many; sends of BYTES for MS on SOCKETS sockets at once
 //   exchanges SOCKETS SPIN_US MS -> p50 in microseconds of 64 B there and back, for each of as many sockets at once
-//   senders SOCKETS BYTES MS  -> messages a second that arrived, and how many they were
+//   connect_senders SOCKETS   -> 0
+//   senders BYTES MS          -> messages a second that arrived on those, and how many they were
 //   connects MS               -> p50 and p99 in microseconds of a connect and a close that waits for the other side
 //   hold SOCKETS              -> 0; so many more connections stay until the end
 //   roundtrip SPIN_US MS      -> p50 and p99 in microseconds of 64 B there and back, both sides with STP_OPT_SPIN_US of SPIN_US

@@ -103,8 +103,9 @@ class TwoAgents {
   }
 
   Result<void> senders() {
+    if (auto connected = near_.ask(fmt::format("connect_senders {}", options_.senders)); !connected) return std::unexpected(connected.error());
     const auto before = storage();
-    auto ours = near_.ask(fmt::format("senders {} 64 {}", options_.senders, options_.round_ms));
+    auto ours = near_.ask(fmt::format("senders 64 {}", options_.round_ms));
     if (!ours) return std::unexpected(ours.error());
     const auto after = storage();
     senders_.add(ours->at(0) / 1e6, std::nullopt);

@@ -110,12 +110,13 @@ class Liar {
     encode_superblock(tail, golden::superblock(), 0);
     if (how >= 200) script_.patch(tail);
   }
-  void add_socket(std::vector<int>& fds) {
+  void add_socket(AgentAnswer& answer, std::vector<int>& fds) {
     const std::uint8_t how = script_.u8();
     if (how < 220) {
       auto memory = ShadowMemory::create(4096);
       require(memory.has_value(), "there is memory");
       fds.push_back(::fcntl((*memory)->fd(), F_DUPFD_CLOEXEC, 0));
+      answer.header_at = static_cast<std::uint32_t>(script_.near((*memory)->header_at()));
       if (how < 200) {
         memories_.push_back(std::move(*memory));
         memories_.back()->side(0).state.store(ShadowSide::kConnected);
@@ -166,7 +167,7 @@ class Liar {
     const std::string_view name = script_.below(4) == 3 ? script_.text(96) : "alpha";
     std::ranges::copy(name, answer.host.begin());  // not always terminated
     if (call.what == AgentRequest::kHello) add_welcome(fds, tail);
-    if (call.what == AgentRequest::kOpen || call.what == AgentRequest::kAccept || call.what == AgentRequest::kTake) add_socket(fds);
+    if (call.what == AgentRequest::kOpen || call.what == AgentRequest::kAccept || call.what == AgentRequest::kTake) add_socket(answer, fds);
     fill_tail(call, answer, tail);
     answer.tail_bytes = static_cast<std::uint32_t>(tail.size());
     if (how % 16 == 15) answer.tail_bytes = static_cast<std::uint32_t>(script_.near(tail.size()));

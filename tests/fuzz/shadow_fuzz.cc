@@ -150,15 +150,16 @@ void foreign_file(Input& input) {
   store_le(head + 8, host::ShadowHeader::kVersion);
   store_le(head + 12, told);
   if (input.flag()) input.patch(head);
-  if (size >= sizeof head) (void)!::pwrite(fd, head, sizeof head, 0);
+  const std::uint32_t header_at = static_cast<std::uint32_t>(input.near(256 * input.below(16)));
+  if (size >= header_at + sizeof head) (void)!::pwrite(fd, head, sizeof head, header_at);
   const std::uint8_t seals = input.u8();
   (void)::fcntl(fd, F_ADD_SEALS, seals < 200 ? F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL : seals & 15);
-  if (const auto memory = ShadowMemory::map(fd)) {
+  if (const auto memory = ShadowMemory::map(fd, header_at)) {
     require((*memory)->ring_bytes() >= ShadowMemory::kSmallestRing && ShadowMemory::kHeaderBytes + 2ull * (*memory)->ring_bytes() == size, "the rings fill the file");
     (*memory)->ring(1)[(*memory)->ring_bytes() - 1] = std::byte{1};
     // What it says of itself later is nobody's business.
     store_le(head + 12, input.u32());
-    (void)!::pwrite(fd, head, sizeof head, 0);
+    (void)!::pwrite(fd, head, sizeof head, header_at);
     ShadowEnd end(*memory, 0);
     std::vector<std::byte> buffer(2 * (*memory)->ring_bytes());
     for (int i = 0; i < 8; ++i) use(end, **memory, input, buffer);

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -20,7 +22,7 @@ constexpr std::uint32_t kRing = 4096;
 
 struct TwoEnds {
   std::shared_ptr<ShadowMemory> memory = *ShadowMemory::create(kRing);
-  std::shared_ptr<ShadowMemory> again = *ShadowMemory::map(memory->fd());  // as another process has it
+  std::shared_ptr<ShadowMemory> again = *ShadowMemory::map(memory->fd(), memory->header_at());  // as another process has it
   ShadowEnd a{memory, 0};
   ShadowEnd b{again, 1};
 };
@@ -183,19 +185,40 @@ TEST(Shadow, counters_that_make_no_sense_give_nothing_and_are_told) {
 TEST(Shadow, memory_that_is_none_of_ours_is_refused) {
   const int plain = ::memfd_create("plain", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   ASSERT_EQ(::ftruncate(plain, 4096 + 2 * kRing), 0);
-  EXPECT_EQ(ShadowMemory::map(plain).error(), EPROTO);  // not sealed: it might shrink under us
+  EXPECT_EQ(ShadowMemory::map(plain, 0).error(), EPROTO);  // not sealed: it might shrink under us
   ASSERT_EQ(::fcntl(plain, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
-  EXPECT_EQ(ShadowMemory::map(plain).error(), EPROTO);  // no magic
+  EXPECT_EQ(ShadowMemory::map(plain, 0).error(), EPROTO);  // no magic
   ::close(plain);
   const auto memory = *ShadowMemory::create(kRing);
-  auto* header = static_cast<ShadowHeader*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd(), 0));
+  auto* page = static_cast<std::byte*>(::mmap(nullptr, 4096 + sizeof(ShadowHeader), PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd(), 0));
+  auto* header = reinterpret_cast<ShadowHeader*>(page + memory->header_at());
   header->ring_bytes = 2 * kRing;  // more than there is
-  EXPECT_EQ(ShadowMemory::map(memory->fd()).error(), EPROTO);
+  EXPECT_EQ(ShadowMemory::map(memory->fd(), memory->header_at()).error(), EPROTO);
   header->ring_bytes = kRing;
   header->version = 99;
-  EXPECT_EQ(ShadowMemory::map(memory->fd()).error(), EPROTO);
-  ::munmap(header, 4096);
-  EXPECT_FALSE(ShadowMemory::map(-1));
+  EXPECT_EQ(ShadowMemory::map(memory->fd(), memory->header_at()).error(), EPROTO);
+  header->version = ShadowHeader::kVersion;
+  EXPECT_TRUE(ShadowMemory::map(memory->fd(), memory->header_at()));
+  for (const std::uint32_t elsewhere : {memory->header_at() + 64, 4096u, 4096 + 2 * kRing - 256, 4096 + 2 * kRing, ~0u, ~0u - 255})
+    EXPECT_EQ(ShadowMemory::map(memory->fd(), elsewhere).error(), EPROTO) << elsewhere;
+  std::memcpy(page + 4096, header, sizeof *header);  // what a program wrote into its ring is no header
+  EXPECT_EQ(ShadowMemory::map(memory->fd(), 4096).error(), EPROTO);
+  ::munmap(page, 4096 + sizeof *header);
+  EXPECT_FALSE(ShadowMemory::map(-1, 0));
+}
+
+TEST(Shadow, headers_lie_in_different_places) {
+  for (const std::uint32_t ring : {kRing, 1u << 20}) {
+    std::set<std::uint32_t> lines, pages;
+    for (int i = 0; i < 64; ++i) {
+      const auto memory = *ShadowMemory::create(ring);
+      lines.insert(memory->header_at() % 4096);
+      pages.insert(memory->header_at() / 4096);
+      EXPECT_LE(memory->header_at() % 4096 + sizeof(ShadowHeader), 4096u);
+    }
+    EXPECT_EQ(lines.size(), 14u);
+    EXPECT_EQ(pages.size(), ring == kRing ? 1u : 64u);
+  }
 }
 
 TEST(Shadow, its_size_can_not_change) {
