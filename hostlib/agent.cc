@@ -381,8 +381,10 @@ void Agent::work(AgentSocket& socket) {
     tell(socket);
   }
   if (socket.connected && !socket.over && !socket.engine_closed) {
-    // Asked for first: whatever the program does from here on is told, and whatever it did before is seen below.
-    socket.end.want_news();
+    // Asked for first: whatever the program does from here on is told, and whatever it did before is seen below. Not of a socket that waits
+    // for its turn in the line, and will be looked at then.
+    const bool in_line = engine.waits_in_line(socket.engine_id);
+    if (!in_line) socket.end.want_news();
     if (socket.end.broken() || socket.end.readable() < socket.lent) {
       engine.close(socket.engine_id, true, boottime_now());
       socket.engine_closed = true;
@@ -395,7 +397,7 @@ void Agent::work(AgentSocket& socket) {
     Moved in;
     if (socket.read_shut) in.error = look_unread(engine, socket);  // ahead of sending, which would be told instead
     const std::uint32_t ended = socket.end.ended();
-    const Moved out = move_out(engine, socket);
+    const Moved out = in_line ? Moved{} : move_out(engine, socket);
     counters_.bytes_sent += out.bytes;
     if ((ended & ShadowSide::kEnd) != 0 && !socket.closing && !socket.end_sent && out.error.code == 0 && socket.unmoved() == 0) {
       socket.end_sent = true;

@@ -64,7 +64,10 @@ void AgentHost::take_news(AgentLink& link) {
   }
   std::lock_guard lock(mutex_);
   link.board().to_program.take([&](std::uint32_t index) {
-    if (const SocketId id = sockets_.id_of(link, index); id != 0) events_.on_ready(id, ~Ready::kDrained);
+    const SocketId id = sockets_.id_of(link, index);
+    if (id == 0) return;
+    sockets_.note_news(id);
+    events_.on_ready(id, ~Ready::kDrained);
   });
 }
 

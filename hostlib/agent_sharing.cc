@@ -57,6 +57,7 @@ bool AgentSockets::share() {
   if (locks.size() != alone) return false;
   for (Entry* const entry : ours) {
     if (entry->family != nullptr) continue;
+    entry->look_again();
     entry->family = std::move(locks.back());
     locks.pop_back();
   }

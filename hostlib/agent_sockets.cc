@@ -244,6 +244,7 @@ SocketResult<void> AgentSockets::connect(SocketId id, const Address& peer, bool 
   const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->kind == Entry::Kind::kListener) return no(EOPNOTSUPP);
+  entry->look_again();
   const Phase now = phase(*entry);
   if (now == Phase::kEstablished) return no(EISCONN);
   if (now == Phase::kOpening) return no(EALREADY);
@@ -272,6 +273,7 @@ SocketResult<std::size_t> AgentSockets::send_by(SocketId id, std::size_t wanted,
   Entry* const found = find_again(id);
   if (found == nullptr || found->closed) return no(EBADF);
   Entry& entry = *found;
+  entry.look_again();
   if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
   switch (phase(entry)) {
     case Phase::kNone: return no(ENOTCONN);
@@ -355,6 +357,7 @@ SocketResult<std::size_t> AgentSockets::receive_by(SocketId id, std::size_t want
   Entry* const found = find_again(id);
   if (found == nullptr || found->closed) return no(EBADF);
   Entry& entry = *found;
+  entry.look_again();
   if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
   const Phase before = phase(entry);  // before the look at the ring: what came ahead of the end is there then
   if (entry.kind != Entry::Kind::kSession || before == Phase::kNone) {
@@ -411,6 +414,7 @@ SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos)
   const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->kind != Entry::Kind::kSession || phase(*entry) != Phase::kEstablished || was_reset(*entry)) return no(ENOTCONN);
+  entry->look_again();
   if (write && !entry->send_shut) {
     entry->send_shut = true;
     entry->end.end(ShadowSide::kEnd);
@@ -433,6 +437,7 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
   const auto entry = find(id);
   if (entry == nullptr || entry->closed) return;
   entry->closed = true;
+  entry->look_again();
   if (entry->family && !entry->link->dead()) {
     // Others who have it go on with it: for this program it is over, and nothing is to be waited for.
     const auto reply = ask(*entry, AgentRequest::kLetGo);
@@ -550,29 +555,49 @@ std::uint32_t AgentSockets::bits_now(const Entry& entry, bool whole) {
 }
 
 SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
-  if (const Entry* const entry = find_again(id); entry != nullptr) entry->end.want_news();
-  return ready_at_a_glance(id);
-}
-
-SocketResult<std::uint32_t> AgentSockets::ready_at_a_glance(SocketId id) {
   Entry* const entry = find_again(id);
   if (entry == nullptr) return no(EBADF);
-  if (entry->family && entry->kind == Entry::Kind::kPlain && !entry->closed) refresh(*entry);
-  const FamilyGuard turn(entry->family.get());
+  if (still_holds(*entry)) return entry->told_bits;
+  entry->end.want_news();
+  entry->told_bits = look(*entry);
+  entry->told_in = all_is_told(*entry) ? time_ : 0;
+  return entry->told_bits;
+}
+
+// Whoever looks again and again, and finds no reason to do anything, asks for news after all: the next looks are short ones then.
+SocketResult<std::uint32_t> AgentSockets::ready_at_a_glance(SocketId id) {
+  constexpr std::uint32_t kLooks = 3;
+  Entry* const entry = find_again(id);
+  if (entry == nullptr) return no(EBADF);
+  if (still_holds(*entry)) return entry->told_bits;
+  if (++entry->looks > kLooks && all_is_told(*entry)) return ready(id);
+  return look(*entry);
+}
+
+// The agent tells all that it does to a conversation. Another program of the host does it in the shadow at once, and its word comes later,
+// by way of the agent; one of the family tells nothing.
+bool AgentSockets::all_is_told(const Entry& entry) {
+  return !entry.local && entry.family == nullptr && entry.kind == Entry::Kind::kSession && phase(entry) == Phase::kEstablished;
+}
+
+std::uint32_t AgentSockets::look(Entry& entry) const {
+  if (entry.family && entry.kind == Entry::Kind::kPlain && !entry.closed) refresh(entry);
+  const FamilyGuard turn(entry.family.get());
   const bool whole = static_cast<bool>(turn);
-  std::uint32_t out = bits_now(*entry, whole);
-  const Phase now = phase(*entry);
-  if (entry->kind == Entry::Kind::kPlain && now == Phase::kNone) out |= Ready::kWrite | Ready::kHangUp;
-  const bool reset = now == Phase::kEstablished && (was_reset(*entry) || (whole && entry->end.broken()));
-  const bool listener = entry->kind == Entry::Kind::kListener;  // goes on with the next agent
-  if ((now == Phase::kOver && !listener && error_of(*entry).code != 0 && !entry->error_taken) || (reset && !entry->error_taken)) out |= Ready::kError;
-  if ((now == Phase::kOver && !listener) || (now == Phase::kEstablished && (reset || gets_no_more(*entry)))) out |= Ready::kPeerEnded;
+  std::uint32_t out = bits_now(entry, whole);
+  const Phase now = phase(entry);
+  if (entry.kind == Entry::Kind::kPlain && now == Phase::kNone) out |= Ready::kWrite | Ready::kHangUp;
+  const bool reset = now == Phase::kEstablished && (was_reset(entry) || (whole && entry.end.broken()));
+  const bool listener = entry.kind == Entry::Kind::kListener;  // goes on with the next agent
+  if ((now == Phase::kOver && !listener && error_of(entry).code != 0 && !entry.error_taken) || (reset && !entry.error_taken)) out |= Ready::kError;
+  if ((now == Phase::kOver && !listener) || (now == Phase::kEstablished && (reset || gets_no_more(entry)))) out |= Ready::kPeerEnded;
   return out;
 }
 
 SocketError AgentSockets::take_error(SocketId id) {
   const auto entry = find(id);
   if (entry == nullptr || entry->error_taken) return {};
+  entry->look_again();
   // Who closed without having asked what became of a connect does not ask now.
   if (entry->closed && (state_of(entry->end) & ShadowSide::kConnected) == 0) return {};
   if (phase(*entry) == Phase::kEstablished && was_reset(*entry)) entry->over = {ECONNRESET, Reason::kAborted};
@@ -591,6 +616,7 @@ void AgentSockets::renew(SocketId id) {
   if (entry == nullptr || entry->closed || entry->over.code != 0 || entry->kind != Entry::Kind::kSession) return;
   const std::uint32_t state = state_of(entry->end);
   if ((state & ShadowSide::kOver) == 0 || (state & ShadowSide::kConnected) != 0) return;
+  entry->look_again();
   entry->kind = Entry::Kind::kPlain;
   entry->renewed = true;
   entry->error_taken = false;

@@ -1,6 +1,7 @@
 // The socket calls of a program that an agent serves. Bytes go through shadows, everything else is asked of the agent.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -21,6 +22,11 @@ struct AgentSocketEntry {
   std::shared_ptr<AgentLink> link;
   std::uint32_t number = 0;  // the agent's
   std::uint32_t index = 0;   // on the news board
+  // What ready() said last. It holds until something is told of the socket, a call of this program may have changed it, or it is doubted.
+  std::uint32_t told_bits = 0;
+  std::uint32_t told_in = 0;   // of AgentSockets::doubt(): in which time; 0: look
+  std::uint32_t looks = 0;     // without asking for news, since a call last changed something
+  void look_again() { told_in = looks = 0; }
   std::uint32_t scb = 0;
   ShadowEnd end;
   std::shared_ptr<FamilyLock> family;  // a child or parent may have the socket too
@@ -62,6 +68,7 @@ class AgentSockets final : public SocketCalls {
     for (const auto& [id, entry] : entries_) {
       if (entry->link.get() != &link) continue;
       if (entry->over.code == 0) entry->over = {ECONNRESET, Reason::kAgentGone};
+      entry->look_again();
       ShadowEnd::wake(entry->end.mine());
       lost(id);
     }
@@ -69,6 +76,12 @@ class AgentSockets final : public SocketCalls {
   // Registers the listeners that a lost agent had with the new one, under their ports. All that may have news.
   std::vector<SocketId> listen_again(const std::shared_ptr<AgentLink>& link);
   bool any_closing() const;
+  // There are news of it.
+  void note_news(SocketId id) {
+    if (const auto it = entries_.find(id); it != entries_.end()) it->second->look_again();
+  }
+  // What ready() said before is not to be gone by any more, told or not: from time to time, lest a word that was lost be waited for for ever.
+  void doubt() { time_ = std::max(time_ + 1, 1u); }
 
   // -- Several processes
   SocketResult<void> give(SocketId socket, int descriptor, const ClientId& taker);
@@ -122,6 +135,9 @@ class AgentSockets final : public SocketCalls {
   void refresh(Entry& entry) const;
   std::shared_ptr<Entry> find_fresh(SocketId id) const;
   Entry* find_again(SocketId id);
+  static bool all_is_told(const Entry& entry);
+  std::uint32_t look(Entry& entry) const;
+  bool still_holds(const Entry& entry) const { return entry.told_in == time_ && !entry.link->board().to_program.has(entry.index); }
   static SocketError error_of(const Entry& entry);
   SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken = false);
   static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
@@ -142,6 +158,7 @@ class AgentSockets final : public SocketCalls {
   Entry* last_ = nullptr;  // that was sent on or received from: most calls are for the same again
   std::vector<SocketId> by_index_;  // of the present link
   const AgentLink* indexed_ = nullptr;
+  std::uint32_t time_ = 1;
 };
 
 }  // namespace stp::host

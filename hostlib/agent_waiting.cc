@@ -155,6 +155,12 @@ Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std
   return woken;
 }
 
+void AgentWaiting::step(Nanos now, bool) {
+  if (now < looks_afresh_at_) return;
+  looks_afresh_at_ = now + kLongestSleep;
+  sockets_.doubt();
+}
+
 Woken AgentWaiting::wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> watches, Nanos deadline) {
   if (parks()) park(lock);
   AgentWaiter waiter;
@@ -170,6 +176,7 @@ Woken AgentWaiting::wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch
     const bool undisturbed = sleep_on(waiter.word, seen, std::min(deadline - now, kLongestSleep));
     lock.lock();
     if (!undisturbed && !waiter.signalled) woken = Woken::kInterrupted;
+    step(boottime_now());
   }
   std::erase(waiters_, &waiter);
   take_off_lists(watches);

@@ -18,8 +18,8 @@ class AgentWaiting final : public Waiting {
   Woken wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline) override;
   Woken wait_any(std::unique_lock<std::mutex>& lock, std::span<Watch> watches, Nanos deadline) override;
   std::unique_ptr<Bystander> stand_by(std::span<Watch> watches, int bell) override;
-  // What was published is seen at once: there is nothing to step.
-  void step(Nanos, bool) override {}
+  // What was published is seen at once: there is nothing to step, only to look afresh now and then.
+  void step(Nanos now, bool keep = false) override;
   bool keeps() const override { return false; }
   void carry_out() override {}
   void let_go() override {}
@@ -43,6 +43,7 @@ class AgentWaiting final : public Waiting {
   std::atomic<Nanos> spin_{200 * kMicrosecond};
   const int most_spinning_;         // threads at a time: who spins takes a core from those who have something to do
   std::atomic<int> spinning_{0};
+  Nanos looks_afresh_at_ = 0;
   std::atomic<bool> parked_{false};
   std::thread::id ender_;
   std::vector<AgentWaiter*> waiters_;  // in wait_any

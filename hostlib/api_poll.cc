@@ -45,25 +45,34 @@ class Bell {
   unsigned generation_;
 };
 
-// The descriptors of one call, sorted into ours and the kernel's.
+// The descriptors of one call, sorted into ours and the kernel's. Most calls find something, or do not wait: only one that sleeps, and lets go
+// of the lock for that, sees to it that its sockets stay.
 class PollSet {
  public:
-  PollSet(std::span<pollfd> all, const DescriptorTable& table) : all_(all) {
+  PollSet(std::span<pollfd> all, const DescriptorTable& table) : all_(all), table_(table) {
+    ours_.reserve(all.size());
     for (std::size_t i = 0; i < all.size(); ++i) {
       all[i].revents = 0;
-      auto socket = table.share(all[i].fd);
-      if (socket == nullptr) {
-        if (all[i].fd >= 0) others_.push_back(i);
-        continue;
-      }
-      watches_.push_back({.socket = socket.get(), .bits = bits_for(all[i].events)});
-      ours_.push_back({std::move(socket), i});
+      if (Socket* const socket = table.find(all[i].fd); socket != nullptr)
+        ours_.push_back({socket, i});
+      else if (all[i].fd >= 0)
+        others_.push_back(i);
     }
   }
 
   bool any_of_ours() const { return !ours_.empty(); }
   bool any_of_others() const { return !others_.empty(); }
-  std::span<Watch> watches() { return watches_; }
+  // Before the lock is let go.
+  std::span<Watch> watches() {
+    if (!watches_.empty()) return watches_;
+    watches_.reserve(ours_.size());
+    kept_.reserve(ours_.size());
+    for (const Ours& ours : ours_) {
+      watches_.push_back({.socket = ours.socket, .bits = bits_for(all_[ours.at].events)});
+      kept_.push_back(table_.share(ours.socket->fd));
+    }
+    return watches_;
+  }
 
   int look_at_ours(SocketCalls& sockets, Afterwards afterwards) {
     int count = 0;
@@ -94,13 +103,15 @@ class PollSet {
 
  private:
   struct Ours {
-    std::shared_ptr<Socket> socket;
+    Socket* socket;
     std::size_t at;
   };
   std::span<pollfd> all_;
+  const DescriptorTable& table_;
   std::vector<Ours> ours_;
   std::vector<std::size_t> others_;
   std::vector<Watch> watches_;
+  std::vector<std::shared_ptr<Socket>> kept_;
 };
 
 // Sleeps until something may have become true. 0, or an errno.

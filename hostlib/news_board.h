@@ -24,6 +24,8 @@ struct NewsDirection {
     return (groups[index / 4096].fetch_or(group) & group) == 0;
   }
 
+  bool has(std::uint32_t index) const { return (words[index / 64].load(std::memory_order_acquire) >> (index % 64) & 1) != 0; }
+
   // Calls tell(index) for each bit, and takes it off.
   template <class Tell>
   void take(Tell tell) {

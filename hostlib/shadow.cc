@@ -28,6 +28,7 @@ constexpr std::size_t kSmallBytes = 512;
 constexpr std::size_t kBulkBytes = 16 * 1024;
 constexpr std::uint64_t kBulkSoFar = 1024 * 1024;
 constexpr std::size_t kAheadBytes = 512;  // more gets lines that are still to be read
+constexpr std::uint64_t kMostTouchedAhead = 128 * 1024;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 #if defined(__SANITIZE_THREAD__)
@@ -56,6 +57,9 @@ void publish_before_look([[maybe_unused]] ShadowSide& mine) {
 #endif
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // Linux 5.14
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25  // Linux 6.1
 #endif
@@ -156,9 +160,22 @@ std::size_t ShadowEnd::room_for(std::size_t wanted) const {
   return std::min(room(), wanted);
 }
 
+// On the first lap each page is a page fault here and one in the other process. Once a socket has used some, it gets as many more at once as
+// it has; the other process finds them around the first that it touches.
+void ShadowEnd::touch_ahead(std::uint64_t tail) const {
+  constexpr std::uint64_t kPage = 4096;
+  touch_at_ = ~std::uint64_t{0};
+  if (tail >= ring_bytes()) return;
+  const std::uint64_t begin = tail / kPage * kPage;
+  const std::uint64_t end = std::min<std::uint64_t>(begin + std::min(begin, kMostTouchedAhead), ring_bytes());
+  if (::madvise(memory_->ring(side_) + begin, end - begin, MADV_POPULATE_WRITE) == 0 && end < ring_bytes()) touch_at_ = end;
+}
+
 Bytes ShadowEnd::next_room() const {
   const std::size_t free = room();
-  const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
+  const std::uint64_t tail = mine().tail.load(std::memory_order_relaxed);
+  if (tail >= touch_at_) touch_ahead(tail);
+  const std::size_t at = static_cast<std::size_t>(tail) & (ring_bytes() - 1);
   return {memory_->ring(side_) + at, std::min(free, ring_bytes() - at)};
 }
 
@@ -185,7 +202,9 @@ void ShadowEnd::publish(std::size_t bytes) {
 std::size_t ShadowEnd::write(ConstBytes data) {
   const std::size_t count = room_for(data.size());
   if (count == 0) return 0;
-  const std::size_t at = static_cast<std::size_t>(mine().tail.load(std::memory_order_relaxed)) & (ring_bytes() - 1);
+  const std::uint64_t tail = mine().tail.load(std::memory_order_relaxed);
+  if (tail >= touch_at_) touch_ahead(tail);
+  const std::size_t at = static_cast<std::size_t>(tail) & (ring_bytes() - 1);
   const std::size_t first = std::min(count, ring_bytes() - at);
   std::byte* const ring = memory_->ring(side_);
   // The receiver's processor has these lines since it read them a lap ago. A message at a time would wait for each.

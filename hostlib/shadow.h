@@ -175,9 +175,13 @@ class ShadowEnd {
  private:
   std::size_t ring_bytes() const { return memory_->ring_bytes(); }
   std::size_t room_for(std::size_t wanted) const;
+  void touch_ahead(std::uint64_t tail) const;
   void note_bulk(std::size_t bytes, std::uint64_t so_far, std::uint32_t which) const;
   std::shared_ptr<ShadowMemory> memory_;
   int side_ = 0;
+  // Of the first lap of what this side sends: from where on there may be no memory yet.
+  static constexpr std::uint64_t kTouchFrom = 16 * 1024;
+  mutable std::uint64_t touch_at_ = kTouchFrom;
   mutable std::uint64_t seen_head_ = 0;  // the other side's, at the last look: it may have taken more since
 };
 

@@ -404,6 +404,8 @@ SocketResult<std::size_t> Engine::send_lent(SocketId socket, ConstBytes data, co
   impl_->core.now = now;
   return impl_->sockets.send(socket, data, &loan);
 }
+bool Engine::waits_in_line(SocketId socket) { return impl_->sockets.waits_in_line(socket); }
+
 std::uint64_t Engine::lent(SocketId socket) const { return impl_->sockets.lent(socket); }
 void Engine::land_in(SocketId socket, std::shared_ptr<Landing> landing) { impl_->sockets.land_in(socket, std::move(landing)); }
 SocketResult<std::size_t> Engine::receive(SocketId socket, Bytes into, bool peek, Nanos now) {

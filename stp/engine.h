@@ -104,6 +104,9 @@ class Engine final : public SocketCalls {
   // for the device to be kept busy, bytes are copied. A socket that is over tells nothing more: its memory is free when nobody holds the keeper.
   SocketResult<std::size_t> send_lent(SocketId socket, ConstBytes data, const Loan& loan, Nanos now);
   std::uint64_t lent(SocketId socket) const;
+  // What was sent before stands in line for a packet, behind many others: more of it now would be a small piece more there. Later it is one
+  // piece with what came meanwhile. on_ready() tells Ready::kWrite when it has left.
+  bool waits_in_line(SocketId socket);
   // From now on extents may be read to where `landing` says; receive() must then be called with that very memory.
   void land_in(SocketId socket, std::shared_ptr<Landing> landing);
   // A socket that is to do nothing but to be shown; refused when not many are left.

@@ -111,6 +111,7 @@ std::size_t SendStream::lend(ConstBytes data, const Keeper& keeper) {
     segment->bulk = true;
     segment->capacity = static_cast<std::uint32_t>(to_grid);
     segment->lent = data.data();
+    lent_before_ = true;
     segment->keeper = keeper;
     pending_.push_back(std::move(segment));
   }
@@ -143,6 +144,7 @@ std::size_t SendStream::take_lent(ConstBytes data, const Loan& loan) {
 }
 
 std::uint64_t SendStream::lent() const {
+  if (!lent_before_) return 0;  // nor ever, of most
   std::uint64_t oldest = accepted_;
   for (const auto* list : {&doomed_, &announced_, &pending_}) {
     for (const SegmentPtr& segment : *list) {

@@ -152,6 +152,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   bool fin_acked_ = false;
   bool failed_ = false;
   bool lends_ = true;       // until a peer could not verify what was lent
+  bool lent_before_ = false;
   bool returned_ = false;
 };
 

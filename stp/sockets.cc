@@ -155,6 +155,14 @@ std::uint64_t Sockets::lent(SocketId id) const {
   return s != nullptr && s->tx != nullptr ? s->tx->lent() : 0;
 }
 
+bool Sockets::waits_in_line(SocketId id) {
+  constexpr std::size_t kManyTalkers = 128;
+  Socket* const s = find(id);
+  const bool waits = s != nullptr && s->phase == Socket::Phase::kEstablished && s->talking && s->tx->has_urgent_messages() && talkers_[s->peer].size() > kManyTalkers;
+  if (waits) s->ready &= ~Ready::kWrite;  // so that its turn is news
+  return waits;
+}
+
 void Sockets::land_in(SocketId id, std::shared_ptr<Landing> landing) {
   if (Socket* s = find(id); s != nullptr && s->rx != nullptr) s->rx->land_in(std::move(landing));
 }

@@ -43,6 +43,7 @@ class Sockets {
   SocketResult<void> connect(SocketId id, const Address& peer, bool wait_for_accept);
   SocketResult<std::size_t> send(SocketId id, ConstBytes data, const Loan* loan = nullptr);  // with one: lent
   std::uint64_t lent(SocketId id) const;
+  bool waits_in_line(SocketId id);
   void land_in(SocketId id, std::shared_ptr<Landing> landing);
   SocketResult<std::size_t> receive(SocketId id, Bytes into, bool peek);
   SocketResult<void> shut(SocketId id, bool read, bool write);

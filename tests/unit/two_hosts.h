@@ -79,7 +79,7 @@ inline Superblock small_superblock() {
   Superblock s;
   s.stg = "test";
   s.uuid[0] = std::byte{7};
-  s.geometry = {.block_size = 4096, .hosts = 3, .sockets = 64, .ring_blocks = 16, .extents = 16};
+  s.geometry = {.block_size = 4096, .hosts = 3, .sockets = 256, .ring_blocks = 16, .extents = 16};
   s.geometry.total_blocks = bytes_needed(s.geometry) / 4096;
   s.geometry = derive_geometry(s.geometry).value();
   s.timing = timing_profile("fast").value();
