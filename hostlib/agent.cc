@@ -382,8 +382,8 @@ void Agent::work(AgentSocket& socket) {
   }
   if (socket.connected && !socket.over && !socket.engine_closed) {
     // Asked for first: whatever the program does from here on is told, and whatever it did before is seen below. Not of a socket that waits
-    // for its turn in the line, and will be looked at then.
-    const bool in_line = engine.waits_in_line(socket.engine_id);
+    // for its turn in the line, and will be looked at then. Of one that is closed the engine is to have all before this agent may end.
+    const bool in_line = !socket.closing && engine.waits_in_line(socket.engine_id);
     if (!in_line) socket.end.want_news();
     if (socket.end.broken() || socket.end.readable() < socket.lent) {
       engine.close(socket.engine_id, true, boottime_now());
@@ -397,13 +397,24 @@ void Agent::work(AgentSocket& socket) {
     Moved in;
     if (socket.read_shut) in.error = look_unread(engine, socket);  // ahead of sending, which would be told instead
     const std::uint32_t ended = socket.end.ended();
-    const Moved out = in_line ? Moved{} : move_out(engine, socket);
+    Moved out;
+    if (in_line)
+      take_back(engine, socket);
+    else
+      out = move_out(engine, socket);
     counters_.bytes_sent += out.bytes;
     if ((ended & ShadowSide::kEnd) != 0 && !socket.closing && !socket.end_sent && out.error.code == 0 && socket.unmoved() == 0) {
       socket.end_sent = true;
       (void)engine.shut(socket.engine_id, false, true, boottime_now());
     }
-    if (!socket.closing && !socket.read_shut) in = move_in(engine, socket);
+    if (!socket.closing && !socket.read_shut) {
+      in = move_in(engine, socket);
+      // What arrived does not wait for the line.
+      if (in_line && !in.stopped && in.bytes < kMoveAtOnce) {
+        socket.end.want_news();
+        if (!socket.end.next_room().empty()) note(socket);
+      }
+    }
     counters_.bytes_received += in.bytes;
     // What arrived ahead of a failure is the program's first.
     const bool all_given = in.stopped || socket.closing || socket.read_shut;

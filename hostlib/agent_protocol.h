@@ -82,11 +82,9 @@ struct AgentAnswer {
   std::uint32_t index = 0;      // of the socket on the news board
   std::uint32_t scb = 0;        // kNoScb: it has none
   std::uint32_t side = 0;       // of the shadow
-  std::uint32_t header_at = 0;  // in the shadow, bytes
-  std::uint32_t reserved = 0;
   std::uint32_t port = 0;       // own port
   std::uint32_t peer_port = 0;
-  std::uint64_t bytes = 0;      // kFork: the token
+  std::uint64_t bytes = 0;      // kFork: the token; kOpen, kAccept, kTake: where in the shadow its header lies
   std::uint64_t life = 0;       // kHello: the agent's, different each time it is started
   std::array<char, 96> host{};  // kHello: own instance name; kAccept: the peer's
   std::array<char, 256> words{};  // of an error, where there are any
@@ -97,7 +95,7 @@ struct AgentAnswer {
 
   static constexpr std::uint32_t kPlain = 0, kListener = 1, kSession = 2;
 };
-static_assert(sizeof(AgentAnswer) == 56 + 352 + 16);
+static_assert(sizeof(AgentAnswer) == 48 + 352 + 16);
 inline constexpr std::size_t kMostTail = 64 * 1024;
 
 // Descriptors of one message; whoever takes one out owns it, the rest is closed.

@@ -38,7 +38,7 @@ bool concerns_a_socket(AgentRequest what) {
 void add_shadow(const AgentSocket& socket, AgentAnswer& answer, std::vector<int>& fds) {
   answer.socket = socket.number;
   answer.side = static_cast<std::uint32_t>(1 - socket.end.side());
-  answer.header_at = socket.end.memory()->header_at();
+  answer.bytes = socket.end.memory()->header_at();
   fds.push_back(socket.end.memory()->fd());
 }
 

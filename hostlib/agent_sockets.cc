@@ -122,7 +122,7 @@ SocketError AgentSockets::error_of(const Entry& entry) {
 
 SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken) {
   const AgentAnswer& answer = reply.answer;
-  auto memory = ShadowMemory::map(reply.descriptors->at(0), answer.header_at);
+  auto memory = ShadowMemory::map(reply.descriptors->at(0), answer.bytes);
   if (!memory || answer.index >= kMostSocketsOfAProgram || answer.side > 1) {
     taken ? link->put_back(answer.socket) : link->give_back(answer.socket);
     return no(memory ? EPROTO : memory.error());

@@ -21,16 +21,14 @@ class RingLanding final : public Landing {
   ShadowEnd end_;
 };
 
-// Gives back to the program what the engine does not need any more of its ring.
+}  // namespace
+
 void take_back(const Engine& engine, AgentSocket& socket) {
   const std::uint64_t lent = engine.lent(socket.engine_id);
   if (lent >= socket.lent) return;
   socket.end.take(socket.lent - lent);
   socket.lent = lent;
 }
-
-}  // namespace
-
 
 void end_with(AgentSocket& socket, const SocketError& error) {
   socket.over = true;

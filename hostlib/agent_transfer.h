@@ -18,6 +18,8 @@ struct Moved {
   SocketError error;      // code 0: none
 };
 
+// Gives back to the program what the engine does not need any more of its ring. Part of move_out().
+void take_back(const Engine& engine, AgentSocket& socket);
 // What the program wrote, into the engine.
 Moved move_out(Engine& engine, AgentSocket& socket);
 // What arrived, and the end of it, into the program's shadow.

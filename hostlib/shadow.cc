@@ -81,13 +81,13 @@ std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::create(std::uint
   return memory;
 }
 
-std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::map(int fd, std::uint32_t header_at) {
+std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::map(int fd, std::uint64_t header_at) {
   struct stat facts = {};
   const int seals = ::fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & kSeals) != kSeals || ::fstat(fd, &facts) != 0) return std::unexpected(EPROTO);
   if (facts.st_size < static_cast<off_t>(whole_size(kSmallestRing)) || facts.st_size > static_cast<off_t>(whole_size(kLargestRing)))
     return std::unexpected(EPROTO);
-  const bool within = header_at % alignof(ShadowHeader) == 0 && header_at <= facts.st_size - static_cast<off_t>(sizeof(ShadowHeader));
+  const bool within = header_at % alignof(ShadowHeader) == 0 && header_at <= static_cast<std::uint64_t>(facts.st_size) - sizeof(ShadowHeader);
   if (!within) return std::unexpected(EPROTO);
   std::shared_ptr<ShadowMemory> memory(new ShadowMemory);
   if (!memory->map_file(fd, static_cast<std::size_t>(facts.st_size), header_at)) return std::unexpected(errno);
@@ -100,7 +100,7 @@ std::expected<std::shared_ptr<ShadowMemory>, int> ShadowMemory::map(int fd, std:
   return memory;
 }
 
-bool ShadowMemory::map_file(int fd, std::size_t bytes, std::uint32_t header_at) {
+bool ShadowMemory::map_file(int fd, std::size_t bytes, std::uint64_t header_at) {
   // A huge page of the file is one of this process too only where both begin at a multiple of it.
   const std::size_t spare = bytes >= whole_size(kHugePage / 2) ? kHugePage : 0;
   void* const reserved = ::mmap(nullptr, bytes + spare, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -87,7 +87,7 @@ class ShadowMemory {
   // By the agent. `ring_bytes` is rounded up to a power of two within the bounds. The errors are errno values.
   static std::expected<std::shared_ptr<ShadowMemory>, int> create(std::uint32_t ring_bytes);
   // A memory file that came from another process: EPROTO when it is none of ours, or not sealed. The descriptor stays the caller's.
-  static std::expected<std::shared_ptr<ShadowMemory>, int> map(int fd, std::uint32_t header_at);
+  static std::expected<std::shared_ptr<ShadowMemory>, int> map(int fd, std::uint64_t header_at);
   ~ShadowMemory();
   ShadowMemory(const ShadowMemory&) = delete;
   ShadowMemory& operator=(const ShadowMemory&) = delete;
@@ -109,7 +109,7 @@ class ShadowMemory {
  private:
   ShadowMemory() = default;
   static std::size_t rings_at(std::size_t ring_bytes) { return 2 * ring_bytes < kHugePage ? kHeaderBytes : kHugePage; }
-  bool map_file(int fd, std::size_t bytes, std::uint32_t header_at);
+  bool map_file(int fd, std::size_t bytes, std::uint64_t header_at);
   int fd_ = -1;
   std::byte* base_ = nullptr;
   std::size_t bytes_ = 0;

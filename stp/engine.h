@@ -105,7 +105,7 @@ class Engine final : public SocketCalls {
   SocketResult<std::size_t> send_lent(SocketId socket, ConstBytes data, const Loan& loan, Nanos now);
   std::uint64_t lent(SocketId socket) const;
   // What was sent before stands in line for a packet, behind many others: more of it now would be a small piece more there. Later it is one
-  // piece with what came meanwhile. on_ready() tells Ready::kWrite when it has left.
+  // piece with what came meanwhile. on_ready() tells Ready::kWrite when it has left, room or not.
   bool waits_in_line(SocketId socket);
   // From now on extents may be read to where `landing` says; receive() must then be called with that very memory.
   void land_in(SocketId socket, std::shared_ptr<Landing> landing);

@@ -39,11 +39,12 @@ std::size_t SendStream::room() const {
 // -- Taking --------------------------------------------------------------------------------------------------------
 
 // A whole extent's is too much for a few bytes: when memory runs short, and where small sends came to be bulk because many of them wait.
-// A thousand such streams would take fresh memory all the time; each grows with what waits.
+// A thousand such streams would take fresh memory all the time; each grows with what waits. Blocks are written whole.
 std::size_t SendStream::bulk_buffer_bytes(std::size_t more, std::uint64_t waiting) const {
-  if (budget_.left() < kExtentBytes) return more;
+  const std::size_t least = std::max<std::size_t>(std::min<std::size_t>(more, kExtentBytes), core_.geometry().block_size);
+  if (budget_.left() < kExtentBytes) return least;
   if (more >= core_.config.inline_max_bytes) return kExtentBytes;
-  return static_cast<std::size_t>(std::clamp<std::uint64_t>(2 * waiting, more, kExtentBytes));
+  return static_cast<std::size_t>(std::clamp<std::uint64_t>(2 * waiting, least, kExtentBytes));
 }
 
 void SendStream::add_segment(std::size_t more, bool before_loan) {

@@ -64,6 +64,7 @@ struct Socket {
   std::uint32_t window = 0;
   std::uint32_t ready = 0;     // as last told
   bool talking = false;        // in its peer's list of talkers
+  bool asked_in_line = false;  // waits_in_line() said so: its way out of the list is to be told
   Nanos scb_written = 0;
   std::uint64_t acked_before = 0;  // when the streams were last counted
   bool wants_room = false;         // stands in Sockets::roomless_

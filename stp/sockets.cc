@@ -155,11 +155,13 @@ std::uint64_t Sockets::lent(SocketId id) const {
   return s != nullptr && s->tx != nullptr ? s->tx->lent() : 0;
 }
 
+bool Sockets::stands_in_line(const Socket& s) { return s.phase == Socket::Phase::kEstablished && s.talking && s.tx->has_urgent_messages(); }
+
 bool Sockets::waits_in_line(SocketId id) {
   constexpr std::size_t kManyTalkers = 128;
   Socket* const s = find(id);
-  const bool waits = s != nullptr && s->phase == Socket::Phase::kEstablished && s->talking && s->tx->has_urgent_messages() && talkers_[s->peer].size() > kManyTalkers;
-  if (waits) s->ready &= ~Ready::kWrite;  // so that its turn is news
+  const bool waits = s != nullptr && stands_in_line(*s) && talkers_[s->peer].size() > kManyTalkers;
+  if (waits) s->asked_in_line = true;
   return waits;
 }
 
@@ -364,6 +366,11 @@ void Sockets::tell_ready(Socket& s, bool more_data) {
   std::uint32_t fresh = (bits & ~s.ready) | (more_data ? bits & Ready::kRead : 0);
   s.ready = bits;
   if (s.tx != nullptr && s.tx->take_returned()) fresh |= Ready::kReturned;
+  // Whether or not there is room now: who asked does nothing else meanwhile.
+  if (s.asked_in_line && !stands_in_line(s)) {
+    s.asked_in_line = false;
+    fresh |= Ready::kWrite;
+  }
   if (fresh != 0) events_.on_ready(s.id, fresh);
 }
 

@@ -104,6 +104,7 @@ class Sockets {
   // sessions.cc
   bool socket_has_messages(const Socket& socket) const;
   bool socket_has_urgent_messages(const Socket& socket) const;
+  static bool stands_in_line(const Socket& socket);
   void emit(Socket& socket, PacketBuilder& packet, std::uint64_t sequence);
   void note_talker(Socket& socket);
   void begin_session(Socket& socket, Slot peer, SessionId session);

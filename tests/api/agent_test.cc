@@ -399,7 +399,7 @@ TEST_F(Agent, AProgramThatLiesInSharedMemoryHurtsItsOwnSocketsOnly) {
     AgentCall call;
     call.what = AgentRequest::kOpen;
     ASSERT_EQ(hostile.ask(call), 0);
-    const auto memory = host::ShadowMemory::map(hostile.descriptors().at(0), hostile.answer().header_at);
+    const auto memory = host::ShadowMemory::map(hostile.descriptors().at(0), hostile.answer().bytes);
     ASSERT_TRUE(memory);
     call.what = AgentRequest::kConnect;
     call.socket = hostile.answer().socket;

@@ -116,7 +116,7 @@ class Liar {
       auto memory = ShadowMemory::create(4096);
       require(memory.has_value(), "there is memory");
       fds.push_back(::fcntl((*memory)->fd(), F_DUPFD_CLOEXEC, 0));
-      answer.header_at = static_cast<std::uint32_t>(script_.near((*memory)->header_at()));
+      answer.bytes = script_.near((*memory)->header_at());
       if (how < 200) {
         memories_.push_back(std::move(*memory));
         memories_.back()->side(0).state.store(ShadowSide::kConnected);

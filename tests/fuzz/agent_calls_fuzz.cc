@@ -296,7 +296,7 @@ class Program {
     const bool made = call.what == AgentRequest::kOpen || call.what == AgentRequest::kAccept || call.what == AgentRequest::kTake;
     if (!made) return;
     require(answer_.side <= 1 && answer_.index < kMostSocketsOfAProgram && descriptors_.size() == 1, "an answer with a socket has one");
-    auto memory = ShadowMemory::map(descriptors_.at(0), answer_.header_at);
+    auto memory = ShadowMemory::map(descriptors_.at(0), answer_.bytes);
     require(memory.has_value(), "its memory is such");
     sockets_.push_back({answer_.socket, std::move(*memory), static_cast<int>(answer_.side), answer_.index});
   }

@@ -434,31 +434,6 @@ TEST_F(EngineTest, StreamsThatBeginTogetherTakeNoMoreThanTheyNeed) {
   EXPECT_LE(all, (8u << 20) + 7 * (512u << 10));
 }
 
-TEST_F(EngineTest, WhatStandsInALongLineIsToldWhenItHasLeft) {
-  constexpr std::size_t kMany = 160, kFew = 20;
-  connect_pair();
-  std::vector<SocketId> senders{client};
-  while (senders.size() < kMany) {
-    connect_again();
-    ASSERT_TRUE(beta().accept(listener, net.now));
-    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
-    senders.push_back(client);
-  }
-  net.run(50 * kMillisecond);
-  const std::vector<std::byte> message(64);
-  for (std::size_t i = 0; i < kFew; ++i) ASSERT_TRUE(alpha().send(senders[i], message, net.now));
-  for (std::size_t i = 0; i < kFew; ++i) EXPECT_FALSE(alpha().waits_in_line(senders[i])) << "the line is short";
-  for (std::size_t i = kFew; i < kMany; ++i) {
-    EXPECT_FALSE(alpha().waits_in_line(senders[i])) << "nothing of it waits";
-    ASSERT_TRUE(alpha().send(senders[i], message, net.now));
-  }
-  net.alpha.told.clear();
-  for (const SocketId sender : senders) EXPECT_TRUE(alpha().waits_in_line(sender));
-  const auto told_all = [&] { return std::ranges::all_of(senders, [&](SocketId sender) { return (net.alpha.told[sender] & Ready::kWrite) != 0; }); };
-  EXPECT_TRUE(net.run_until(told_all));
-  for (const SocketId sender : senders) EXPECT_FALSE(alpha().waits_in_line(sender));
-}
-
 TEST_F(EngineTest, AStreamBeginsInExtentsAndNotInPackets) {
   connect_pair();
   const std::string text = pattern(8 << 20);
