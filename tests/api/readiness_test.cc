@@ -171,6 +171,53 @@ TEST_F(ManySockets, WakeASleeperFromAmongThousands) {
   }
 }
 
+// All send small and larger pieces both ways at the same time, as fast as poll lets them, and end: more than stands in a line at once.
+TEST_F(ManySockets, CarryAllBothWaysWhileAllSendAtOnce) {
+  constexpr std::size_t kEachWay = 60'000;
+  make(200);
+  struct End {
+    std::size_t sent = 0, received = 0;
+    bool ended = false;
+  };
+  std::vector<End> ends(2 * twins_.size());
+  const auto byte_at = [](std::size_t end, std::size_t offset) { return static_cast<std::byte>((offset * 2654435761u >> 9) + end); };
+  std::vector<std::byte> piece(8192);
+  std::size_t open = ends.size();
+  for (const auto until = Clock::now() + 3 * kPatience; open > 0;) {
+    ASSERT_LT(Clock::now(), until) << open << " of " << ends.size() << " ends have not got all";
+    std::vector<pollfd> waits;
+    for (std::size_t i = 0; i < ends.size(); ++i) {
+      const auto events = static_cast<short>((ends[i].ended ? 0 : POLLIN) | (ends[i].sent < kEachWay ? POLLOUT : 0));
+      waits.push_back({events != 0 ? twins_[i / 2].ours[i % 2].get() : -1, events, 0});
+    }
+    ASSERT_GT(STPpoll(waits.data(), waits.size(), static_cast<int>(std::chrono::milliseconds(kPatience).count())), 0);
+    for (std::size_t i = 0; i < ends.size(); ++i) {
+      End& end = ends[i];
+      if ((waits[i].revents & POLLIN) != 0) {
+        const ssize_t got = STPrecv(waits[i].fd, piece.data(), 1 + random_() % piece.size(), MSG_DONTWAIT);
+        ASSERT_TRUE(got >= 0 || errno == EAGAIN) << STPstrerror(waits[i].fd);
+        for (ssize_t k = 0; k < got; ++k)
+          ASSERT_EQ(piece[static_cast<std::size_t>(k)], byte_at(i ^ 1, end.received + static_cast<std::size_t>(k))) << "end " << i << " at " << end.received;
+        if (got == 0) {
+          ASSERT_EQ(end.received, kEachWay);
+          end.ended = true;
+          --open;
+        }
+        end.received += got > 0 ? static_cast<std::size_t>(got) : 0;
+      }
+      if ((waits[i].revents & POLLOUT) != 0) {
+        const std::size_t most = random_() % 8 == 0 ? piece.size() : 200;
+        const std::size_t size = std::min(1 + random_() % most, kEachWay - end.sent);
+        for (std::size_t k = 0; k < size; ++k) piece[k] = byte_at(i, end.sent + k);
+        const ssize_t put = STPsend(waits[i].fd, piece.data(), size, MSG_DONTWAIT);
+        ASSERT_TRUE(put >= 0 || errno == EAGAIN) << STPstrerror(waits[i].fd);
+        end.sent += put > 0 ? static_cast<std::size_t>(put) : 0;
+        ASSERT_TRUE(end.sent < kEachWay || STPshutdown(waits[i].fd, SHUT_WR) == 0);
+      }
+    }
+  }
+}
+
 // The same through descriptors in an epoll, level-triggered: what was not read is told again.
 TEST_F(ManySockets, ShowThemselvesToAnEpoll) {
   make(served_by_agent() ? 1000 : 200);
