@@ -171,52 +171,70 @@ TEST_F(ManySockets, WakeASleeperFromAmongThousands) {
   }
 }
 
-// All send small and larger pieces both ways at the same time, as fast as poll lets them, and end: more than stands in a line at once.
-TEST_F(ManySockets, CarryAllBothWaysWhileAllSendAtOnce) {
-  constexpr std::size_t kEachWay = 60'000;
-  make(200);
-  struct End {
-    std::size_t sent = 0, received = 0;
-    bool ended = false;
-  };
-  std::vector<End> ends(2 * twins_.size());
-  const auto byte_at = [](std::size_t end, std::size_t offset) { return static_cast<std::byte>((offset * 2654435761u >> 9) + end); };
-  std::vector<std::byte> piece(8192);
-  std::size_t open = ends.size();
-  for (const auto until = Clock::now() + 3 * kPatience; open > 0;) {
-    ASSERT_LT(Clock::now(), until) << open << " of " << ends.size() << " ends have not got all";
-    std::vector<pollfd> waits;
-    for (std::size_t i = 0; i < ends.size(); ++i) {
-      const auto events = static_cast<short>((ends[i].ended ? 0 : POLLIN) | (ends[i].sent < kEachWay ? POLLOUT : 0));
-      waits.push_back({events != 0 ? twins_[i / 2].ours[i % 2].get() : -1, events, 0});
-    }
-    ASSERT_GT(STPpoll(waits.data(), waits.size(), static_cast<int>(std::chrono::milliseconds(kPatience).count())), 0);
-    for (std::size_t i = 0; i < ends.size(); ++i) {
-      End& end = ends[i];
-      if ((waits[i].revents & POLLIN) != 0) {
-        const ssize_t got = STPrecv(waits[i].fd, piece.data(), 1 + random_() % piece.size(), MSG_DONTWAIT);
-        ASSERT_TRUE(got >= 0 || errno == EAGAIN) << STPstrerror(waits[i].fd);
-        for (ssize_t k = 0; k < got; ++k)
-          ASSERT_EQ(piece[static_cast<std::size_t>(k)], byte_at(i ^ 1, end.received + static_cast<std::size_t>(k))) << "end " << i << " at " << end.received;
-        if (got == 0) {
-          ASSERT_EQ(end.received, kEachWay);
-          end.ended = true;
-          --open;
-        }
-        end.received += got > 0 ? static_cast<std::size_t>(got) : 0;
-      }
-      if ((waits[i].revents & POLLOUT) != 0) {
-        const std::size_t most = random_() % 8 == 0 ? piece.size() : 200;
-        const std::size_t size = std::min(1 + random_() % most, kEachWay - end.sent);
-        for (std::size_t k = 0; k < size; ++k) piece[k] = byte_at(i, end.sent + k);
-        const ssize_t put = STPsend(waits[i].fd, piece.data(), size, MSG_DONTWAIT);
-        ASSERT_TRUE(put >= 0 || errno == EAGAIN) << STPstrerror(waits[i].fd);
-        end.sent += put > 0 ? static_cast<std::size_t>(put) : 0;
-        ASSERT_TRUE(end.sent < kEachWay || STPshutdown(waits[i].fd, SHUT_WR) == 0);
-      }
+// All send small and larger pieces at the same time, as fast as poll lets them, and end: more than stands in a line at once.
+class ManySenders : public ManySockets, public ::testing::WithParamInterface<bool> {
+ protected:
+  static constexpr std::size_t kEachWay = 60'000;
+  static std::byte byte_at(std::size_t end, std::size_t offset) { return static_cast<std::byte>((offset * 2654435761u >> 9) + end); }
+  static bool sends(std::size_t end) { return GetParam() || end % 2 == 0; }
+  int socket_of(std::size_t end) const { return twins_[end / 2].ours[end % 2]; }
+
+  // Goes through the ends that are ready, until act(end) has said true of each.
+  template <class Act>
+  void each_until_done(std::vector<std::size_t> ends, short events, Act act) {
+    for (const auto until = Clock::now() + 3 * kPatience; !ends.empty() && !HasFatalFailure();) {
+      ASSERT_LT(Clock::now(), until) << ends.size() << " ends are not done";
+      std::vector<pollfd> waits;
+      for (const std::size_t end : ends) waits.push_back({socket_of(end), events, 0});
+      ASSERT_GT(STPpoll(waits.data(), waits.size(), static_cast<int>(std::chrono::milliseconds(kPatience).count())), 0) << ends.size() << " ends are not done";
+      std::vector<std::size_t> left;
+      for (std::size_t i = 0; i < ends.size(); ++i)
+        if (waits[i].revents == 0 || !act(ends[i])) left.push_back(ends[i]);
+      ends = std::move(left);
     }
   }
+  void send_all() {
+    std::mt19937 random(8);
+    std::vector<std::size_t> ends, sent(2 * twins_.size());
+    for (std::size_t end = 0; end < sent.size(); ++end)
+      if (sends(end)) ends.push_back(end);
+    std::vector<std::byte> piece(8192);
+    each_until_done(ends, POLLOUT, [&](std::size_t end) {
+      const std::size_t most = random() % 32 == 0 ? piece.size() : 200;
+      const std::size_t size = std::min(1 + random() % most, kEachWay - sent[end]);
+      for (std::size_t k = 0; k < size; ++k) piece[k] = byte_at(end, sent[end] + k);
+      const ssize_t put = STPsend(socket_of(end), piece.data(), size, MSG_DONTWAIT);
+      EXPECT_TRUE(put >= 0 || errno == EAGAIN) << STPstrerror(socket_of(end));
+      sent[end] += put > 0 ? static_cast<std::size_t>(put) : 0;
+      return sent[end] == kEachWay && STPshutdown(socket_of(end), SHUT_WR) == 0;
+    });
+  }
+  void receive_all() {
+    std::vector<std::size_t> ends, received(2 * twins_.size());
+    for (std::size_t end = 0; end < received.size(); ++end)
+      if (sends(end ^ 1)) ends.push_back(end);
+    std::vector<std::byte> piece(8192);
+    each_until_done(ends, POLLIN, [&](std::size_t end) {
+      const ssize_t got = STPrecv(socket_of(end), piece.data(), 1 + random_() % piece.size(), MSG_DONTWAIT);
+      EXPECT_TRUE(got >= 0 || errno == EAGAIN) << STPstrerror(socket_of(end));
+      std::size_t wrong = 0;
+      for (std::size_t k = 0; got > 0 && k < static_cast<std::size_t>(got); ++k) wrong += piece[k] != byte_at(end ^ 1, received[end] + k);
+      EXPECT_EQ(wrong, 0u) << "end " << end << " after " << received[end];
+      received[end] += got > 0 ? static_cast<std::size_t>(got) : 0;
+      EXPECT_TRUE(got != 0 || received[end] == kEachWay) << "end " << end << " after " << received[end];
+      return got == 0;
+    });
+  }
+};
+
+TEST_P(ManySenders, CarryAllWhileAllSendAtOnce) {
+  make(300);
+  std::thread sender([this] { send_all(); });
+  receive_all();
+  sender.join();
 }
+
+INSTANTIATE_TEST_SUITE_P(BothWays, ManySenders, ::testing::Bool());
 
 // The same through descriptors in an epoll, level-triggered: what was not read is told again.
 TEST_F(ManySockets, ShowThemselvesToAnEpoll) {
