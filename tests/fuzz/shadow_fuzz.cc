@@ -105,8 +105,9 @@ void rings(Input& input) {
   require(memory.has_value(), "there is memory");
   ShadowEnd end(*memory, input.flag() ? 1 : 0);
   std::vector<std::byte> buffer(2 * (*memory)->ring_bytes(), std::byte{0x22});
-  // Behind the sides lies nothing that anybody writes.
-  std::byte* const gap = (*memory)->ring(0) - 512;
+  // Behind the sides, or where their page ends there, in front of them lies nothing that anybody writes.
+  const std::uint32_t header_at = (*memory)->header_at(), behind = header_at + sizeof(host::ShadowHeader);
+  std::byte* const gap = (*memory)->ring(0) - ShadowMemory::kHeaderBytes + (behind + 512 <= ShadowMemory::kHeaderBytes ? behind : header_at - 512);
   std::fill(gap, gap + 512, std::byte{0x77});
   {
     std::unique_ptr<Meddler> meddler;
