@@ -33,6 +33,7 @@ struct EngineConfig {
   Nanos poll_max = 12 * kMillisecond;             // slowest look at the gates
   bool answers_from_afar = false;                 // programs answer through another process: how long that takes is learned
   bool evict_received = false;                    // buffers of extents that were taken leave the processor's caches
+  std::uint32_t long_line = 128;                  // sockets that wait for a packet: from more of them on waits_in_line() says so
   Nanos connect_timeout = 0;                      // 0: twice the detection bound
   std::uint64_t wall_clock_ms = 0;                // milliseconds since 1970 at boottime 0 (display only)
 };

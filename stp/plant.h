@@ -19,6 +19,7 @@ enum class Plant : std::uint8_t {
   kAnnounceTooEarly,      // an extent is announced before its write completed, and never renewed
   kFreeExtentTooEarly,    // an extent is used again when announced, not when consumed
   kReturnTooEarly,        // lent memory is given back when it was written, not when it was consumed
+  kLeaveLineUntold,       // who waits in line for a packet is not told when it has left
   kFinWithoutTotal,       // EOF when FIN arrives, whatever is missing
   kForgetDoorbell,        // no doorbell for a peer that does not poll
   kNoRecheck,             // a packet is never read back and rewritten
@@ -46,7 +47,7 @@ struct PlantName {
   Plant plant;
   std::string_view name;
 };
-inline constexpr std::array<PlantName, 30> kPlants{{
+inline constexpr std::array<PlantName, 31> kPlants{{
     {Plant::kSkipPacketCrc, "skip-packet-crc"},
     {Plant::kSkipIncarnation, "skip-incarnation"},
     {Plant::kAckTooEarly, "ack-too-early"},
@@ -56,6 +57,7 @@ inline constexpr std::array<PlantName, 30> kPlants{{
     {Plant::kAnnounceTooEarly, "announce-too-early"},
     {Plant::kFreeExtentTooEarly, "free-extent-too-early"},
     {Plant::kReturnTooEarly, "return-too-early"},
+    {Plant::kLeaveLineUntold, "leave-line-untold"},
     {Plant::kFinWithoutTotal, "fin-without-total"},
     {Plant::kForgetDoorbell, "forget-doorbell"},
     {Plant::kNoRecheck, "no-recheck"},

@@ -158,9 +158,8 @@ std::uint64_t Sockets::lent(SocketId id) const {
 bool Sockets::stands_in_line(const Socket& s) { return s.phase == Socket::Phase::kEstablished && s.talking && s.tx->has_urgent_messages(); }
 
 bool Sockets::waits_in_line(SocketId id) {
-  constexpr std::size_t kManyTalkers = 128;
   Socket* const s = find(id);
-  const bool waits = s != nullptr && stands_in_line(*s) && talkers_[s->peer].size() > kManyTalkers;
+  const bool waits = s != nullptr && stands_in_line(*s) && talkers_[s->peer].size() > core_.config.long_line;
   if (waits) s->asked_in_line = true;
   return waits;
 }
@@ -369,7 +368,7 @@ void Sockets::tell_ready(Socket& s, bool more_data) {
   // Whether or not there is room now: who asked does nothing else meanwhile.
   if (s.asked_in_line && !stands_in_line(s)) {
     s.asked_in_line = false;
-    fresh |= Ready::kWrite;
+    if (!planted(Plant::kLeaveLineUntold)) fresh |= Ready::kWrite;
   }
   if (fresh != 0) events_.on_ready(s.id, fresh);
 }

@@ -51,6 +51,7 @@ void SimProcess::start() {
   engine.send_buffer_bytes = context_.plan.send_buffer_bytes;
   engine.inline_max_bytes = context_.plan.inline_max_bytes;
   engine.poll_max = context_.plan.poll_max;
+  if (context_.plan.waits_in_line) engine.long_line = 0;
   if (!context_.plan.members_only && !hostile_) engine_ = std::make_unique<Engine>(engine, *engine_medium_, board_, engine_random_, *this);
   if (hostile_ && !context_.plan.members_only) rogue_ = std::make_unique<SimRogue>(context_, *this, *engine_medium_);
   workload_ = std::make_unique<Workload>(context_, *this);

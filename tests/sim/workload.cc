@@ -230,6 +230,8 @@ void Workload::act_stream(Conn& c) {
   const SocketId socket = c.socket;
   bool more = do_write(c);
   if (!conns_.contains(socket)) return;
+  if (more && context_.plan.waits_in_line) more = do_write(c);  // before the engine has had its turn
+  if (!conns_.contains(socket)) return;
   more = do_read(c) || more;
   if (!conns_.contains(socket) || context_.world.failed()) return;
   if (c.write_over && c.read_over) return close(c, false);
@@ -258,6 +260,10 @@ bool Workload::do_write(Conn& c) {
     return conns_.contains(socket);
   }
   if (!c.can_write) return false;
+  if (context_.plan.waits_in_line && process_.engine()->waits_in_line(c.socket)) {
+    c.can_write = false;
+    return false;
+  }
   const std::int64_t chunk = std::min(c.to_send - sent, random_.log_between(1, kMaxChunk));
   auto taken = send_some(c, s, chunk);
   if (!taken) {
