@@ -14,10 +14,12 @@ The journal has fixed records in the order in which things happened (journal.h):
   fail H L CALL PEER ERRNO REASON     a call failed
   BAD H L WORDS                       what must never be, as a player saw it
   stop H L -                          it came to an end in good order
-  kill, halt, go H WHAT               by the driver: a process of H was killed, stopped, or goes on
+  kill, dead H WHAT                   by the driver: a process of H is about to be killed, and is gone. It may do much between the two
+  halt, go H WHAT                     by the driver: a process of H is stopped, and goes on
 """
 import argparse
 import collections
+import math
 import sys
 
 RECORD_BYTES = 128
@@ -48,9 +50,9 @@ class Judgement:
         self.joined, self.began = {}, collections.Counter()  # host: when its first, its latest life began
         self.opened = collections.defaultdict(dict)  # (host, life): {number: (from, from_life)}
         self.begun, self.sent, self.heard, self.ended = {}, {}, {}, {}
-        self.trouble = collections.defaultdict(list)  # host: times at which it was killed, stopped or set going
+        self.trouble = collections.defaultdict(list)  # host: times at which it was killed, gone, stopped or set going
         self.busy = collections.defaultdict(set)  # host: streams under way in its latest life
-        self.program_kills = collections.defaultdict(list)
+        self.program_kills = collections.defaultdict(list)  # host: [when it was about to be killed, when it was gone]
         self.names = collections.defaultdict(set)
 
     def fault(self, words):
@@ -91,10 +93,15 @@ class Judgement:
     def on_kill(self, host, what):
         self.trouble[host].append(self.now)
         if what == "program":
-            self.program_kills[host].append(self.now)
+            self.program_kills[host].append([self.now, math.inf])
         if self.busy[host]:
             self.counts["kill with streams under way"] += 1
         self.counts[f"kill of {what}"] += 1
+
+    def on_dead(self, host, what):
+        self.trouble[host].append(self.now)
+        if what == "program":
+            self.program_kills[host][-1][1] = self.now
 
     def on_halt(self, host, what):
         self.trouble[host].append(self.now)
@@ -181,7 +188,7 @@ class Judgement:
         self.ended[key] = (self.now, host, outcome)
         self.busy[host].discard(key)
         # The files of a program that is killed are closed, as those of one that ends well.
-        if outcome == "cut" and not any(at >= self.begun[key][0] for at in self.program_kills[sender]):
+        if outcome == "cut" and not any(gone >= self.begun[key][0] for _, gone in self.program_kills[sender]):
             self.fault(f"stream {number} of {sender} {sender_life}: an end after {size} bytes of {length}, and its program was not killed")
 
     # -- At the end

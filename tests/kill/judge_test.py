@@ -16,6 +16,7 @@ pass z 1 0 0 1 a
 open a 1 1 z 1 z
 take a 1 0 1 1 z 1 z
 kill a program
+dead a program
 start a 2 a
 pass z 1 0 0 2 a
 open a 2 1 z 1 z
@@ -29,6 +30,7 @@ hear b 1 z 1 7 5000 z
 recv b 1 z 1 7 end 5000 5000
 sent z 1 7 b ok 5000
 """
+CUT = ("end 5000 5000", "cut 4000 5000")
 
 
 def judged(text, apart_s=1.0):
@@ -81,7 +83,14 @@ class TheJudge(unittest.TestCase):
         self.finds("nobody was killed", "recv b 1 z 1 7 end 5000 5000\nsent z 1 7 b ok 5000", "recv b 1 z 1 7 ECONNRESET:5 4000 5000\nsent z 1 7 b ECONNRESET:5 4500")
 
     def test_finds_an_end_that_comes_early(self):
-        self.finds("its program was not killed", "end 5000 5000", "cut 4000 5000")
+        self.finds("its program was not killed", *CUT)
+
+    def test_lets_a_program_begin_much_before_it_is_killed_indeed(self):
+        self.assertEqual(judged(GOOD.replace(*CUT).replace("begin z 1 7", "kill z program\nbegin z 1 7").replace("sent z 1 7 b ok 5000", "dead z program")), [])
+
+    def test_finds_an_early_end_of_one_who_began_after_the_kill(self):
+        self.finds("its program was not killed", "begin z 1 7 b 5000 0\nhear b 1 z 1 7 5000 z\nrecv b 1 z 1 7 end 5000 5000",
+                   "kill z program\ndead z program\nstart z 2 z\nbegin z 2 7 b 5000 0\nhear b 1 z 2 7 5000 z\nrecv b 1 z 2 7 cut 4000 5000")
 
     def test_finds_an_error_that_is_not_documented(self):
         self.finds("EISCONN", "begin z 1 7", "fail z 1 connect a EISCONN 0\nbegin z 1 7")

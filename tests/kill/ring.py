@@ -211,6 +211,7 @@ def kill_or_halt(run, journal, host, what, process, chance, restart):
     else:
         journal.note(f"kill {host} {what}")
         process.kill()
+        journal.note(f"dead {host} {what}")
         restart()
 
 
