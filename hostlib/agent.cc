@@ -397,11 +397,7 @@ void Agent::work(AgentSocket& socket) {
     Moved in;
     if (socket.read_shut) in.error = look_unread(engine, socket);  // ahead of sending, which would be told instead
     const std::uint32_t ended = socket.end.ended();
-    Moved out;
-    if (in_line)
-      take_back(engine, socket);
-    else
-      out = move_out(engine, socket);
+    const Moved out = move_out(engine, socket, in_line);
     counters_.bytes_sent += out.bytes;
     if ((ended & ShadowSide::kEnd) != 0 && !socket.closing && !socket.end_sent && out.error.code == 0 && socket.unmoved() == 0) {
       socket.end_sent = true;

@@ -57,7 +57,7 @@ bool AgentSockets::share() {
   if (locks.size() != alone) return false;
   for (Entry* const entry : ours) {
     if (entry->family != nullptr) continue;
-    entry->look_again();
+    entry->forget_told();
     entry->family = std::move(locks.back());
     locks.pop_back();
   }

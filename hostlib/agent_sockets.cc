@@ -15,16 +15,7 @@ constexpr std::size_t kSmallReceive = 4096;
 constexpr Nanos kAskAfter = 2 * kSecond;  // without a word of a close that was told
 constexpr std::uint64_t kUnknown = ~std::uint64_t{0};  // the agent that knows is gone: not for none
 
-std::uint32_t state_of(const ShadowEnd& end) { return end.mine().state.load(std::memory_order_acquire); }
-
-AgentCall request_of(const AgentSocketEntry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
-  AgentCall call;
-  call.what = what;
-  call.socket = entry.number;
-  call.number = number;
-  call.flags = flags;
-  return call;
-}
+using Phase = AgentSocketEntry::Phase;
 
 }  // namespace
 
@@ -48,76 +39,20 @@ void AgentSockets::forget(SocketId id) {
   const auto it = entries_.find(id);
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
-  if (entry.closed && !entry.gone && !entry.link->dead()) (void)tell(entry, AgentRequest::kForget);
+  if (entry.closed && !entry.gone && !entry.link->dead()) (void)entry.tell(AgentRequest::kForget);
   if (entry.link.get() == indexed_ && entry.index < by_index_.size() && by_index_[entry.index] == id) by_index_[entry.index] = 0;
   entries_.erase(it);
 }
-
-SocketResult<AgentLink::Reply> AgentSockets::ask(const Entry& entry, AgentRequest what, std::uint32_t number, std::uint32_t flags) {
-  return entry.link->ask(request_of(entry, what, number, flags));
-}
-
-bool AgentSockets::tell(const Entry& entry, AgentRequest what, std::uint32_t flags) { return entry.link->tell(request_of(entry, what, 0, flags)); }
 
 // After anything that the other side may wait for.
 void AgentSockets::tell_other(const Entry& entry) const {
   if (entry.end.wake_other()) entry.link->tell_agent(entry.index);
 }
 
-AgentSockets::Phase AgentSockets::phase(const Entry& entry) {
-  if (entry.over.code != 0) return Phase::kOver;
-  if (entry.kind == Entry::Kind::kListener) return Phase::kNone;
-  if (entry.renewed) return Phase::kNone;
-  const std::uint32_t state = state_of(entry.end);
-  if ((state & ShadowSide::kOver) != 0) return Phase::kOver;
-  if (entry.kind != Entry::Kind::kSession) return Phase::kNone;
-  return (state & ShadowSide::kConnected) != 0 ? Phase::kEstablished : Phase::kOpening;
-}
-
-// What a program of the family said for all of them is in the shadow.
-bool AgentSockets::sends_no_more(const Entry& entry) {
-  return entry.send_shut || (entry.family && (entry.end.mine().ended.load(std::memory_order_relaxed) & ShadowSide::kEnd) != 0);
-}
-
-bool AgentSockets::reads_no_more(const Entry& entry) {
-  return entry.read_shut || (entry.family && (entry.end.mine().deaf.load(std::memory_order_relaxed) & ShadowSide::kDrops) != 0);
-}
-
-// The other program ended the conversation with a reset. It is over; this side has yet to say so.
-bool AgentSockets::was_reset(const Entry& entry) { return (entry.end.ended() & ShadowSide::kReset) != 0; }
-
-// The peer's direction has come to its end, or is not wanted any more. What came before may still be unread.
-bool AgentSockets::gets_no_more(const Entry& entry) { return (entry.end.ended() & ShadowSide::kEnd) != 0 || reads_no_more(entry); }
-
-// What became of a socket that another process of the family may have bound, connected or made listen.
-void AgentSockets::refresh(Entry& entry) const {
-  const auto reply = ask(entry, AgentRequest::kInfo);
-  if (!reply) return;
-  entry.port = static_cast<std::uint16_t>(reply->answer.port);
-  entry.local = reply->answer.local != 0;
-  entry.backlog = reply->answer.backlog;
-  if (reply->answer.kind == AgentAnswer::kListener) entry.kind = Entry::Kind::kListener;
-  if (reply->answer.kind == AgentAnswer::kSession) {
-    entry.kind = Entry::Kind::kSession;
-    entry.peer = {.host = get_text(reply->answer.host), .stg = entry.link->superblock().stg, .port = static_cast<std::uint16_t>(reply->answer.peer_port)};
-  }
-}
-
 std::shared_ptr<AgentSocketEntry> AgentSockets::find_fresh(SocketId id) const {
   auto entry = find(id);
-  if (entry != nullptr && entry->family && entry->kind == Entry::Kind::kPlain && !entry->closed) refresh(*entry);
+  if (entry != nullptr && entry->family && entry->kind == Entry::Kind::kPlain && !entry->closed) entry->refresh();
   return entry;
-}
-
-SocketError AgentSockets::error_of(const Entry& entry) {
-  if (entry.over.code != 0) return entry.over;
-  if (entry.renewed) return {};
-  ShadowSide& mine = entry.end.mine();
-  if ((mine.state.load(std::memory_order_acquire) & ShadowSide::kOver) == 0) return {};
-  const auto code = static_cast<int>(mine.error.load(std::memory_order_relaxed));
-  // In a local conversation the other program can write there: nothing that would be taken for "not yet".
-  const bool sensible = code > 0 && code < 4096 && code != EAGAIN && code != EINPROGRESS && code != EALREADY && code != EINTR;
-  return {sensible ? code : ECONNRESET, static_cast<Reason>(mine.reason.load(std::memory_order_relaxed))};
 }
 
 SocketResult<std::shared_ptr<AgentSocketEntry>> AgentSockets::adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken) {
@@ -158,13 +93,13 @@ std::vector<SocketId> AgentSockets::listen_again(const std::shared_ptr<AgentLink
     last_ = nullptr;
     entries_.erase(*fresh_id);
     SocketError error;
-    if (auto bound = ask(*fresh, AgentRequest::kBind, old->port); !bound)
+    if (auto bound = fresh->ask(AgentRequest::kBind, old->port); !bound)
       error = bound.error();
-    else if (auto listening = ask(*fresh, AgentRequest::kListen, old->backlog); !listening)
+    else if (auto listening = fresh->ask(AgentRequest::kListen, old->backlog); !listening)
       error = listening.error();
     if (error.code != 0) {
-      (void)ask(*fresh, AgentRequest::kClose);
-      (void)tell(*fresh, AgentRequest::kForget);
+      (void)fresh->ask(AgentRequest::kClose);
+      (void)fresh->tell(AgentRequest::kForget);
       old->listen_error = error;  // told by the next accept: the port is somebody else's now, or root's
       ShadowEnd::wake(old->end.mine());
       continue;
@@ -204,7 +139,7 @@ SocketResult<std::uint16_t> AgentSockets::bind(SocketId id, std::uint16_t port) 
   const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->port != 0 || entry->kind != Entry::Kind::kPlain) return no(EINVAL);
-  auto reply = ask(*entry, AgentRequest::kBind, port);
+  auto reply = entry->ask(AgentRequest::kBind, port);
   if (!reply) return std::unexpected(reply.error());
   return entry->port = static_cast<std::uint16_t>(reply->answer.port);
 }
@@ -213,7 +148,7 @@ SocketResult<void> AgentSockets::listen(SocketId id, std::uint32_t backlog) {
   const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->kind == Entry::Kind::kSession) return no(EINVAL);
-  auto reply = ask(*entry, AgentRequest::kListen, backlog);
+  auto reply = entry->ask(AgentRequest::kListen, backlog);
   if (!reply) return std::unexpected(reply.error());
   entry->kind = Entry::Kind::kListener;
   entry->backlog = backlog;
@@ -229,7 +164,7 @@ SocketResult<SocketId> AgentSockets::accept(SocketId id, Nanos) {
   if (listener->over.code != 0) return no(EAGAIN);  // until there is an agent again
   if (listener->end.mine().queued.load(std::memory_order_acquire) == 0) return no(EAGAIN);
   if (!listener->link->room_for_descriptors()) return no(EMFILE);
-  auto reply = ask(*listener, AgentRequest::kAccept);
+  auto reply = listener->ask(AgentRequest::kAccept);
   if (!reply) return std::unexpected(reply.error());
   Address peer{.host = get_text(reply->answer.host), .stg = listener->link->superblock().stg, .port = static_cast<std::uint16_t>(reply->answer.peer_port)};
   auto entry = adopt(std::move(*reply), listener->link);
@@ -244,8 +179,8 @@ SocketResult<void> AgentSockets::connect(SocketId id, const Address& peer, bool 
   const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
   if (entry->kind == Entry::Kind::kListener) return no(EOPNOTSUPP);
-  entry->look_again();
-  const Phase now = phase(*entry);
+  entry->forget_told();
+  const Phase now = entry->phase();
   if (now == Phase::kEstablished) return no(EISCONN);
   if (now == Phase::kOpening) return no(EALREADY);
   if (peer.port == 0) return no(ECONNREFUSED, Reason::kNoListener);
@@ -273,21 +208,21 @@ SocketResult<std::size_t> AgentSockets::send_by(SocketId id, std::size_t wanted,
   Entry* const found = find_again(id);
   if (found == nullptr || found->closed) return no(EBADF);
   Entry& entry = *found;
-  entry.look_again();
-  if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
-  switch (phase(entry)) {
+  entry.forget_told();
+  if (entry.family && entry.kind == Entry::Kind::kPlain) entry.refresh();
+  switch (entry.phase()) {
     case Phase::kNone: return no(ENOTCONN);
     case Phase::kOpening: return no(EAGAIN);
     case Phase::kOver: {
-      const SocketError error = error_of(entry);
+      const SocketError error = entry.error();
       if (entry.error_taken) return no(EPIPE, error.reason);
       entry.error_taken = true;
       return std::unexpected(error);
     }
     case Phase::kEstablished: break;
   }
-  const bool reset = was_reset(entry);
-  if (sends_no_more(entry) && !reset) return no(EPIPE);
+  const bool reset = entry.was_reset();
+  if (entry.sends_no_more() && !reset) return no(EPIPE);
   if (wanted == 0 && !reset) return std::size_t{0};
   const std::uint32_t deaf = entry.end.deaf();
   if ((deaf & ShadowSide::kGone) != 0 || reset) {
@@ -357,22 +292,22 @@ SocketResult<std::size_t> AgentSockets::receive_by(SocketId id, std::size_t want
   Entry* const found = find_again(id);
   if (found == nullptr || found->closed) return no(EBADF);
   Entry& entry = *found;
-  entry.look_again();
-  if (entry.family && entry.kind == Entry::Kind::kPlain) refresh(entry);
-  const Phase before = phase(entry);  // before the look at the ring: what came ahead of the end is there then
+  entry.forget_told();
+  if (entry.family && entry.kind == Entry::Kind::kPlain) entry.refresh();
+  const Phase before = entry.phase();  // before the look at the ring: what came ahead of the end is there then
   if (entry.kind != Entry::Kind::kSession || before == Phase::kNone) {
     if (before != Phase::kOver || entry.error_taken) return no(ENOTCONN);
     entry.error_taken = true;
-    return std::unexpected(error_of(entry));
+    return std::unexpected(entry.error());
   }
   if (before == Phase::kOpening) return no(EAGAIN);
   if (wanted == 0) return std::size_t{0};
-  const bool broke = before == Phase::kOver || was_reset(entry);
-  if (reads_no_more(entry) && (!broke || entry.error_taken)) return std::size_t{0};
+  const bool broke = before == Phase::kOver || entry.was_reset();
+  if (entry.reads_no_more() && (!broke || entry.error_taken)) return std::size_t{0};
   const FamilyGuard turn(entry.family.get());
   if (entry.turn_missed = !turn; !turn) return no(EAGAIN);
   const bool reset = entry.end.at_reset();
-  const bool drops = reads_no_more(entry);
+  const bool drops = entry.reads_no_more();
   if (!peek && !drops && gathers(entry, wanted)) return no(EAGAIN);
   const std::optional<std::size_t> n = drops ? std::nullopt : get(entry.end);
   if (n) {
@@ -387,7 +322,7 @@ SocketResult<std::size_t> AgentSockets::receive_by(SocketId id, std::size_t want
   if (before == Phase::kOver || reset || entry.end.broken()) {
     if (before != Phase::kOver) entry.over = {ECONNRESET, reset ? Reason::kAborted : Reason::kProtocol};
     entry.error_taken = true;
-    return std::unexpected(error_of(entry));
+    return std::unexpected(entry.error());
   }
   return no(EAGAIN);
 }
@@ -413,8 +348,8 @@ SocketResult<std::size_t> AgentSockets::receive_in_place(SocketId id, std::size_
 SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos) {
   const auto entry = find_fresh(id);
   if (entry == nullptr || entry->closed) return no(EBADF);
-  if (entry->kind != Entry::Kind::kSession || phase(*entry) != Phase::kEstablished || was_reset(*entry)) return no(ENOTCONN);
-  entry->look_again();
+  if (entry->kind != Entry::Kind::kSession || entry->phase() != Phase::kEstablished || entry->was_reset()) return no(ENOTCONN);
+  entry->forget_told();
   if (write && !entry->send_shut) {
     entry->send_shut = true;
     entry->end.end(ShadowSide::kEnd);
@@ -428,7 +363,7 @@ SocketResult<void> AgentSockets::shut(SocketId id, bool read, bool write, Nanos)
   if (entry->family) {
     // The others of the family wait for this side, which nobody else wakes.
     ShadowEnd::wake(entry->end.mine());
-    (void)ask(*entry, AgentRequest::kNudge);
+    (void)entry->ask(AgentRequest::kNudge);
   }
   return {};
 }
@@ -437,53 +372,47 @@ void AgentSockets::close(SocketId id, bool abort, Nanos) {
   const auto entry = find(id);
   if (entry == nullptr || entry->closed) return;
   entry->closed = true;
-  entry->look_again();
+  entry->forget_told();
   if (entry->family && !entry->link->dead()) {
     // Others who have it go on with it: for this program it is over, and nothing is to be waited for.
-    const auto reply = ask(*entry, AgentRequest::kLetGo);
+    const auto reply = entry->ask(AgentRequest::kLetGo);
     if (reply && reply->answer.local != 0) {
       entry->gone = true;
       return;
     }
-    if (entry->kind == Entry::Kind::kPlain) refresh(*entry);
+    if (entry->kind == Entry::Kind::kPlain) entry->refresh();
   }
   if (entry->kind == Entry::Kind::kSession && !entry->link->dead()) {
-    const bool unread = entry->end.readable() > 0 && !reads_no_more(*entry);
+    const bool unread = entry->end.readable() > 0 && !entry->reads_no_more();
     // Of two programs of one agent this side ends the conversation itself; a remote one the agent ends, when all has gone.
     // Where both directions have come to their end there is nothing left to abort.
-    if (entry->local && sends_no_more(*entry) && (entry->end.ended() & ShadowSide::kEnd) != 0) abort = false;
+    if (entry->local && entry->sends_no_more() && (entry->end.ended() & ShadowSide::kEnd) != 0) abort = false;
     if (abort || (entry->local && unread)) entry->end.end(ShadowSide::kReset);
     entry->end.end(abort ? ShadowSide::kReset : ShadowSide::kEnd);
     entry->end.stop_listening(ShadowSide::kGone);
     if (entry->local) tell_other(*entry);
   }
   // A port that is to be free when close returns is asked for. A conversation that goes to its end does so by and by, and that is seen in the shadow.
-  if (phase(*entry) == Phase::kEstablished && entry->kind == Entry::Kind::kSession && !abort) {
+  if (entry->phase() == Phase::kEstablished && entry->kind == Entry::Kind::kSession && !abort) {
     entry->told_at = boottime_now();
-    if (tell(*entry, AgentRequest::kClose, AgentCall::kQuietly)) return;
-  } else if (!entry->link->dead() && ask(*entry, AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) {
+    if (entry->tell(AgentRequest::kClose, AgentCall::kQuietly)) return;
+  } else if (!entry->link->dead() && entry->ask(AgentRequest::kClose, 0, abort ? AgentCall::kAbort : 0)) {
     return;
   }
   entry->gone = true;
-  note_agent_gone(*entry);
-}
-
-// A close may find out before the loss of the agent is told to everybody; and nobody knows what has arrived.
-void AgentSockets::note_agent_gone(Entry& entry) {
-  if (entry.kind != Entry::Kind::kSession || phase(entry) != Phase::kEstablished || (state_of(entry.end) & ShadowSide::kDrained) != 0) return;
-  if (entry.link->dead()) entry.over = {ECONNRESET, Reason::kAgentGone};
+  entry->note_agent_gone();
 }
 
 bool AgentSockets::closing(SocketId id) const {
   const auto entry = find(id);
-  const bool closes = entry != nullptr && entry->closed && !entry->gone && !entry->link->dead() && (state_of(entry->end) & ShadowSide::kDrained) == 0;
+  const bool closes = entry != nullptr && entry->closed && !entry->gone && !entry->link->dead() && (entry->state() & ShadowSide::kDrained) == 0;
   if (!closes || entry->told_at == 0 || boottime_now() - entry->told_at < kAskAfter) return closes;
   // It may be the peer that takes its time, or an agent that does nothing any more: whoever does not answer is dead.
   entry->told_at = boottime_now();
-  (void)ask(*entry, AgentRequest::kInfo);
+  (void)entry->ask(AgentRequest::kInfo);
   if (!entry->link->dead()) return true;
   entry->gone = true;
-  note_agent_gone(*entry);
+  entry->note_agent_gone();
   return false;
 }
 
@@ -491,7 +420,7 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
   const auto entry = find_fresh(id);
   if (entry == nullptr) return no(EBADF);
   SocketInfo out;
-  const Phase now = phase(*entry);
+  const Phase now = entry->phase();
   // Of a host with several instances the name of this one is known to the agent alone, also when the conversation is over.
   const bool nameless = now == Phase::kOver && entry->kind == Entry::Kind::kSession && !entry->peer_known && !entry->closed;
   if (nameless || (now == Phase::kEstablished && (!entry->local || !entry->peer_known))) {
@@ -509,19 +438,19 @@ SocketResult<SocketInfo> AgentSockets::info(SocketId id) const {
   if (entry->kind == Entry::Kind::kListener) out.state = ScbState::kListening;
   if (entry->kind == Entry::Kind::kPlain) out.state = entry->port != 0 ? ScbState::kBound : ScbState::kUnbound;
   if (entry->kind == Entry::Kind::kSession)
-    out.state = now == Phase::kOpening ? ScbState::kConnecting : now == Phase::kEstablished && !was_reset(*entry) ? ScbState::kEstablished : ScbState::kClosed;
+    out.state = now == Phase::kOpening ? ScbState::kConnecting : now == Phase::kEstablished && !entry->was_reset() ? ScbState::kEstablished : ScbState::kClosed;
   out.scb = entry->scb;
-  out.ready = bits(*entry);
+  out.ready = entry->bits();
   out.local = {entry->link->own_name(), entry->link->superblock().stg, entry->port};
   if (entry->kind == Entry::Kind::kSession) out.peer = entry->peer;
-  if (!entry->error_taken) out.error = error_of(*entry);
-  out.readable_bytes = reads_no_more(*entry) || entry->kind != Entry::Kind::kSession ? 0 : entry->end.readable();
+  if (!entry->error_taken) out.error = entry->error();
+  out.readable_bytes = entry->reads_no_more() || entry->kind != Entry::Kind::kSession ? 0 : entry->end.readable();
   return out;
 }
 
 bool AgentSockets::connect_ended(SocketId id) const {
   const auto entry = find_fresh(id);
-  return entry == nullptr || (bits(*entry) & Ready::kConnect) != 0;
+  return entry == nullptr || (entry->bits() & Ready::kConnect) != 0;
 }
 
 Address AgentSockets::peer(SocketId id) const {
@@ -529,38 +458,13 @@ Address AgentSockets::peer(SocketId id) const {
   return entry != nullptr && entry->kind == Entry::Kind::kSession ? entry->peer : Address{};
 }
 
-std::uint32_t AgentSockets::bits(const Entry& entry) const {
-  const FamilyGuard turn(entry.family.get());
-  return bits_now(entry, static_cast<bool>(turn));
-}
-
-// `whole`: nobody else moves this side's counters meanwhile. Else they may seem to make no sense, which they do in a moment.
-std::uint32_t AgentSockets::bits_now(const Entry& entry, bool whole) {
-  const Phase now = phase(entry);
-  if (entry.kind == Entry::Kind::kListener) {
-    if (entry.listen_error.code != 0) return Ready::kRead;
-    if (entry.over.code != 0) return 0;
-    return entry.end.mine().queued.load(std::memory_order_acquire) != 0 ? Ready::kRead : 0;
-  }
-  if (entry.kind == Entry::Kind::kPlain) return now == Phase::kOver ? Ready::kConnect | Ready::kHangUp : 0;
-  if (now == Phase::kOver) return Ready::kConnect | Ready::kRead | Ready::kWrite | Ready::kHangUp;
-  if (now != Phase::kEstablished) return 0;
-  std::uint32_t out = Ready::kConnect;
-  const bool reset = was_reset(entry) || (whole && entry.end.broken());
-  const bool at_end = entry.end.at_end();
-  if (entry.end.readable() > 0 || at_end || reset || reads_no_more(entry)) out |= Ready::kRead;
-  if (sends_no_more(entry) || entry.end.deaf() != 0 || reset || entry.end.room() > 0) out |= Ready::kWrite;
-  if ((sends_no_more(entry) && gets_no_more(entry)) || reset) out |= Ready::kHangUp;
-  return out;
-}
-
 SocketResult<std::uint32_t> AgentSockets::ready(SocketId id) {
   Entry* const entry = find_again(id);
   if (entry == nullptr) return no(EBADF);
   if (still_holds(*entry)) return entry->told_bits;
   entry->end.want_news();
-  entry->told_bits = look(*entry);
-  entry->told_in = all_is_told(*entry) ? time_ : 0;
+  entry->told_bits = entry->look();
+  entry->told_in = entry->all_is_told() ? time_ : 0;
   return entry->told_bits;
 }
 
@@ -570,43 +474,23 @@ SocketResult<std::uint32_t> AgentSockets::ready_at_a_glance(SocketId id) {
   Entry* const entry = find_again(id);
   if (entry == nullptr) return no(EBADF);
   if (still_holds(*entry)) return entry->told_bits;
-  if (++entry->looks > kLooks && all_is_told(*entry)) return ready(id);
-  return look(*entry);
-}
-
-// The agent tells all that it does to a conversation. Another program of the host does it in the shadow at once, and its word comes later,
-// by way of the agent; one of the family tells nothing.
-bool AgentSockets::all_is_told(const Entry& entry) {
-  return !entry.local && entry.family == nullptr && entry.kind == Entry::Kind::kSession && phase(entry) == Phase::kEstablished;
-}
-
-std::uint32_t AgentSockets::look(Entry& entry) const {
-  if (entry.family && entry.kind == Entry::Kind::kPlain && !entry.closed) refresh(entry);
-  const FamilyGuard turn(entry.family.get());
-  const bool whole = static_cast<bool>(turn);
-  std::uint32_t out = bits_now(entry, whole);
-  const Phase now = phase(entry);
-  if (entry.kind == Entry::Kind::kPlain && now == Phase::kNone) out |= Ready::kWrite | Ready::kHangUp;
-  const bool reset = now == Phase::kEstablished && (was_reset(entry) || (whole && entry.end.broken()));
-  const bool listener = entry.kind == Entry::Kind::kListener;  // goes on with the next agent
-  if ((now == Phase::kOver && !listener && error_of(entry).code != 0 && !entry.error_taken) || (reset && !entry.error_taken)) out |= Ready::kError;
-  if ((now == Phase::kOver && !listener) || (now == Phase::kEstablished && (reset || gets_no_more(entry)))) out |= Ready::kPeerEnded;
-  return out;
+  if (++entry->looks > kLooks && entry->all_is_told()) return ready(id);
+  return entry->look();
 }
 
 SocketError AgentSockets::take_error(SocketId id) {
   const auto entry = find(id);
   if (entry == nullptr || entry->error_taken) return {};
-  entry->look_again();
+  entry->forget_told();
   // Who closed without having asked what became of a connect does not ask now.
-  if (entry->closed && (state_of(entry->end) & ShadowSide::kConnected) == 0) return {};
-  if (phase(*entry) == Phase::kEstablished && was_reset(*entry)) entry->over = {ECONNRESET, Reason::kAborted};
-  if (entry->closed && !entry->gone) note_agent_gone(*entry);
+  if (entry->closed && (entry->state() & ShadowSide::kConnected) == 0) return {};
+  if (entry->phase() == Phase::kEstablished && entry->was_reset()) entry->over = {ECONNRESET, Reason::kAborted};
+  if (entry->closed && !entry->gone) entry->note_agent_gone();
   // A close tells what was lost, and nothing of how a conversation ended in which all had arrived.
-  if (entry->closed && !entry->local && entry->over.code == 0 && (state_of(entry->end) & ShadowSide::kLost) == 0) return {};
-  SocketError error = error_of(*entry);
+  if (entry->closed && !entry->local && entry->over.code == 0 && (entry->state() & ShadowSide::kLost) == 0) return {};
+  SocketError error = entry->error();
   // Of a close that was waited for: not everything arrived.
-  if (error.code == 0 && entry->closed && (state_of(entry->end) & ShadowSide::kLost) != 0) error = {ECONNRESET, Reason::kClosed};
+  if (error.code == 0 && entry->closed && (entry->state() & ShadowSide::kLost) != 0) error = {ECONNRESET, Reason::kClosed};
   entry->error_taken = error.code != 0;
   return error;
 }
@@ -614,9 +498,9 @@ SocketError AgentSockets::take_error(SocketId id) {
 void AgentSockets::renew(SocketId id) {
   const auto entry = find(id);
   if (entry == nullptr || entry->closed || entry->over.code != 0 || entry->kind != Entry::Kind::kSession) return;
-  const std::uint32_t state = state_of(entry->end);
+  const std::uint32_t state = entry->state();
   if ((state & ShadowSide::kOver) == 0 || (state & ShadowSide::kConnected) != 0) return;
-  entry->look_again();
+  entry->forget_told();
   entry->kind = Entry::Kind::kPlain;
   entry->renewed = true;
   entry->error_taken = false;
@@ -624,7 +508,7 @@ void AgentSockets::renew(SocketId id) {
 
 void AgentSockets::set_buffer(SocketId id, std::uint32_t bytes, bool send) {
   const auto entry = find(id);
-  if (entry != nullptr && !entry->closed) (void)ask(*entry, AgentRequest::kBuffers, bytes, send ? AgentCall::kSend : 0);
+  if (entry != nullptr && !entry->closed) (void)entry->ask(AgentRequest::kBuffers, bytes, send ? AgentCall::kSend : 0);
 }
 
 }  // namespace stp::host

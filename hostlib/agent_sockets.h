@@ -6,53 +6,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "hostlib/agent_link.h"
+#include "hostlib/agent_socket_entry.h"
 #include "hostlib/client_id.h"
-#include "hostlib/family_lock.h"
-#include "hostlib/shadow.h"
 #include "stp/socket_calls.h"
-#include "stp/spin.h"
 
 namespace stp::host {
-
-// One socket as the program's side knows it.
-struct AgentSocketEntry {
-  enum class Kind : std::uint8_t { kPlain, kListener, kSession };
-  SocketId id = 0;
-  std::shared_ptr<AgentLink> link;
-  std::uint32_t number = 0;  // the agent's
-  std::uint32_t index = 0;   // on the news board
-  // What ready() said last. It holds until something is told of the socket, a call of this program may have changed it, or it is doubted.
-  std::uint32_t told_bits = 0;
-  std::uint32_t told_in = 0;   // of AgentSockets::doubt(): in which time; 0: look
-  std::uint32_t looks = 0;     // without asking for news, since a call last changed something
-  void look_again() { told_in = looks = 0; }
-  std::uint32_t scb = 0;
-  ShadowEnd end;
-  std::shared_ptr<FamilyLock> family;  // a child or parent may have the socket too
-  bool turn_missed = false;            // the last call found another of the family in the middle of a copy
-  // Small receives without a send between them, and when the last one was.
-  std::uint32_t small_in_a_row = 0;
-  Nanos last_small_at = 0;
-  bool gathers = false;                // the last call left what there was, for more to come: see AgentSockets::gathers
-  Kind kind = Kind::kPlain;
-  bool local = false;        // the other side is a program of the same agent
-  bool send_shut = false;
-  bool read_shut = false;
-  bool closed = false;
-  Nanos told_at = 0;         // when the agent was last told of the close, or asked about it
-  bool gone = false;         // closed, and there is nobody to wait for
-  SocketError listen_error;  // of a listener that could not be registered again
-  SocketError over;          // found out on this side; what the agent found out is in the shadow
-  bool error_taken = false;
-  bool renewed = false;      // what the shadow says of an attempt to connect was told, and is forgotten
-  std::uint16_t port = 0;
-  Address peer;
-  bool peer_known = false;   // which instance it is
-  std::uint32_t backlog = 0;
-  std::uint32_t sleepers = 0;  // threads in AgentWaiting::wait
-  Spin output_spin;            // of waits for room
-};
 
 class AgentSockets final : public SocketCalls {
  public:
@@ -68,7 +26,7 @@ class AgentSockets final : public SocketCalls {
     for (const auto& [id, entry] : entries_) {
       if (entry->link.get() != &link) continue;
       if (entry->over.code == 0) entry->over = {ECONNRESET, Reason::kAgentGone};
-      entry->look_again();
+      entry->forget_told();
       ShadowEnd::wake(entry->end.mine());
       lost(id);
     }
@@ -78,7 +36,7 @@ class AgentSockets final : public SocketCalls {
   bool any_closing() const;
   // There are news of it.
   void note_news(SocketId id) {
-    if (const auto it = entries_.find(id); it != entries_.end()) it->second->look_again();
+    if (const auto it = entries_.find(id); it != entries_.end()) it->second->forget_told();
   }
   // What ready() said before is not to be gone by any more, told or not: from time to time, lest a word that was lost be waited for for ever.
   void doubt() { time_ = std::max(time_ + 1, 1u); }
@@ -93,8 +51,6 @@ class AgentSockets final : public SocketCalls {
   // In the child: they are asked for through its own link from now on.
   void move_to(const std::shared_ptr<AgentLink>& heir);
   void forget(SocketId id);
-  // The bits of Ready, without asking for news.
-  std::uint32_t bits(const AgentSocketEntry& entry) const;
 
   bool wants_time() const override { return false; }
   SocketResult<SocketId> open(Nanos now) override;
@@ -124,24 +80,10 @@ class AgentSockets final : public SocketCalls {
 
  private:
   using Entry = AgentSocketEntry;
-  enum class Phase : std::uint8_t { kNone, kOpening, kEstablished, kOver };
-  static Phase phase(const Entry& entry);
-  static std::uint32_t bits_now(const Entry& entry, bool whole);
-  static void note_agent_gone(Entry& entry);
-  static bool sends_no_more(const Entry& entry);
-  static bool reads_no_more(const Entry& entry);
-  static bool was_reset(const Entry& entry);
-  static bool gets_no_more(const Entry& entry);
-  void refresh(Entry& entry) const;
   std::shared_ptr<Entry> find_fresh(SocketId id) const;
   Entry* find_again(SocketId id);
-  static bool all_is_told(const Entry& entry);
-  std::uint32_t look(Entry& entry) const;
   bool still_holds(const Entry& entry) const { return entry.told_in == time_ && !entry.link->board().to_program.has(entry.index); }
-  static SocketError error_of(const Entry& entry);
   SocketResult<std::shared_ptr<Entry>> adopt(AgentLink::Reply reply, std::shared_ptr<AgentLink> link, bool taken = false);
-  static SocketResult<AgentLink::Reply> ask(const Entry& entry, AgentRequest what, std::uint32_t number = 0, std::uint32_t flags = 0);
-  static bool tell(const Entry& entry, AgentRequest what, std::uint32_t flags = 0);
   // `put` puts bytes into the ring, `get` takes some out of it; nothing: there is no room, or nothing.
   template <class Put>
   SocketResult<std::size_t> send_by(SocketId id, std::size_t wanted, Put put);

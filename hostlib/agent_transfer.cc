@@ -21,14 +21,14 @@ class RingLanding final : public Landing {
   ShadowEnd end_;
 };
 
-}  // namespace
-
 void take_back(const Engine& engine, AgentSocket& socket) {
   const std::uint64_t lent = engine.lent(socket.engine_id);
   if (lent >= socket.lent) return;
   socket.end.take(socket.lent - lent);
   socket.lent = lent;
 }
+
+}  // namespace
 
 void end_with(AgentSocket& socket, const SocketError& error) {
   socket.over = true;
@@ -37,10 +37,11 @@ void end_with(AgentSocket& socket, const SocketError& error) {
   socket.program_side().state.fetch_or(ShadowSide::kOver, std::memory_order_release);
 }
 
-Moved move_out(Engine& engine, AgentSocket& socket) {
+Moved move_out(Engine& engine, AgentSocket& socket, bool waits_in_line) {
   Moved moved;
   const Nanos now = boottime_now();
   take_back(engine, socket);
+  if (waits_in_line) return moved;
   while (moved.bytes < kMoveAtOnce) {
     const ConstBytes piece = socket.end.next_readable(socket.lent);
     if (piece.empty()) break;

@@ -18,10 +18,9 @@ struct Moved {
   SocketError error;      // code 0: none
 };
 
-// Gives back to the program what the engine does not need any more of its ring. Part of move_out().
-void take_back(const Engine& engine, AgentSocket& socket);
-// What the program wrote, into the engine.
-Moved move_out(Engine& engine, AgentSocket& socket);
+// What the program wrote, into the engine; not what `waits_in_line`, see Engine::waits_in_line(). Before it, and in any case, the program gets
+// back what the engine does not need any more of its ring.
+Moved move_out(Engine& engine, AgentSocket& socket, bool waits_in_line);
 // What arrived, and the end of it, into the program's shadow.
 Moved move_in(Engine& engine, AgentSocket& socket);
 // In place of that where the program wants nothing more to read: what the conversation broke with, if it did, and whether the peer's end had

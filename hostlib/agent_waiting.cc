@@ -70,7 +70,7 @@ void AgentWaiting::park(std::unique_lock<std::mutex>& lock) {
 
 bool AgentWaiting::satisfied(const AgentSocketEntry& entry, std::uint32_t bits) const {
   if ((bits & Ready::kDrained) != 0 && !sockets_.closing(entry.id)) return true;
-  return (sockets_.bits(entry) & bits) != 0;
+  return (entry.bits() & bits) != 0;
 }
 
 Woken AgentWaiting::wait(std::unique_lock<std::mutex>& lock, Socket* socket, std::uint32_t bits, Nanos deadline) {

@@ -29,6 +29,8 @@ constexpr std::size_t kBulkBytes = 16 * 1024;
 constexpr std::uint64_t kBulkSoFar = 1024 * 1024;
 constexpr std::size_t kAheadBytes = 512;  // more gets lines that are still to be read
 constexpr std::uint64_t kMostTouchedAhead = 128 * 1024;
+constexpr std::uint32_t kPage = 4096;
+static_assert(sizeof(ShadowHeader) <= kPage);
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 #if defined(__SANITIZE_THREAD__)
@@ -42,10 +44,10 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 // Another place for each: other pages where there are several, other lines of the page.
 std::uint32_t next_header_place(std::size_t room) {
   static std::atomic<std::uint32_t> made{0};
-  constexpr std::uint32_t kLinesApart = (ShadowMemory::kHeaderBytes - sizeof(ShadowHeader)) / alignof(ShadowHeader) + 1;
+  constexpr std::uint32_t kLinesApart = (kPage - sizeof(ShadowHeader)) / alignof(ShadowHeader) + 1;
   const std::uint32_t number = made.fetch_add(1, std::memory_order_relaxed);
-  const auto pages = static_cast<std::uint32_t>(room / ShadowMemory::kHeaderBytes);
-  return number % pages * ShadowMemory::kHeaderBytes + number % kLinesApart * static_cast<std::uint32_t>(alignof(ShadowHeader));
+  const auto pages = static_cast<std::uint32_t>(room / kPage);
+  return number % pages * kPage + number % kLinesApart * static_cast<std::uint32_t>(alignof(ShadowHeader));
 }
 
 // A store before it is seen before a load after it is made.
@@ -163,7 +165,6 @@ std::size_t ShadowEnd::room_for(std::size_t wanted) const {
 // On the first lap each page is a page fault here and one in the other process. Once a socket has used some, it gets as many more at once as
 // it has; the other process finds them around the first that it touches.
 void ShadowEnd::touch_ahead(std::uint64_t tail) const {
-  constexpr std::uint64_t kPage = 4096;
   touch_at_ = ~std::uint64_t{0};
   if (tail >= ring_bytes()) return;
   const std::uint64_t begin = tail / kPage * kPage;

@@ -213,7 +213,7 @@ int main(int argc, char** argv) {
   app.add_option("--agent", agent, fmt::format("the Unix socket to serve on [{}]; programs find it by STP_AGENT, or there", stp::host::kDefaultAgentPath))
       ->type_name("PATH");
   app.add_option("--mode", mode, "permissions of that socket [0666]")->check(octal);
-  app.add_option("--ring", ring_kib, "KiB of memory of each direction of a socket, touched as it is used [2048]")->check(CLI::Range(4, 65536));
+  app.add_option("--ring", ring_kib, "KiB of memory of each direction of a socket, taken as it is used and up to 128 KiB ahead [2048]")->check(CLI::Range(4, 65536));
   app.add_flag("--local-over-disk", local_over_disk, "have programs of this host talk over the disk with each other too, to try that on one machine");
   app.add_option("--max-sockets", most_sockets, "sockets that one user may have [16384]")->check(CLI::Range(1, 1 << 24));
   app.add_option("--metrics", metrics, "serve statistics for Prometheus over HTTP there")->type_name("ADDRESS:PORT");

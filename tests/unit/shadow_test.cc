@@ -232,6 +232,8 @@ TEST(Shadow, gets_memory_ahead_of_what_is_written_once_some_was_used) {
     ASSERT_EQ(b.read(into, false), into.size());
     written += message.size();
   };
+  move_one();
+  if (memory->touched_bytes() >= ShadowMemory::kHugePage) GTEST_SKIP() << "this system has memory files in huge pages (shmem_enabled): all is there at once";
   while (written < 16 * 1024) move_one();
   EXPECT_EQ(memory->touched_bytes(), 4096 + written);  // the header's page, and what was used
   std::uint64_t most = 0;
