@@ -215,7 +215,7 @@ std::optional<Message> MessageReader::next() {
       return std::nullopt;
     }
     // The writer's view turned into the reader's.
-    return Message{{.counter = session & ~kInitiatorBit, .initiator = (session & kInitiatorBit) == 0}, *body};
+    return Message{{.counter = session & ~kInitiatorBit, .initiator = (session & kInitiatorBit) == 0}, *body, ack_};
   }
   return std::nullopt;
 }

@@ -93,6 +93,7 @@ using MessageBody = std::variant<OpenMessage, OpenAckMessage, RefuseMessage, Dat
 struct Message {
   SessionId session;
   MessageBody body;
+  std::uint64_t ack = 0;  // of the packet that it came in
 };
 
 // Fills one packet. Not sealed until seal(); until then nothing of it is on its way.
@@ -131,7 +132,7 @@ OpenedPacket open_packet(ConstBytes block, const Uuid& uuid, const Geometry& geo
 // from one that a message with impossible lengths made. Unknown types are passed over and counted.
 class MessageReader {
  public:
-  explicit MessageReader(const OpenedPacket& packet) : rest_(packet.messages), left_(packet.count) {}
+  explicit MessageReader(const OpenedPacket& packet) : rest_(packet.messages), left_(packet.count), ack_(packet.ack) {}
   std::optional<Message> next();
   bool malformed() const { return malformed_; }
   std::uint32_t unknown() const { return unknown_; }
@@ -139,6 +140,7 @@ class MessageReader {
  private:
   ConstBytes rest_;
   std::uint32_t left_;
+  std::uint64_t ack_;
   std::uint32_t unknown_ = 0;
   bool malformed_ = false;
 };

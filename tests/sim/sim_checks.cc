@@ -179,8 +179,7 @@ void SimChecks::drained_well(const SimProcess& sender, const Stream& stream, boo
 void SimChecks::lost_something(const SimProcess& sender, const Stream& stream, bool i_connected) {
   const ProcessId id = i_connected ? stream.to : stream.from;
   const Flow& there = i_connected ? stream.forth : stream.back;
-  const Flow& back = i_connected ? stream.back : stream.forth;
-  if (id == 0 || there.cut || back.cut || !there.eof || there.received != there.sent || sender.suffered()) return;
+  if (id == 0 || there.cut || !there.eof || there.received != there.sent || sender.suffered()) return;
   if (plan_.has(Trouble::kLateWrites) || plan_.has(Trouble::kOtherView) || plan_.has(Trouble::kHostile)) return;
   const SimProcess& receiver = process(id);
   if (receiver.suffered() && (receiver.suffering() != SimProcess::kLeft || !receiver.left_in_order())) return;

@@ -286,6 +286,47 @@ TEST_F(EngineTest, WhoLeavesWaitsUntilItsLastWordsWereTaken) {
   EXPECT_EQ(swallowed, 4);
 }
 
+// Its acknowledgement and its reset come in one packet: beta can not write until it has done both.
+TEST_F(EngineTest, ACloseIsContentWithAPeerThatReadToTheEndAndAbortsAtOnce) {
+  connect_pair();
+  for (const std::size_t size : {std::size_t{10}, std::size_t{200'000}}) {
+    const auto extents = alpha().counters().extents_sent;
+    ASSERT_EQ(alpha().send(client, bytes(pattern(size)), net.now), size);
+    alpha().close(client, false, net.now);
+    net.alpha.told[client] = 0;  // what comes now is about the close alone
+    net.beta.board.post_lease(0);
+    std::string got(size, '\0');
+    std::size_t end = 0;
+    ASSERT_TRUE(net.run_until([&] {
+      const auto n = beta().receive(server, std::as_writable_bytes(std::span(got)).subspan(end), false, net.now);
+      if (n) end += *n;
+      return end == size;
+    }));
+    std::byte more{};
+    ASSERT_TRUE(net.run_until([&] { return beta().receive(server, {&more, 1}, false, net.now).value_or(1) == 0; }));
+    beta().close(server, true, net.now);
+    EXPECT_EQ(net.alpha.told[client] & Ready::kDrained, 0u) << "too early for this test";
+    net.beta.board.post_lease(kNever);
+    ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+    EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << size << ": not everything arrived, it says";
+    EXPECT_EQ(alpha().counters().extents_sent > extents, size > 10);
+    connect_again();
+    server = beta().accept(listener, net.now).value();
+    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
+  }
+}
+
+// What a reset cuts off is lost.
+TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsBeforeAllHadArrived) {
+  connect_pair();
+  ASSERT_EQ(alpha().send(client, bytes(pattern(200'000)), net.now), 200'000u);
+  alpha().close(client, false, net.now);
+  net.alpha.told[client] = 0;
+  beta().close(server, true, net.now);
+  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+  EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u);
+}
+
 TEST_F(EngineTest, AHostTalksToItself) {
   const SocketId l = alpha().open(net.now).value();
   ASSERT_TRUE(alpha().bind(l, 9));
