@@ -428,14 +428,19 @@ void Agent::work(AgentSocket& socket) {
 
 // -- Ends ----------------------------------------------------------------------------------------------------------
 
+// The peer is to learn it.
+void Agent::note_unread(AgentSocket& socket) {
+  const bool unread = socket.connected && !socket.local && !socket.over && socket.end.unread() > 0 && !socket.read_shut;
+  if (unread) host_->engine().leave_unread(socket.engine_id);
+}
+
 void Agent::finish(AgentSocket& socket) {
   if (!socket.closing) return;
   // Between two programs here what was sent lies in the receiver's shadow already.
   const bool all_out = socket.local || socket.over || !socket.connected || socket.unmoved() == 0;
   if (socket.engine_id != 0 && !socket.engine_closed && all_out) {
     socket.lost |= !socket.local && socket.over && socket.unmoved() > 0;
-    const bool unread = socket.connected && !socket.local && !socket.over && socket.end.unread() > 0 && !socket.read_shut;
-    if (unread) host_->engine().leave_unread(socket.engine_id);
+    note_unread(socket);
     socket.engine_closed = true;
     host_->engine().close(socket.engine_id, false, boottime_now());
   }
@@ -492,6 +497,7 @@ void Agent::close(AgentSocket& socket, bool abort) {
     }
   }
   if (abort && socket.engine_id != 0 && !socket.engine_closed) {
+    note_unread(socket);
     socket.engine_closed = true;
     host_->engine().close(socket.engine_id, true, boottime_now());
   }

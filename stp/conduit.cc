@@ -25,6 +25,7 @@ void Conduit::start(const Identity& self, const Identity& peer) {
   ack_in_ring_ = 0;
   their_sequence_ = 0;
   they_poll_ = false;
+  gate_ack_ = gate_head_ = told_acked_ = 0;
   gate_dirty_ = true;  // says hello: the peer learns that I see it
   gate_retry_at_ = 0;
 }
@@ -52,18 +53,20 @@ void Conduit::warm() { receiver_.warm(); }
 void Conduit::answer(SessionId session, MessageBody body) {
   if (!open_) return;
   if (answers_.size() >= kMostAnswers) return on_protocol_fault();
-  answers_.emplace_back(session, std::move(body));
+  // The answer may be to the packet that is being taken.
+  const std::uint64_t taken = receiver_.taken();
+  answers_.push_back({.session = session, .body = std::move(body), .taken = taken > 0 ? taken - 1 : 0, .since = core_.now});
 }
 
 void Conduit::fill(PacketBuilder& packet, std::uint64_t sequence) {
   while (!answers_.empty()) {
-    if (!packet.append(answers_.front().first, answers_.front().second)) break;
+    if (!packet.append(answers_.front().session, answers_.front().body)) break;
     ++core_.counters.messages_sent;
     answers_.pop_front();
   }
   if (answers_.empty()) owner_.fill(slot_, packet, sequence);
   if (packet.empty() && owes_ack()) packet.keep();
-  if (!packet.empty()) ack_in_ring_ = receiver_.taken();
+  if (!packet.empty()) ack_in_ring_ = acknowledgeable();
 }
 
 void Conduit::on_protocol_fault() {
@@ -71,15 +74,27 @@ void Conduit::on_protocol_fault() {
   owner_.on_peer_fault(slot_, Reason::kProtocol);
 }
 
-void Conduit::take_ack(std::uint64_t ack) {
+// Makes room in the ring at once. False: a fault.
+bool Conduit::take_ack(std::uint64_t ack) {
   const std::uint64_t before = sender_.acked();
   if (!sender_.on_ack(ack)) {
     on_protocol_fault();
-    return;
+    return false;
   }
-  if (sender_.acked() == before) return;
-  want_ack_ = false;
-  owner_.on_acked(slot_, sender_.acked());
+  if (sender_.acked() != before) want_ack_ = false;
+  return true;
+}
+
+void Conduit::tell_acked(std::uint64_t ack) {
+  if (ack <= told_acked_) return;
+  told_acked_ = ack;
+  owner_.on_acked(slot_, ack);
+}
+
+void Conduit::on_ack_in_packet(std::uint64_t ack) {
+  if (!take_ack(ack)) return;
+  tell_acked(ack);
+  if (receiver_.taken() >= gate_head_) tell_acked(gate_ack_);
 }
 
 void Conduit::on_gate(const Gate& gate) {
@@ -90,7 +105,12 @@ void Conduit::on_gate(const Gate& gate) {
   they_poll_ = (gate.flags & Gate::kPolling) != 0;
   receiver_.on_doorbell(gate.head);
   if ((gate.flags & Gate::kWantAck) != 0 && gate.ack_seen < receiver_.taken() && !planted(Plant::kAckInsideRing)) gate_dirty_ = true;
-  take_ack(gate.ack);
+  if (!take_ack(gate.ack)) return;
+  // A packet may have been acknowledged that was dropped, as its session had been reset: that is said in the ring, up to this head, and counts
+  // first. Room in the ring does not wait for it.
+  gate_ack_ = gate.ack;
+  gate_head_ = planted(Plant::kAckAheadOfReset) ? 0 : gate.head;
+  if (receiver_.taken() >= gate_head_) tell_acked(gate_ack_);
 }
 
 bool Conduit::wants_gate() const {
@@ -101,7 +121,13 @@ bool Conduit::wants_gate() const {
 
 std::uint64_t Conduit::ack_to_publish() const {
   if (planted(Plant::kAckTooEarly) && receiver_.announced() > receiver_.taken()) return receiver_.taken() + 1;
-  return receiver_.taken();
+  return acknowledgeable();
+}
+
+// What was taken behind a reset of mine is acknowledged when that is in the ring: who reads of both reads the reset first. Not held for ever: two
+// full rings would wait for each other.
+std::uint64_t Conduit::acknowledgeable() const {
+  return holds_ack() && !planted(Plant::kAckAheadOfReset) ? std::max(ack_published_, std::min(answers_.front().taken, receiver_.taken())) : receiver_.taken();
 }
 
 bool Conduit::ack_due() const {
@@ -116,8 +142,8 @@ void Conduit::pump(bool streaming) {
   const bool urgent = !answers_.empty() || owes_ack_soon() || owner_.has_urgent_messages(slot_);
   const Nanos pause = core_.computing.empty() ? kStreamPause : kLongStreamPause;
   if (streaming && !urgent && core_.now - sender_.last_write() < pause) return;
-  if (!sender_.pump(*this, ack_to_publish(), !streaming && urgent)) return;
-  ack_published_ = std::max(ack_published_, receiver_.taken());
+  if (!sender_.pump(*this, !streaming && urgent)) return;
+  ack_published_ = std::max(ack_published_, acknowledgeable());
   ack_waits_since_ = 0;
   ack_soon_ = false;
   if (!streaming || !receiver_.hot()) receiver_.warm();  // most messages have an answer
@@ -187,7 +213,7 @@ void Conduit::write_gate() {
   if (!gate_buffer_) gate_buffer_ = AlignedBuffer(core_.geometry().block_size);
   encode_gate(gate_buffer_.span(), gate, core_.uuid(), core_.geometry());
   head_published_ = gate.head;
-  ack_published_ = std::max(ack_published_, receiver_.taken());
+  ack_published_ = std::max(ack_published_, acknowledgeable());
   ack_waits_since_ = 0;
   ack_soon_ = false;
   gate_dirty_ = false;
@@ -213,6 +239,7 @@ Nanos Conduit::next_deadline(bool streaming) const {
   const Nanos look = receiver_.next_deadline();
   at = std::min(at, own_write_first(streaming) ? std::max(look, own_write_until()) : look);
   if (unpublished() > 0 && ack_waits_since_ != 0) at = std::min(at, ack_waits_since_ + kDelayedAck);
+  if (holds_ack()) at = std::min(at, answers_.front().since + kLongestHold);
   if (gate_dirty_ && !gate_writing_) at = std::min(at, gate_retry_at_);
   if (ack_soon_ && unpublished() > 0 && core_.now < ack_by_) at = std::min(at, ack_by_);
   const Nanos wants_gate_at = awaits_ack_since_ + kAckInPacketFirst;

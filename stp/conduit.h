@@ -87,8 +87,9 @@ class Conduit final : public MessageSource, public PacketHandler {
   // MessageSource
   bool has_messages() const override { return !answers_.empty() || owner_.has_messages(slot_) || owes_ack(); }
   void fill(PacketBuilder& packet, std::uint64_t sequence) override;
+  std::uint64_t ack_to_publish() const override;
   // PacketHandler
-  void on_ack_in_packet(std::uint64_t ack) override { take_ack(ack); }
+  void on_ack_in_packet(std::uint64_t ack) override;
   void on_message(const Message& message) override { owner_.on_message(slot_, message); }
   void on_protocol_fault() override;
 
@@ -100,8 +101,18 @@ class Conduit final : public MessageSource, public PacketHandler {
   static constexpr Nanos kOwnWriteFirst = 200 * kMicrosecond;
   static constexpr std::uint64_t kPacketsToPublish = 4;
   static constexpr std::size_t kMostAnswers = 32768;
+  static constexpr Nanos kLongestHold = 100 * kMillisecond;
 
-  void take_ack(std::uint64_t ack);
+  // An answer that is not in a packet yet, and what had been taken ahead of what made it necessary.
+  struct Answer {
+    SessionId session;
+    MessageBody body;
+    std::uint64_t taken = 0;
+    Nanos since = 0;
+  };
+
+  bool take_ack(std::uint64_t ack);
+  void tell_acked(std::uint64_t ack);
   void pump(bool streaming);
   void decide_gate();
   void decide_polling();
@@ -109,13 +120,14 @@ class Conduit final : public MessageSource, public PacketHandler {
   Nanos own_write_until() const { return receiver_.last_look() + kOwnWriteFirst; }
   void write_gate();
   bool ack_due() const;
-  std::uint64_t ack_to_publish() const;
+  bool holds_ack() const { return !answers_.empty() && core_.now - answers_.front().since < kLongestHold; }
+  std::uint64_t acknowledgeable() const;
   bool owes_last_ack() const { return leaving_ && ack_in_ring_ < receiver_.spoken(); }
   // Who lingers for it looks at its ring for an answer, and at its gates now and then.
   bool owes_ack_soon() const { return ack_soon_ && core_.now >= ack_by_ && unpublished() > 0 && ack_in_ring_ < receiver_.taken(); }
   bool owes_ack() const { return owes_last_ack() || owes_ack_soon(); }
   bool awaits_ack() const { return awaited_ > sender_.acked(); }
-  std::uint64_t unpublished() const { return receiver_.taken() - ack_published_; }
+  std::uint64_t unpublished() const { return acknowledgeable() - ack_published_; }
 
   Core& core_;
   const Slot slot_;
@@ -127,7 +139,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   bool leaving_ = false;
   std::uint64_t ack_in_ring_ = 0;  // the highest that a packet of mine carries
 
-  std::deque<std::pair<SessionId, MessageBody>> answers_;
+  std::deque<Answer> answers_;
 
   // My gate.
   AlignedBuffer gate_buffer_;
@@ -151,6 +163,9 @@ class Conduit final : public MessageSource, public PacketHandler {
   // The peer's gate, the newest seen of this pair.
   std::uint64_t their_sequence_ = 0;
   bool they_poll_ = false;
+  // What it acknowledges counts for the sessions once its ring has been read up to its head.
+  std::uint64_t gate_ack_ = 0, gate_head_ = 0;
+  std::uint64_t told_acked_ = 0;
 };
 
 }  // namespace stp

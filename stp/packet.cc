@@ -6,6 +6,7 @@ namespace {
 enum MessageType : std::uint16_t { kOpen = 1, kOpenAck, kRefuse, kData, kExtent, kCredit, kConsumed, kNack, kFin, kRst };
 constexpr std::uint64_t kInitiatorBit = std::uint64_t{1} << 63;
 constexpr std::size_t kExtentPayload = 72;
+constexpr std::uint32_t kHeardAll = 1;  // flags of RST
 
 template <class... F>
 struct Overloaded : F... {
@@ -64,7 +65,7 @@ void write_payload(Writer& w, const MessageBody& body) {
                         [&](const FinMessage& m) { w.u64(m.total); },
                         [&](const ResetMessage& m) {
                           w.u32(static_cast<std::uint32_t>(m.reason));
-                          w.u32(0);
+                          w.u32(m.heard_all ? kHeardAll : 0);
                         }},
              body);
 }
@@ -122,7 +123,13 @@ std::optional<MessageBody> read_payload(std::uint16_t type, ConstBytes payload) 
       break;
     }
     case kFin: body = FinMessage{r.u64()}; break;
-    default: body = ResetMessage{static_cast<Reason>(r.u32())}; break;
+    default: {
+      ResetMessage m;
+      m.reason = static_cast<Reason>(r.u32());
+      m.heard_all = (r.u32() & kHeardAll) != 0;
+      body = m;
+      break;
+    }
   }
   if (r.bad()) return std::nullopt;
   return body;
@@ -215,7 +222,7 @@ std::optional<Message> MessageReader::next() {
       return std::nullopt;
     }
     // The writer's view turned into the reader's.
-    return Message{{.counter = session & ~kInitiatorBit, .initiator = (session & kInitiatorBit) == 0}, *body, ack_};
+    return Message{{.counter = session & ~kInitiatorBit, .initiator = (session & kInitiatorBit) == 0}, *body};
   }
   return std::nullopt;
 }

@@ -24,7 +24,7 @@
 //    7 CONSUMED   offset u64: everything below it is in my memory, verified
 //    8 NACK       offset u64, length u32, attempt u32: this extent never verified, write it elsewhere
 //    9 FIN        total u64: the stream ends at this offset
-//   10 RST        reason u32, reserved u32
+//   10 RST        reason u32, flags u32 (1: my program had read all, to the end)
 #pragma once
 
 #include <optional>
@@ -85,6 +85,7 @@ struct FinMessage {
 };
 struct ResetMessage {
   Reason reason{};
+  bool heard_all = false;  // the program had read all of the stream, to its end, before it came to this
 };
 using MessageBody = std::variant<OpenMessage, OpenAckMessage, RefuseMessage, DataMessage, ExtentMessage, CreditMessage, ConsumedMessage,
                                  NackMessage, FinMessage, ResetMessage>;
@@ -93,7 +94,6 @@ using MessageBody = std::variant<OpenMessage, OpenAckMessage, RefuseMessage, Dat
 struct Message {
   SessionId session;
   MessageBody body;
-  std::uint64_t ack = 0;  // of the packet that it came in
 };
 
 // Fills one packet. Not sealed until seal(); until then nothing of it is on its way.
@@ -132,7 +132,7 @@ OpenedPacket open_packet(ConstBytes block, const Uuid& uuid, const Geometry& geo
 // from one that a message with impossible lengths made. Unknown types are passed over and counted.
 class MessageReader {
  public:
-  explicit MessageReader(const OpenedPacket& packet) : rest_(packet.messages), left_(packet.count), ack_(packet.ack) {}
+  explicit MessageReader(const OpenedPacket& packet) : rest_(packet.messages), left_(packet.count) {}
   std::optional<Message> next();
   bool malformed() const { return malformed_; }
   std::uint32_t unknown() const { return unknown_; }
@@ -140,7 +140,6 @@ class MessageReader {
  private:
   ConstBytes rest_;
   std::uint32_t left_;
-  std::uint64_t ack_;
   std::uint32_t unknown_ = 0;
   bool malformed_ = false;
 };

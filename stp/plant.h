@@ -19,6 +19,7 @@ enum class Plant : std::uint8_t {
   kAnnounceTooEarly,      // an extent is announced before its write completed, and never renewed
   kFreeExtentTooEarly,    // an extent is used again when announced, not when consumed
   kReturnTooEarly,        // lent memory is given back when it was written, not when it was consumed
+  kAckAheadOfReset,       // a packet is acknowledged though what it carried was dropped, and the reset that says so is read later
   kLeaveLineUntold,       // who waits in line for a packet is not told when it has left
   kFinWithoutTotal,       // EOF when FIN arrives, whatever is missing
   kForgetDoorbell,        // no doorbell for a peer that does not poll
@@ -47,7 +48,7 @@ struct PlantName {
   Plant plant;
   std::string_view name;
 };
-inline constexpr std::array<PlantName, 31> kPlants{{
+inline constexpr std::array<PlantName, 32> kPlants{{
     {Plant::kSkipPacketCrc, "skip-packet-crc"},
     {Plant::kSkipIncarnation, "skip-incarnation"},
     {Plant::kAckTooEarly, "ack-too-early"},
@@ -57,6 +58,7 @@ inline constexpr std::array<PlantName, 31> kPlants{{
     {Plant::kAnnounceTooEarly, "announce-too-early"},
     {Plant::kFreeExtentTooEarly, "free-extent-too-early"},
     {Plant::kReturnTooEarly, "return-too-early"},
+    {Plant::kAckAheadOfReset, "ack-ahead-of-reset"},
     {Plant::kLeaveLineUntold, "leave-line-untold"},
     {Plant::kFinWithoutTotal, "fin-without-total"},
     {Plant::kForgetDoorbell, "forget-doorbell"},

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "stp/cache_region.h"
 #include "stp/checksum.h"
@@ -302,15 +301,9 @@ bool ReceiveStream::credit_due() const {
   return limit() >= granted_ + std::max(window_ / 4, 1u);
 }
 
-ConsumedMessage ReceiveStream::consumed() const { return {planted(Plant::kConsumedTooEarly) ? expected_ : ready_}; }
-
-std::optional<ConsumedMessage> ReceiveStream::take_consumed() {
-  return std::exchange(consumed_due_, false) ? std::optional(consumed()) : std::nullopt;
-}
-
 bool ReceiveStream::emit(PacketBuilder& packet, SessionId session) {
   bool any = false;
-  if (consumed_due_ && packet.append(session, consumed())) {
+  if (consumed_due_ && packet.append(session, ConsumedMessage{planted(Plant::kConsumedTooEarly) ? expected_ : ready_})) {
     consumed_due_ = false;
     any = true;
   }

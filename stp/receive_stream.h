@@ -51,7 +51,6 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   // -- Messages: CREDIT, CONSUMED, NACK
   bool has_messages() const { return credit_due() || consumed_due_ || !nacks_.empty(); }
   bool emit(PacketBuilder& packet, SessionId session);
-  std::optional<ConsumedMessage> take_consumed();  // if it is due; else nothing
   std::uint64_t limit_for_open();  // the credit that OPEN or OPEN_ACK carries
 
   // -- Bulk
@@ -101,7 +100,6 @@ class ReceiveStream : public std::enable_shared_from_this<ReceiveStream> {
   void advance();
   void drop_ready();
   void forget_read();
-  ConsumedMessage consumed() const;
   bool credit_due() const;
   std::uint64_t limit() const { return read_ + window_; }
   bool used_up_quickly();

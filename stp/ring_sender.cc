@@ -28,7 +28,7 @@ bool RingSender::place_free(std::uint64_t sequence) const {
   return sequence <= acked_ + places() && !writing_[index(sequence)];
 }
 
-bool RingSender::pump(MessageSource& source, std::uint64_t ack, bool prompt) {
+bool RingSender::pump(MessageSource& source, bool prompt) {
   bool submitted = false;
   if (!ring_) ring_ = AlignedBuffer(static_cast<std::size_t>(places()) * core_.geometry().block_size);
   while (open_ && core_.may_write && writes_in_flight_ < kWriteDepth && source.has_messages()) {
@@ -38,7 +38,7 @@ bool RingSender::pump(MessageSource& source, std::uint64_t ack, bool prompt) {
       PacketBuilder builder(packet(next_));
       source.fill(builder, next_);
       if (builder.empty()) break;
-      builder.seal(self_, peer_, next_, ack, core_.uuid(), core_.geometry());
+      builder.seal(self_, peer_, next_, source.ack_to_publish(), core_.uuid(), core_.geometry());
       if (all_acked()) waiting_since_ = core_.now;
       ++next_;
       ++count;

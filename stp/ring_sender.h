@@ -22,6 +22,8 @@ class MessageSource {
   virtual bool has_messages() const = 0;
   // Appends what fits; the packet will carry this sequence.
   virtual void fill(PacketBuilder& packet, std::uint64_t sequence) = 0;
+  // What the packet that was just filled acknowledges.
+  virtual std::uint64_t ack_to_publish() const = 0;
 };
 
 class RingSender {
@@ -33,9 +35,9 @@ class RingSender {
   void stop() { open_ = false; }
   bool quiet() const { return writes_in_flight_ == 0 && !rechecking_; }
 
-  // Fills and submits packets while there are messages, places and write depth. `ack` rides along. True when it submitted.
+  // Fills and submits packets while there are messages, places and write depth. True when it submitted.
   // `prompt`: a single packet to which the peer has nothing else of mine to take is worth a write of its own (see Medium::carry_out).
-  bool pump(MessageSource& source, std::uint64_t ack, bool prompt);
+  bool pump(MessageSource& source, bool prompt);
   // False when the peer acknowledges what was never sent.
   bool on_ack(std::uint64_t ack);
   // Reads back what has waited too long for its acknowledgement. True, once a timeout, when a doorbell and a wish for an

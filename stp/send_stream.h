@@ -46,7 +46,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   std::uint64_t memory() const { return budgeted_; }
   std::uint64_t acked() const;
   // Everything accepted, and the end if there is one, is in the peer host's memory.
-  bool settled() const { return acked() == accepted_ && (!finished_ || fin_acked_); }
+  bool settled() const { return heard_all_ || (acked() == accepted_ && (!finished_ || fin_acked_)); }
   // Forgets everything; what is in flight is let go when it lands.
   void abandon();
 
@@ -54,6 +54,8 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   void set_limit(std::uint64_t limit) { limit_ = planted(Plant::kBeyondCredit) ? UINT64_MAX / 2 : std::max(limit_, limit); }
   bool on_consumed(std::uint64_t offset);
   bool on_nack(std::uint64_t offset, std::uint32_t length, std::uint32_t attempt);
+  // The peer says that it has read all, to the end: nothing of that unless the end was said.
+  void on_heard_all() { heard_all_ = fin_emitted_; }
   void on_packet_acked(std::uint64_t sequence);
 
   // -- Messages
@@ -148,6 +150,7 @@ class SendStream : public std::enable_shared_from_this<SendStream> {
   std::size_t writing_ = 0;
   bool finished_ = false;
   bool fin_emitted_ = false;
+  bool heard_all_ = false;
   std::uint64_t fin_sequence_ = 0;
   bool fin_acked_ = false;
   bool failed_ = false;

@@ -164,20 +164,17 @@ void Sockets::over(Socket& s, int code, Reason reason) {
   tell_ready(s, true);
 }
 
-// What is in memory here is said first: whoever waits at the other end for all of it to arrive is content then.
 void Sockets::reset(Socket& s, int code, Reason reason, Reason tell_peer) {
   ++core_.counters.resets_sent;
-  if (const auto consumed = s.rx->take_consumed(); consumed && s.phase == Socket::Phase::kEstablished) peers_.answer(s.peer, s.session, *consumed);
-  peers_.answer(s.peer, s.session, ResetMessage{tell_peer});
+  peers_.answer(s.peer, s.session, ResetMessage{.reason = tell_peer, .heard_all = s.heard_all()});
   over(s, code, reason);
 }
 
-// The packet acknowledges, too, and that counts first: a peer that heard all and is gone right afterwards says both in one. Unless its program
-// did not read all: then the acknowledgement is worth nothing.
-void Sockets::on_reset(Socket& s, const ResetMessage& m, std::uint64_t ack) {
+// Whoever has said all, and is told that it was heard, has lost nothing, although the acknowledgement of the end is still on its way.
+void Sockets::on_reset(Socket& s, const ResetMessage& m) {
   if (planted(Plant::kIgnoreReset)) return;
   ++core_.counters.resets_taken;
-  if (s.phase == Socket::Phase::kEstablished && m.reason != Reason::kClosed) s.tx->on_packet_acked(ack);
+  if (m.heard_all && s.phase == Socket::Phase::kEstablished) s.tx->on_heard_all();
   over(s, s.phase == Socket::Phase::kOpening ? ECONNREFUSED : errno_of_reset(m.reason), m.reason);
 }
 
@@ -319,7 +316,7 @@ void Sockets::on_message(Slot peer, const Message& message) {
   Socket& s = *find(it->second);
   if (const auto* ack = std::get_if<OpenAckMessage>(&message.body)) return on_open_ack(s, *ack);
   if (const auto* refuse = std::get_if<RefuseMessage>(&message.body)) return on_refuse(s, *refuse);
-  if (const auto* rst = std::get_if<ResetMessage>(&message.body)) return on_reset(s, *rst, message.ack);
+  if (const auto* rst = std::get_if<ResetMessage>(&message.body)) return on_reset(s, *rst);
   on_stream_message(s, message);
 }
 

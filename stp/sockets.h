@@ -119,7 +119,7 @@ class Sockets {
   void on_open(Slot peer, SessionId id, const OpenMessage& m);
   void on_open_ack(Socket& socket, const OpenAckMessage& m);
   void on_refuse(Socket& socket, const RefuseMessage& m);
-  void on_reset(Socket& socket, const ResetMessage& m, std::uint64_t ack);
+  void on_reset(Socket& socket, const ResetMessage& m);
   void on_stream_message(Socket& socket, const Message& message);
   void on_unknown_session(Slot peer, const Message& message);
   void on_stream_changed(SocketId id);

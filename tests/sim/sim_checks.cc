@@ -167,8 +167,12 @@ void SimChecks::stream_failed(SimProcess& mine, const Stream* stream, bool i_con
 void SimChecks::drained_well(const SimProcess& sender, const Stream& stream, bool i_connected) {
   const ProcessId id = i_connected ? stream.to : stream.from;
   const Flow& flow = i_connected ? stream.forth : stream.back;
-  if (id == 0 || flow.deaf || flow.cut || sender.suffered()) return;
+  if (id == 0 || flow.cut || sender.suffered()) return;
   SimProcess& receiver = process(id);
+  if (flow.given_up && flow.had < flow.sent && !receiver.suffered() && !plan_.has(Trouble::kHostile) && !plan_.has(Trouble::kOtherView))
+    return world_.fail("what a reset cut off is lost", fmt::format("{} closed stream {:x}, and was told that all {} bytes arrived; {} aborted when it had {}",
+                                                                   sender.label(), stream.id, flow.sent, receiver.label(), flow.had));
+  if (flow.deaf) return;
   if (!receiver.alive() || receiver.suffered() || receiver.engine() == nullptr) return;
   const auto info = receiver.engine()->info(i_connected ? stream.to_socket : stream.from_socket);
   if (!info || flow.received + info->readable_bytes >= flow.sent) return;

@@ -443,7 +443,13 @@ void Workload::close(Conn& c, bool abort) {
   Stream* s = stream_of(c);
   if (s != nullptr) {
     (abort ? s->flow(i_connected(c)).cut : s->flow(i_connected(c)).ended) = true;
-    s->flow(!i_connected(c)).deaf = true;
+    Flow& mine = s->flow(!i_connected(c));
+    if (abort && !mine.deaf) {
+      const auto info = process_.engine()->info(socket);
+      mine.given_up = true;
+      mine.had = mine.received + (info ? info->readable_bytes : 0);
+    }
+    mine.deaf = true;
   }
   if (context_.world.verbose()) context_.world.say(fmt::format("{} {} socket {}, stream {:x}", process_.label(), abort ? "aborts" : "closes", socket, s == nullptr ? 0 : s->id));
   if (c.probe) --probes_open_;

@@ -17,7 +17,7 @@ using test::bytes;
 class EngineTest : public ::testing::Test {
  protected:
   // A connected pair: client on alpha, server on beta.
-  void connect_pair() {
+  void connect_pair(bool accepted = true) {
     listener = beta().open(net.now).value();
     ASSERT_EQ(beta().bind(listener, 7).value(), 7);
     ASSERT_TRUE(beta().listen(listener, 5));
@@ -26,7 +26,7 @@ class EngineTest : public ::testing::Test {
     ASSERT_EQ(pending.error().code, EINPROGRESS);
     ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
     ASSERT_EQ(alpha().info(client)->error.code, 0);
-    server = beta().accept(listener, net.now).value();
+    if (accepted) server = beta().accept(listener, net.now).value();
   }
   void connect_again() {
     client = alpha().open(net.now).value();
@@ -91,6 +91,15 @@ class EngineTest : public ::testing::Test {
     net.alpha.medium.fault = [this, times, damaged = 0](const IoRequest& r) mutable {
       return writes_extent(r) && damaged++ < times ? MemoryMedium::kSwallow : 0;
     };
+  }
+  void send_and_close(const std::string& text) {
+    ASSERT_EQ(alpha().send(client, bytes(text), net.now), text.size());
+    alpha().close(client, false, net.now);
+    net.alpha.told[client] = 0;  // what comes now is about the close alone
+  }
+  void expect_close_to_tell_of_a_loss() {
+    ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+    EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u) << "all arrived, it says";
   }
   int connecting_to_beta() {
     const SocketId s = alpha().open(net.now).value();
@@ -286,7 +295,7 @@ TEST_F(EngineTest, WhoLeavesWaitsUntilItsLastWordsWereTaken) {
   EXPECT_EQ(swallowed, 4);
 }
 
-// Its acknowledgement and its reset come in one packet: beta can not write until it has done both.
+// Its reset comes ahead of its acknowledgement: beta can not write until it has come to both.
 TEST_F(EngineTest, ACloseIsContentWithAPeerThatReadToTheEndAndAbortsAtOnce) {
   connect_pair();
   for (const std::size_t size : {std::size_t{10}, std::size_t{200'000}}) {
@@ -325,6 +334,74 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsBeforeAllHadArrived) {
   beta().close(server, true, net.now);
   ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
   EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u);
+}
+
+// Its engine takes the packet all the same, and acknowledges that.
+TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWhileTheBytesAreOnTheirWay) {
+  connect_pair();
+  net.run(5 * kMillisecond);
+  net.beta.medium.holds = true;  // what beta asks the disk for comes back later
+  send_and_close("0123456789");
+  const auto taken = beta().counters().messages_taken;
+  net.run(3 * kMillisecond);
+  ASSERT_EQ(beta().counters().messages_taken, taken);
+  beta().close(server, true, net.now);
+  net.beta.medium.holds = false;
+  expect_close_to_tell_of_a_loss();
+}
+
+TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortedBeforeAnythingWasSent) {
+  connect_pair();
+  net.beta.board.post_lease(0);
+  beta().close(server, true, net.now);
+  net.run(kMillisecond);
+  send_and_close("0123456789");
+  net.run(20 * kMillisecond);
+  net.beta.board.post_lease(kNever);
+  expect_close_to_tell_of_a_loss();
+}
+
+TEST_F(EngineTest, ACloseTellsOfAPeerThatHadNotAcceptedYet) {
+  connect_pair(false);
+  net.run(5 * kMillisecond);
+  net.beta.medium.holds = true;
+  send_and_close("0123456789");
+  net.run(3 * kMillisecond);
+  beta().close(listener, false, net.now);
+  net.beta.medium.holds = false;
+  expect_close_to_tell_of_a_loss();
+}
+
+// All is in its memory, and thrown away.
+TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWithoutHavingReadAll) {
+  connect_pair();
+  net.run(5 * kMillisecond);
+  net.beta.board.post_lease(0);
+  send_and_close("0123456789");
+  ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 10; }));
+  net.run(kMillisecond);
+  beta().close(server, true, net.now);
+  net.beta.board.post_lease(kNever);
+  expect_close_to_tell_of_a_loss();
+}
+
+// Both have said their end, and one of them hears nothing of what came before it.
+TEST_F(EngineTest, WhoHasSaidItsEndIsToldOfAPeerThatAborts) {
+  connect_pair();
+  ASSERT_TRUE(beta().shut(server, false, true, net.now));
+  net.run(20 * kMillisecond);
+  std::byte nothing{};
+  ASSERT_EQ(alpha().receive(client, {&nothing, 1}, false, net.now).value_or(7), 0u);
+  net.beta.medium.holds = true;
+  ASSERT_EQ(alpha().send(client, bytes("0123456789"), net.now), 10u);
+  ASSERT_TRUE(alpha().shut(client, false, true, net.now));
+  net.run(3 * kMillisecond);
+  ASSERT_EQ(beta().info(server)->readable_bytes, 0u);
+  beta().close(server, true, net.now);
+  net.beta.medium.holds = false;
+  net.run(100 * kMillisecond);
+  EXPECT_EQ(alpha().info(client)->state, ScbState::kClosed);
+  EXPECT_EQ(alpha().take_error(client).code, ECONNRESET);
 }
 
 TEST_F(EngineTest, AHostTalksToItself) {
