@@ -21,6 +21,14 @@
 
 namespace stp::test {
 
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool kSanitized = __has_feature(address_sanitizer);
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 inline constexpr const char* kMyHost = "alpha";
 
 // Made by main() before the first test; its path is in STP_STG.
