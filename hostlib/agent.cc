@@ -386,6 +386,7 @@ void Agent::work(AgentSocket& socket) {
     const bool in_line = !socket.closing && engine.waits_in_line(socket.engine_id);
     if (!in_line) socket.end.want_news();
     if (socket.end.broken() || socket.end.readable() < socket.lent) {
+      engine.leave_unread(socket.engine_id);
       engine.close(socket.engine_id, true, boottime_now());
       socket.engine_closed = true;
       end_with(socket, {ECONNRESET, Reason::kProtocol});
@@ -531,6 +532,7 @@ void Agent::give_up_stuck_closes(Nanos now) {
     if (now - progress.since < host_->patience()) continue;
     socket.engine_closed = true;
     socket.lost = true;
+    note_unread(socket);
     host_->engine().close(socket.engine_id, true, now);
     note(socket);
   }

@@ -53,9 +53,7 @@ void Conduit::warm() { receiver_.warm(); }
 void Conduit::answer(SessionId session, MessageBody body) {
   if (!open_) return;
   if (answers_.size() >= kMostAnswers) return on_protocol_fault();
-  // The answer may be to the packet that is being taken.
-  const std::uint64_t taken = receiver_.taken();
-  answers_.push_back({.session = session, .body = std::move(body), .taken = taken > 0 ? taken - 1 : 0, .since = core_.now});
+  answers_.push_back({.session = session, .body = std::move(body), .since = core_.now});
 }
 
 void Conduit::fill(PacketBuilder& packet, std::uint64_t sequence) {
@@ -124,11 +122,9 @@ std::uint64_t Conduit::ack_to_publish() const {
   return acknowledgeable();
 }
 
-// What was taken behind a reset of mine is acknowledged when that is in the ring: who reads of both reads the reset first. Not held for ever: two
-// full rings would wait for each other.
-std::uint64_t Conduit::acknowledgeable() const {
-  return holds_ack() && !planted(Plant::kAckAheadOfReset) ? std::max(ack_published_, std::min(answers_.front().taken, receiver_.taken())) : receiver_.taken();
-}
+// Nothing more while there is an answer that is not in a packet, a reset above all: who reads of both reads the reset first. Not for ever where the
+// ring is full: two of them would wait for each other.
+std::uint64_t Conduit::acknowledgeable() const { return holds_ack() && !planted(Plant::kAckAheadOfReset) ? ack_published_ : receiver_.taken(); }
 
 bool Conduit::ack_due() const {
   if (planted(Plant::kAckInsideRing) || unpublished() == 0) return false;
@@ -239,7 +235,7 @@ Nanos Conduit::next_deadline(bool streaming) const {
   const Nanos look = receiver_.next_deadline();
   at = std::min(at, own_write_first(streaming) ? std::max(look, own_write_until()) : look);
   if (unpublished() > 0 && ack_waits_since_ != 0) at = std::min(at, ack_waits_since_ + kDelayedAck);
-  if (holds_ack()) at = std::min(at, answers_.front().since + kLongestHold);
+  if (holds_ack() && sender_.full()) at = std::min(at, answers_.front().since + kLongestHold);
   if (gate_dirty_ && !gate_writing_) at = std::min(at, gate_retry_at_);
   if (ack_soon_ && unpublished() > 0 && core_.now < ack_by_) at = std::min(at, ack_by_);
   const Nanos wants_gate_at = awaits_ack_since_ + kAckInPacketFirst;

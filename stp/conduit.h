@@ -103,11 +103,9 @@ class Conduit final : public MessageSource, public PacketHandler {
   static constexpr std::size_t kMostAnswers = 32768;
   static constexpr Nanos kLongestHold = 100 * kMillisecond;
 
-  // An answer that is not in a packet yet, and what had been taken ahead of what made it necessary.
   struct Answer {
     SessionId session;
     MessageBody body;
-    std::uint64_t taken = 0;
     Nanos since = 0;
   };
 
@@ -120,7 +118,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   Nanos own_write_until() const { return receiver_.last_look() + kOwnWriteFirst; }
   void write_gate();
   bool ack_due() const;
-  bool holds_ack() const { return !answers_.empty() && core_.now - answers_.front().since < kLongestHold; }
+  bool holds_ack() const { return !answers_.empty() && (!sender_.full() || core_.now - answers_.front().since < kLongestHold); }
   std::uint64_t acknowledgeable() const;
   bool owes_last_ack() const { return leaving_ && ack_in_ring_ < receiver_.spoken(); }
   // Who lingers for it looks at its ring for an answer, and at its gates now and then.

@@ -24,7 +24,7 @@
 //    7 CONSUMED   offset u64: everything below it is in my memory, verified
 //    8 NACK       offset u64, length u32, attempt u32: this extent never verified, write it elsewhere
 //    9 FIN        total u64: the stream ends at this offset
-//   10 RST        reason u32, flags u32 (1: my program had read all, to the end)
+//   10 RST        reason u32, flags u32 (1: my program had taken all, to the end)
 #pragma once
 
 #include <optional>
@@ -85,7 +85,7 @@ struct FinMessage {
 };
 struct ResetMessage {
   Reason reason{};
-  bool heard_all = false;  // the program had read all of the stream, to its end, before it came to this
+  bool heard_all = false;  // the program had taken all of the stream, to its end, and nothing was dropped
 };
 using MessageBody = std::variant<OpenMessage, OpenAckMessage, RefuseMessage, DataMessage, ExtentMessage, CreditMessage, ConsumedMessage,
                                  NackMessage, FinMessage, ResetMessage>;

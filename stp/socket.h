@@ -69,8 +69,8 @@ struct Socket {
   std::uint64_t acked_before = 0;  // when the streams were last counted
   bool wants_room = false;         // stands in Sockets::roomless_
 
-  // Its program has read the peer's stream to its end.
-  bool heard_all() const { return phase == Phase::kEstablished && rx->complete() && rx->readable() == 0 && !left_unread; }
+  // Its program has read the peer's stream to its end, and nothing of it was dropped.
+  bool heard_all() const { return phase == Phase::kEstablished && rx->complete() && rx->readable() == 0 && rx->dropped() == 0 && !left_unread; }
   bool both_ended() const { return send_shut && tx->settled() && rx->complete(); }
   // The peer's direction has come to its end, or is not wanted any more. What came before may still be unread.
   bool gets_no_more() const { return rx->at_end() || rx->complete() || rx->discarding(); }

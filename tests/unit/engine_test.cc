@@ -372,6 +372,26 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatHadNotAcceptedYet) {
   expect_close_to_tell_of_a_loss();
 }
 
+// Gates overtake the ring for as long as writes to it take.
+TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWhileItsRingIsSlow) {
+  connect_pair();
+  net.run(5 * kMillisecond);
+  const Geometry& g = net.superblock.geometry;
+  const std::uint64_t ring = g.packet(1, 0, 1);
+  net.beta.medium.slow = [=](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && r.block >= ring && r.block < ring + g.ring_blocks; };
+  for (const char* const text : {"a", "b"}) {  // as many writes as there may be at once
+    ASSERT_TRUE(beta().send(server, bytes(text), net.now));
+    net.tick();
+  }
+  beta().close(server, true, net.now);
+  net.tick();
+  send_and_close("0123456789");
+  net.run(400 * kMillisecond);
+  EXPECT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
+  net.beta.medium.let_go();
+  expect_close_to_tell_of_a_loss();
+}
+
 // All is in its memory, and thrown away.
 TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWithoutHavingReadAll) {
   connect_pair();
@@ -380,6 +400,20 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWithoutHavingReadAll) {
   send_and_close("0123456789");
   ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 10; }));
   net.run(kMillisecond);
+  beta().close(server, true, net.now);
+  net.beta.board.post_lease(kNever);
+  expect_close_to_tell_of_a_loss();
+}
+
+// What it closes over is dropped, though it is all there.
+TEST_F(EngineTest, ACloseTellsOfAPeerThatClosedWithoutHavingReadAllAndAborts) {
+  connect_pair();
+  net.run(5 * kMillisecond);
+  net.beta.board.post_lease(0);
+  send_and_close("0123456789");
+  ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 10; }));
+  net.run(kMillisecond);
+  beta().close(server, false, net.now);
   beta().close(server, true, net.now);
   net.beta.board.post_lease(kNever);
   expect_close_to_tell_of_a_loss();

@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "stp/engine.h"
@@ -31,6 +32,7 @@ class MemoryMedium final : public Medium {
   std::uint32_t block_size() const override { return disk_.block_size; }
   std::uint64_t total_blocks() const override { return disk_.bytes.size() / disk_.block_size; }
   void submit(const IoRequest& r) override {
+    if (slow && slow(r)) return late_.push_back(r);
     std::size_t size = static_cast<std::size_t>(r.blocks) * disk_.block_size;
     int error = fault ? fault(r) : 0;
     if (error == 0 && r.op == IoRequest::Op::kRead) std::memcpy(r.buffer, disk_.at(r.block), size);
@@ -55,8 +57,15 @@ class MemoryMedium final : public Medium {
   std::function<int(const IoRequest&)> fault;
   std::function<void(std::uint64_t token)> reaped;
   bool holds = false;  // nothing completes
+  // What is done only with let_go().
+  std::function<bool(const IoRequest&)> slow;
+  void let_go() {
+    slow = nullptr;
+    for (const IoRequest& r : std::exchange(late_, {})) submit(r);
+  }
 
  private:
+  std::deque<IoRequest> late_;
   Disk& disk_;
   std::deque<IoCompletion> done_;
 };
