@@ -388,7 +388,7 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWhileItsRingIsSlow) {
   send_and_close("0123456789");
   net.run(400 * kMillisecond);
   EXPECT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
-  net.beta.medium.let_go();
+  net.beta.medium.land_late();
   expect_close_to_tell_of_a_loss();
 }
 

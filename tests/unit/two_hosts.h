@@ -57,9 +57,9 @@ class MemoryMedium final : public Medium {
   std::function<int(const IoRequest&)> fault;
   std::function<void(std::uint64_t token)> reaped;
   bool holds = false;  // nothing completes
-  // What is done only with let_go().
+  // What is done only with land_late().
   std::function<bool(const IoRequest&)> slow;
-  void let_go() {
+  void land_late() {
     slow = nullptr;
     for (const IoRequest& r : std::exchange(late_, {})) submit(r);
   }
