@@ -429,7 +429,7 @@ void Agent::work(AgentSocket& socket) {
 
 // -- Ends ----------------------------------------------------------------------------------------------------------
 
-// The peer is to learn it.
+// The peer is to learn what the program left unread.
 void Agent::note_unread(AgentSocket& socket) {
   const bool unread = socket.connected && !socket.local && !socket.over && socket.end.unread() > 0 && !socket.read_shut;
   if (unread) host_->engine().leave_unread(socket.engine_id);

@@ -12,7 +12,6 @@
 
 namespace stp::host {
 
-// One socket as the program's side knows it.
 struct AgentSocketEntry {
   enum class Kind : std::uint8_t { kPlain, kListener, kSession };
   SocketId id = 0;

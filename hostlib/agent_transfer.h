@@ -18,8 +18,8 @@ struct Moved {
   SocketError error;      // code 0: none
 };
 
-// What the program wrote, into the engine; not what `waits_in_line`, see Engine::waits_in_line(). Before it, and in any case, the program gets
-// back what the engine does not need any more of its ring.
+// What the program wrote, into the engine, unless the socket waits in line (Engine::waits_in_line()). In any case the program gets back what the
+// engine does not need any more of its ring.
 Moved move_out(Engine& engine, AgentSocket& socket, bool waits_in_line);
 // What arrived, and the end of it, into the program's shadow.
 Moved move_in(Engine& engine, AgentSocket& socket);

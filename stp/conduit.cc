@@ -139,7 +139,7 @@ void Conduit::pump(bool streaming) {
   const Nanos pause = core_.computing.empty() ? kStreamPause : kLongStreamPause;
   if (streaming && !urgent && core_.now - sender_.last_write() < pause) return;
   if (!sender_.pump(*this, !streaming && urgent)) return;
-  ack_published_ = std::max(ack_published_, acknowledgeable());
+  ack_published_ = acknowledgeable();
   ack_waits_since_ = 0;
   ack_soon_ = false;
   if (!streaming || !receiver_.hot()) receiver_.warm();  // most messages have an answer
@@ -209,7 +209,7 @@ void Conduit::write_gate() {
   if (!gate_buffer_) gate_buffer_ = AlignedBuffer(core_.geometry().block_size);
   encode_gate(gate_buffer_.span(), gate, core_.uuid(), core_.geometry());
   head_published_ = gate.head;
-  ack_published_ = std::max(ack_published_, acknowledgeable());
+  ack_published_ = acknowledgeable();
   ack_waits_since_ = 0;
   ack_soon_ = false;
   gate_dirty_ = false;

@@ -4,112 +4,16 @@
 
 #include <cerrno>
 
-#include "tests/unit/two_hosts.h"
+#include "tests/unit/engine_fixture.h"
 
 namespace stp {
 namespace {
 
+using test::EngineTest;
 using test::Host;
 using test::MemoryMedium;
 using test::TwoHosts;
 using test::bytes;
-
-class EngineTest : public ::testing::Test {
- protected:
-  // A connected pair: client on alpha, server on beta.
-  void connect_pair(bool accepted = true) {
-    listener = beta().open(net.now).value();
-    ASSERT_EQ(beta().bind(listener, 7).value(), 7);
-    ASSERT_TRUE(beta().listen(listener, 5));
-    client = alpha().open(net.now).value();
-    const auto pending = alpha().connect(client, {"beta", "", 7}, false, net.now);
-    ASSERT_EQ(pending.error().code, EINPROGRESS);
-    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
-    ASSERT_EQ(alpha().info(client)->error.code, 0);
-    if (accepted) server = beta().accept(listener, net.now).value();
-  }
-  void connect_again() {
-    client = alpha().open(net.now).value();
-    ASSERT_EQ(alpha().connect(client, {"beta", "", 7}, false, net.now).error().code, EINPROGRESS);
-    ASSERT_TRUE(net.run_until([&] { return (beta().info(listener)->ready & Ready::kRead) != 0; }));
-  }
-  Engine& alpha() { return *net.alpha.engine; }
-  Engine& beta() { return *net.beta.engine; }
-
-  std::string pattern(std::size_t size) {
-    std::string out(size, '\0');
-    for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<char>((i * 2654435761u) >> 13);
-    return out;
-  }
-  // Sends all of `text` from alpha and takes it at beta until the end of the stream.
-  std::string stream(const std::string& text) {
-    std::string got;
-    std::size_t sent = 0;
-    bool end = false;
-    net.run_until(
-        [&] {
-          if (sent < text.size()) {
-            const auto n = alpha().send(client, bytes(std::string_view(text).substr(sent)), net.now);
-            if (n) sent += *n;
-          } else if (!end) {
-            end = true;
-            EXPECT_TRUE(alpha().shut(client, false, true, net.now));
-          }
-          std::string part(64 * 1024, '\0');
-          const auto n = beta().receive(server, std::as_writable_bytes(std::span(part)), false, net.now);
-          if (n) got.append(part, 0, *n);
-          return n && *n == 0;
-        },
-        60 * kSecond);
-    return got;
-  }
-
-  // Alpha has closed, and reads nothing from the disk from then on; beta has had everything up to the end.
-  // The first `lost` writes of beta after alpha's close come to nothing.
-  void beta_reads_all_but_has_not_closed(int lost = 0) {
-    connect_pair();
-    ASSERT_TRUE(beta().shut(server, false, true, net.now));
-    ASSERT_TRUE(alpha().send(client, bytes("0123456789"), net.now));
-    net.run(50 * kMillisecond);
-    net.beta.medium.fault = [this, lost](const IoRequest& r) {
-      return r.op == IoRequest::Op::kWrite && swallowed < lost ? (++swallowed, MemoryMedium::kSwallow) : 0;
-    };
-    alpha().close(client, false, net.now);
-    net.run(kMillisecond);
-    ASSERT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
-    net.alpha.medium.fault = [](const IoRequest& r) { return r.op == IoRequest::Op::kRead ? EIO : 0; };
-    net.run(30 * kMillisecond);
-    std::array<std::byte, 16> in{};
-    ASSERT_EQ(*beta().receive(server, in, false, net.now), 10u);
-    ASSERT_EQ(*beta().receive(server, in, false, net.now), 0u);
-    net.alpha.told[client] = 0;
-  }
-  // Alpha's engine writes to no block behind its own extents.
-  bool writes_extent(const IoRequest& r) const { return r.op == IoRequest::Op::kWrite && r.block >= net.superblock.geometry.extent(0, 0); }
-  // Of what alpha writes of extents the first `times` writes come to nothing.
-  void damage_extents(int times) {
-    net.alpha.medium.fault = [this, times, damaged = 0](const IoRequest& r) mutable {
-      return writes_extent(r) && damaged++ < times ? MemoryMedium::kSwallow : 0;
-    };
-  }
-  void send_and_close(const std::string& text) {
-    ASSERT_EQ(alpha().send(client, bytes(text), net.now), text.size());
-    alpha().close(client, false, net.now);
-    net.alpha.told[client] = 0;  // what comes now is about the close alone
-  }
-  void expect_close_to_tell_of_a_loss() {
-    ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-    EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u) << "all arrived, it says";
-  }
-  int connecting_to_beta() {
-    const SocketId s = alpha().open(net.now).value();
-    return alpha().connect(s, {"beta", "", 9}, false, net.now).error().code;
-  }
-
-  TwoHosts net;
-  SocketId listener = 0, client = 0, server = 0;
-  int swallowed = 0;
-};
 
 TEST_F(EngineTest, ConnectsAndExchangesAFewBytes) {
   connect_pair();
@@ -128,17 +32,6 @@ TEST_F(EngineTest, StreamsBulkDataUnalteredToItsEnd) {
   const std::string text = pattern(5'000'001);
   EXPECT_EQ(stream(text), text);
   EXPECT_GE(alpha().counters().extents_sent, 10u);  // the first windows fit into packets only
-}
-
-TEST_F(EngineTest, ClosesWhenEverythingIsAcknowledged) {
-  connect_pair();
-  ASSERT_TRUE(alpha().send(client, bytes("last words"), net.now));
-  alpha().close(client, false, net.now);
-  EXPECT_TRUE(alpha().closing(client));
-  ASSERT_TRUE(net.run_until([&] { return !alpha().closing(client); }, 100 * kMillisecond));
-  std::array<std::byte, 16> in{};
-  EXPECT_EQ(*beta().receive(server, in, false, net.now), 10u);
-  EXPECT_EQ(*beta().receive(server, in, false, net.now), 0u);
 }
 
 TEST_F(EngineTest, RefusesWhereNobodyListensAndWhenTheQueueIsFull) {
@@ -235,207 +128,6 @@ TEST_F(EngineTest, AnExtentThatIsDamagedWhereverItIsWrittenEndsTheConnection) {
   ASSERT_FALSE(n);
   EXPECT_EQ(n.error().code, ECONNRESET);
   EXPECT_EQ(n.error().reason, Reason::kDamaged);
-}
-
-// What a host wrote before its lease said that it left is there to be read, however late somebody comes to read it.
-TEST_F(EngineTest, TheLastWordsOfAHostThatLeftAreTaken) {
-  beta_reads_all_but_has_not_closed();
-  beta().close(server, false, net.now);
-  net.run(100 * kMillisecond);
-  ASSERT_TRUE(beta().drained());
-  ASSERT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
-  net.alpha.medium.fault = nullptr;
-  net.post(net.alpha, MemberState::kMember, PeerState::kLeft);
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-  EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
-  EXPECT_EQ(connecting_to_beta(), EHOSTDOWN);
-}
-
-// Who lingers for it looks at its ring, and at its gates later.
-TEST_F(EngineTest, AnEndIsAcknowledgedInAPacketThoughTheProgramDoesNothing) {
-  connect_pair();
-  const Geometry& g = net.superblock.geometry;
-  for (Host* host : {&net.alpha, &net.beta}) {
-    const std::uint64_t gates = g.gate(host->identity.slot, 0);
-    host->medium.fault = [=](const IoRequest& r) { return r.op == IoRequest::Op::kRead && r.block >= gates && r.block < gates + g.hosts ? EIO : 0; };
-  }
-  alpha().close(client, false, net.now);
-  net.run(kMillisecond);
-  EXPECT_NE(net.alpha.told[client] & Ready::kDrained, 0u);
-  beta().close(server, false, net.now);
-  net.run(kMillisecond);
-  EXPECT_NE(net.beta.told[server] & Ready::kDrained, 0u) << "the second to end";
-}
-
-// The last slot is not in use any more when its host has left.
-TEST_F(EngineTest, AHostThatLeftIsGivenUpAsSoonAsItsLastWordsWereTaken) {
-  connect_pair();
-  net.alpha.told[client] = 0;
-  net.post(net.alpha, MemberState::kMember, PeerState::kLeft, 1);
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kHangUp) != 0; }, 100 * kMillisecond));
-  EXPECT_EQ(alpha().take_error(client).reason, Reason::kHostLeft);
-}
-
-// A peer that left, and whose words can not be read, is given up all the same.
-TEST_F(EngineTest, AHostThatLeftIsNotListenedToForEver) {
-  beta_reads_all_but_has_not_closed();
-  net.post(net.alpha, MemberState::kMember, PeerState::kLeft);
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }, 2 * kSecond));
-  EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u);
-}
-
-// On a disk that loses writes nobody is there to write a packet again once its host has left.
-TEST_F(EngineTest, WhoLeavesWaitsUntilItsLastWordsWereTaken) {
-  beta_reads_all_but_has_not_closed(4);
-  net.alpha.medium.fault = nullptr;
-  beta().close(server, false, net.now);
-  beta().shut_down(net.now);
-  ASSERT_TRUE(net.run_until([&] { return beta().drained(); }));
-  EXPECT_EQ(net.alpha.told[client] & (Ready::kDrained | Ready::kHangUp), Ready::kDrained);
-  EXPECT_EQ(swallowed, 4);
-}
-
-// Its reset comes ahead of its acknowledgement: beta can not write until it has come to both.
-TEST_F(EngineTest, ACloseIsContentWithAPeerThatReadToTheEndAndAbortsAtOnce) {
-  connect_pair();
-  for (const std::size_t size : {std::size_t{10}, std::size_t{200'000}}) {
-    const auto extents = alpha().counters().extents_sent;
-    ASSERT_EQ(alpha().send(client, bytes(pattern(size)), net.now), size);
-    alpha().close(client, false, net.now);
-    net.alpha.told[client] = 0;  // what comes now is about the close alone
-    net.beta.board.post_lease(0);
-    std::string got(size, '\0');
-    std::size_t end = 0;
-    ASSERT_TRUE(net.run_until([&] {
-      const auto n = beta().receive(server, std::as_writable_bytes(std::span(got)).subspan(end), false, net.now);
-      if (n) end += *n;
-      return end == size;
-    }));
-    std::byte more{};
-    ASSERT_TRUE(net.run_until([&] { return beta().receive(server, {&more, 1}, false, net.now).value_or(1) == 0; }));
-    beta().close(server, true, net.now);
-    EXPECT_EQ(net.alpha.told[client] & Ready::kDrained, 0u) << "too early for this test";
-    net.beta.board.post_lease(kNever);
-    ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-    EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << size << ": not everything arrived, it says";
-    EXPECT_EQ(alpha().counters().extents_sent > extents, size > 10);
-    connect_again();
-    server = beta().accept(listener, net.now).value();
-    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
-  }
-}
-
-// What a reset cuts off is lost.
-TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsBeforeAllHadArrived) {
-  connect_pair();
-  ASSERT_EQ(alpha().send(client, bytes(pattern(200'000)), net.now), 200'000u);
-  alpha().close(client, false, net.now);
-  net.alpha.told[client] = 0;
-  beta().close(server, true, net.now);
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-  EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u);
-}
-
-// Its engine takes the packet all the same, and acknowledges that.
-TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWhileTheBytesAreOnTheirWay) {
-  connect_pair();
-  net.run(5 * kMillisecond);
-  net.beta.medium.holds = true;  // what beta asks the disk for comes back later
-  send_and_close("0123456789");
-  const auto taken = beta().counters().messages_taken;
-  net.run(3 * kMillisecond);
-  ASSERT_EQ(beta().counters().messages_taken, taken);
-  beta().close(server, true, net.now);
-  net.beta.medium.holds = false;
-  expect_close_to_tell_of_a_loss();
-}
-
-TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortedBeforeAnythingWasSent) {
-  connect_pair();
-  net.beta.board.post_lease(0);
-  beta().close(server, true, net.now);
-  net.run(kMillisecond);
-  send_and_close("0123456789");
-  net.run(20 * kMillisecond);
-  net.beta.board.post_lease(kNever);
-  expect_close_to_tell_of_a_loss();
-}
-
-TEST_F(EngineTest, ACloseTellsOfAPeerThatHadNotAcceptedYet) {
-  connect_pair(false);
-  net.run(5 * kMillisecond);
-  net.beta.medium.holds = true;
-  send_and_close("0123456789");
-  net.run(3 * kMillisecond);
-  beta().close(listener, false, net.now);
-  net.beta.medium.holds = false;
-  expect_close_to_tell_of_a_loss();
-}
-
-// Gates overtake the ring for as long as writes to it take.
-TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWhileItsRingIsSlow) {
-  connect_pair();
-  net.run(5 * kMillisecond);
-  const Geometry& g = net.superblock.geometry;
-  const std::uint64_t ring = g.packet(1, 0, 1);
-  net.beta.medium.slow = [=](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && r.block >= ring && r.block < ring + g.ring_blocks; };
-  for (const char* const text : {"a", "b"}) {  // as many writes as there may be at once
-    ASSERT_TRUE(beta().send(server, bytes(text), net.now));
-    net.tick();
-  }
-  beta().close(server, true, net.now);
-  net.tick();
-  send_and_close("0123456789");
-  net.run(400 * kMillisecond);
-  EXPECT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
-  net.beta.medium.land_late();
-  expect_close_to_tell_of_a_loss();
-}
-
-// All is in its memory, and thrown away.
-TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWithoutHavingReadAll) {
-  connect_pair();
-  net.run(5 * kMillisecond);
-  net.beta.board.post_lease(0);
-  send_and_close("0123456789");
-  ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 10; }));
-  net.run(kMillisecond);
-  beta().close(server, true, net.now);
-  net.beta.board.post_lease(kNever);
-  expect_close_to_tell_of_a_loss();
-}
-
-// What it closes over is dropped, though it is all there.
-TEST_F(EngineTest, ACloseTellsOfAPeerThatClosedWithoutHavingReadAllAndAborts) {
-  connect_pair();
-  net.run(5 * kMillisecond);
-  net.beta.board.post_lease(0);
-  send_and_close("0123456789");
-  ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 10; }));
-  net.run(kMillisecond);
-  beta().close(server, false, net.now);
-  beta().close(server, true, net.now);
-  net.beta.board.post_lease(kNever);
-  expect_close_to_tell_of_a_loss();
-}
-
-// Both have said their end, and one of them hears nothing of what came before it.
-TEST_F(EngineTest, WhoHasSaidItsEndIsToldOfAPeerThatAborts) {
-  connect_pair();
-  ASSERT_TRUE(beta().shut(server, false, true, net.now));
-  net.run(20 * kMillisecond);
-  std::byte nothing{};
-  ASSERT_EQ(alpha().receive(client, {&nothing, 1}, false, net.now).value_or(7), 0u);
-  net.beta.medium.holds = true;
-  ASSERT_EQ(alpha().send(client, bytes("0123456789"), net.now), 10u);
-  ASSERT_TRUE(alpha().shut(client, false, true, net.now));
-  net.run(3 * kMillisecond);
-  ASSERT_EQ(beta().info(server)->readable_bytes, 0u);
-  beta().close(server, true, net.now);
-  net.beta.medium.holds = false;
-  net.run(100 * kMillisecond);
-  EXPECT_EQ(alpha().info(client)->state, ScbState::kClosed);
-  EXPECT_EQ(alpha().take_error(client).code, ECONNRESET);
 }
 
 TEST_F(EngineTest, AHostTalksToItself) {
@@ -730,18 +422,6 @@ TEST_F(EngineTest, ALifeThatEndedUnseenIsQuiescedAtOnce) {
   net.post(net.alpha, MemberState::kFenced, PeerState::kAlive);
   net.run(kMillisecond);
   EXPECT_EQ(net.alpha.board.quiesced_incarnation(), net.alpha.identity.incarnation);
-}
-
-TEST_F(EngineTest, TheSecondToCloseWaitsNoLongerThanTheFirst) {
-  connect_pair();
-  const auto closes = [&](Engine& host, SocketId socket) {
-    const Nanos began = net.now;
-    host.close(socket, false, net.now);
-    EXPECT_TRUE(net.run_until([&] { return !host.info(socket).has_value(); }));
-    return net.now - began;
-  };
-  EXPECT_LE(closes(alpha(), client), 5 * kMillisecond);
-  EXPECT_LE(closes(beta(), server), 5 * kMillisecond);
 }
 
 // However slowly idle hosts look: the first request wakes the one, its answer finds the other awake.
