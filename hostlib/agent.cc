@@ -386,15 +386,14 @@ void Agent::work(AgentSocket& socket) {
     const bool in_line = !socket.closing && engine.waits_in_line(socket.engine_id);
     if (!in_line) socket.end.want_news();
     if (socket.end.broken() || socket.end.readable() < socket.lent) {
-      engine.leave_unread(socket.engine_id);
+      engine.stop_reading(socket.engine_id, true, boottime_now());
       engine.close(socket.engine_id, true, boottime_now());
       socket.engine_closed = true;
       end_with(socket, {ECONNRESET, Reason::kProtocol});
       tell(socket);
       return finish(socket);
     }
-    if ((socket.end.deaf() & ShadowSide::kDrops) != 0 && !std::exchange(socket.read_shut, true))
-      (void)engine.shut(socket.engine_id, true, false, boottime_now());
+    take_shut_reading(socket);
     Moved in;
     if (socket.read_shut) in.error = look_unread(engine, socket);  // ahead of sending, which would be told instead
     const std::uint32_t ended = socket.end.ended();
@@ -429,19 +428,27 @@ void Agent::work(AgentSocket& socket) {
 
 // -- Ends ----------------------------------------------------------------------------------------------------------
 
-// The peer is to learn what the program left unread.
-void Agent::note_unread(AgentSocket& socket) {
-  const bool unread = socket.connected && !socket.local && !socket.over && socket.end.unread() > 0 && !socket.read_shut;
-  if (unread) host_->engine().leave_unread(socket.engine_id);
+// What comes to a program that has shut its reading is dropped, by its own wish.
+void Agent::take_shut_reading(AgentSocket& socket) {
+  if ((socket.end.deaf() & ShadowSide::kDrops) != 0 && !std::exchange(socket.read_shut, true))
+    (void)host_->engine().shut(socket.engine_id, true, false, boottime_now());
+}
+
+// The program reads nothing any more, and the peer is to learn what it left unread.
+void Agent::stop_reading(AgentSocket& socket) {
+  if (!socket.connected || socket.local || socket.over) return;
+  take_shut_reading(socket);
+  host_->engine().stop_reading(socket.engine_id, socket.end.unread() > 0 && !socket.read_shut, boottime_now());
 }
 
 void Agent::finish(AgentSocket& socket) {
   if (!socket.closing) return;
-  // Between two programs here what was sent lies in the receiver's shadow already.
+  // Between two programs here what was sent lies in the receiver's shadow already. The receiver may have closed in the very moment of it.
+  if (socket.local && (socket.end.mine().deaf.load(std::memory_order_seq_cst) & (ShadowSide::kGone | ShadowSide::kDrops)) == ShadowSide::kGone)
+    socket.lost |= socket.unmoved() > 0;
   const bool all_out = socket.local || socket.over || !socket.connected || socket.unmoved() == 0;
   if (socket.engine_id != 0 && !socket.engine_closed && all_out) {
     socket.lost |= !socket.local && socket.over && socket.unmoved() > 0;
-    note_unread(socket);
     socket.engine_closed = true;
     host_->engine().close(socket.engine_id, false, boottime_now());
   }
@@ -497,8 +504,8 @@ void Agent::close(AgentSocket& socket, bool abort) {
       tell_surely(*twin->second);
     }
   }
+  stop_reading(socket);
   if (abort && socket.engine_id != 0 && !socket.engine_closed) {
-    note_unread(socket);
     socket.engine_closed = true;
     host_->engine().close(socket.engine_id, true, boottime_now());
   }
@@ -532,7 +539,6 @@ void Agent::give_up_stuck_closes(Nanos now) {
     if (now - progress.since < host_->patience()) continue;
     socket.engine_closed = true;
     socket.lost = true;
-    note_unread(socket);
     host_->engine().close(socket.engine_id, true, now);
     note(socket);
   }

@@ -113,7 +113,8 @@ class Agent final : public EngineEvents {
   void look_again(AgentSocket& socket);
   bool may_inherit(const AgentProgram& parent, uid_t user) const;
   void update_queued(AgentSocket& listener);
-  void note_unread(AgentSocket& socket);
+  void take_shut_reading(AgentSocket& socket);
+  void stop_reading(AgentSocket& socket);
   void finish(AgentSocket& socket);
   void destroy(AgentSocket& socket);
   void close_listener(AgentSocket& listener);

@@ -420,7 +420,10 @@ void Engine::close(SocketId socket, bool abort, Nanos now) {
   impl_->core.now = now;
   impl_->sockets.close(socket, abort);
 }
-void Engine::leave_unread(SocketId socket) { impl_->sockets.leave_unread(socket); }
+void Engine::stop_reading(SocketId socket, bool left_unread, Nanos now) {
+  impl_->core.now = now;
+  impl_->sockets.stop_reading(socket, left_unread);
+}
 bool Engine::closing(SocketId socket) const { return impl_->sockets.closing(socket); }
 SocketResult<SocketInfo> Engine::info(SocketId socket) const { return impl_->sockets.info(socket); }
 bool Engine::connect_ended(SocketId socket) const { return impl_->sockets.connect_ended(socket); }

@@ -85,9 +85,9 @@ class Engine final : public SocketCalls {
   SocketResult<std::size_t> receive(SocketId socket, Bytes into, bool peek, Nanos now) override;
   SocketResult<void> shut(SocketId socket, bool read, bool write, Nanos now) override;
   void close(SocketId socket, bool abort, Nanos now) override;
-  // Ahead of a close: what receive() gave lies where its reader has not taken all of it, and will not. The peer is to learn that, as it does
-  // of what was never received.
-  void leave_unread(SocketId socket);
+  // Ahead of a close: its program has ended already, and what was received last, or comes now, is dropped, as the peer is to learn.
+  // left_unread: receive() gave something that lies where the program has not taken it, and will not.
+  void stop_reading(SocketId socket, bool left_unread, Nanos now);
   bool closing(SocketId socket) const override;
   SocketResult<SocketInfo> info(SocketId socket) const override;
   Address peer(SocketId socket) const override;

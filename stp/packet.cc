@@ -3,7 +3,7 @@
 namespace stp {
 namespace {
 
-enum MessageType : std::uint16_t { kOpen = 1, kOpenAck, kRefuse, kData, kExtent, kCredit, kConsumed, kNack, kFin, kRst };
+enum MessageType : std::uint16_t { kOpen = 1, kOpenAck, kRefuse, kData, kExtent, kCredit, kConsumed, kNack, kFin, kRst, kUnread };
 constexpr std::uint64_t kInitiatorBit = std::uint64_t{1} << 63;
 constexpr std::size_t kExtentPayload = 72;
 constexpr std::uint32_t kHeardAll = 1;  // flags of RST
@@ -21,6 +21,7 @@ std::size_t payload_size(const MessageBody& body) {
                                [](const DataMessage& m) -> std::size_t { return 8 + m.bytes.size(); },
                                [](const ExtentMessage&) -> std::size_t { return kExtentPayload; },
                                [](const NackMessage&) -> std::size_t { return 16; },
+                               [](const UnreadMessage&) -> std::size_t { return 0; },
                                [](const auto&) -> std::size_t { return 8; }},
                     body);
 }
@@ -66,7 +67,8 @@ void write_payload(Writer& w, const MessageBody& body) {
                         [&](const ResetMessage& m) {
                           w.u32(static_cast<std::uint32_t>(m.reason));
                           w.u32(m.heard_all ? kHeardAll : 0);
-                        }},
+                        },
+                        [](const UnreadMessage&) {}},
              body);
 }
 
@@ -123,6 +125,7 @@ std::optional<MessageBody> read_payload(std::uint16_t type, ConstBytes payload) 
       break;
     }
     case kFin: body = FinMessage{r.u64()}; break;
+    case kUnread: body = UnreadMessage{}; break;
     default: {
       ResetMessage m;
       m.reason = static_cast<Reason>(r.u32());
@@ -211,7 +214,7 @@ std::optional<Message> MessageReader::next() {
     }
     rest_ = rest_.subspan(r.at());
     --left_;
-    if (type < kOpen || type > kRst) {
+    if (type < kOpen || type > kUnread) {
       ++unknown_;
       continue;
     }

@@ -25,6 +25,7 @@
 //    8 NACK       offset u64, length u32, attempt u32: this extent never verified, write it elsewhere
 //    9 FIN        total u64: the stream ends at this offset
 //   10 RST        reason u32, flags u32 (1: my program had taken all, to the end)
+//   11 UNREAD     nothing: my program has closed, and of what you sent something is dropped; RST follows when I have said all that I have to say
 #pragma once
 
 #include <optional>
@@ -87,8 +88,9 @@ struct ResetMessage {
   Reason reason{};
   bool heard_all = false;  // the program had taken all of the stream, to its end, and nothing was dropped
 };
+struct UnreadMessage {};
 using MessageBody = std::variant<OpenMessage, OpenAckMessage, RefuseMessage, DataMessage, ExtentMessage, CreditMessage, ConsumedMessage,
-                                 NackMessage, FinMessage, ResetMessage>;
+                                 NackMessage, FinMessage, ResetMessage, UnreadMessage>;
 
 // `session` is from the view of the packet's reader: initiator means the reader initiated it.
 struct Message {

@@ -20,6 +20,7 @@ enum class Plant : std::uint8_t {
   kFreeExtentTooEarly,    // an extent is used again when announced, not when consumed
   kReturnTooEarly,        // lent memory is given back when it was written, not when it was consumed
   kAckAheadOfReset,       // a packet is acknowledged though what it carried was dropped, and the reset that says so is read later
+  kDropUntold,            // what comes to a closed socket is dropped and acknowledged, and its peer is told when that is through
   kLeaveLineUntold,       // who waits in line for a packet is not told when it has left
   kFinWithoutTotal,       // EOF when FIN arrives, whatever is missing
   kForgetDoorbell,        // no doorbell for a peer that does not poll
@@ -48,7 +49,7 @@ struct PlantName {
   Plant plant;
   std::string_view name;
 };
-inline constexpr std::array<PlantName, 32> kPlants{{
+inline constexpr std::array<PlantName, 33> kPlants{{
     {Plant::kSkipPacketCrc, "skip-packet-crc"},
     {Plant::kSkipIncarnation, "skip-incarnation"},
     {Plant::kAckTooEarly, "ack-too-early"},
@@ -59,6 +60,7 @@ inline constexpr std::array<PlantName, 32> kPlants{{
     {Plant::kFreeExtentTooEarly, "free-extent-too-early"},
     {Plant::kReturnTooEarly, "return-too-early"},
     {Plant::kAckAheadOfReset, "ack-ahead-of-reset"},
+    {Plant::kDropUntold, "drop-untold"},
     {Plant::kLeaveLineUntold, "leave-line-untold"},
     {Plant::kFinWithoutTotal, "fin-without-total"},
     {Plant::kForgetDoorbell, "forget-doorbell"},

@@ -30,6 +30,7 @@ void Sockets::begin_session(Socket& s, Slot peer, SessionId session) {
   const auto changed = [this, id = s.id] { on_stream_changed(id); };
   if (s.rx) s.rx->abandon();
   s.acked_before = 0;
+  s.arrived = UINT64_MAX;
   s.tx = std::make_shared<SendStream>(core_, cache_, send_budget_, peer, s.send_buffer, changed);
   s.rx = std::make_shared<ReceiveStream>(core_, receive_budget_, peer, s.window, changed);
   sessions_[{peer, session}] = s.id;
@@ -148,7 +149,7 @@ void Sockets::on_refuse(Socket& s, const RefuseMessage& m) {
 void Sockets::over(Socket& s, int code, Reason reason) {
   forget_session(s);
   const bool both_ended = s.phase == Socket::Phase::kEstablished && s.both_ended();
-  if (s.phase == Socket::Phase::kEstablished && !s.tx->settled()) s.lost = true;
+  if (s.phase == Socket::Phase::kEstablished && (!s.tx->settled() || s.dropped_there())) s.lost = true;
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();
   s.open_due = s.open_ack_due = false;
@@ -182,14 +183,23 @@ void Sockets::on_reset(Socket& s, const ResetMessage& m) {
 // peer is told so: a sender that is still open must get the error.
 void Sockets::finish_closed(Socket& s) {
   if (s.drained_told || s.phase != Socket::Phase::kEstablished || (!s.tx->settled() && !planted(Plant::kCloseWithoutLinger))) return;
-  if (s.rx->has_messages()) return;  // the peer may wait for them: CONSUMED, or the credit to learn that nobody takes more
-  const bool unread = s.left_unread || s.rx->dropped() > s.dropped_before;
   // Announced extents that were not fetched yet would be waited for at the other end, for ever.
-  if (unread || s.rx->fetching()) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
+  const bool cut = s.leaves_unread() || s.rx->fetching();
+  if (!cut && s.rx->has_messages()) return;  // the peer may wait for them: CONSUMED, or the credit to learn that nobody takes more
+  if (cut) peers_.answer(s.peer, s.session, ResetMessage{Reason::kClosed});
+  s.lost |= s.dropped_there();
   forget_session(s);
   s.phase = Socket::Phase::kOver;
   s.tx->abandon();
   destroy(s);
+}
+
+// What was dropped is about to be acknowledged, and the reset waits until the peer has all that was said here: a peer that closes meanwhile
+// must not take it for arrived.
+void Sockets::tell_unread(Socket& s) {
+  if (s.unread_told || s.phase != Socket::Phase::kEstablished || !s.stopped_reading || !s.leaves_unread() || planted(Plant::kDropUntold)) return;
+  s.unread_told = true;
+  peers_.answer(s.peer, s.session, UnreadMessage{});
 }
 
 void Sockets::on_peer_up(Slot peer) { cache_.set_peer_alive(peer, true); }
@@ -344,6 +354,8 @@ void Sockets::on_stream_message(Socket& s, const Message& message) {
     bulk_.note_consumed(s.tx->acked() - acked);
   } else if (const auto* nack = std::get_if<NackMessage>(&message.body)) {
     good = s.tx->on_nack(nack->offset, nack->length, nack->attempt);
+  } else if (std::holds_alternative<UnreadMessage>(message.body)) {
+    s.arrived = std::min(s.arrived, acked);
   } else if (const auto* fin = std::get_if<FinMessage>(&message.body)) {
     good = s.rx->on_fin(fin->total);
     peers_.acknowledge_within(s.peer, patience_of_fin(s.send_shut, core_.config.answers_from_afar));

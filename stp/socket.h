@@ -53,9 +53,12 @@ struct Socket {
   bool accepted = false;      // by its program (acceptor's side)
   bool was_established = false;  // it will not connect a second time
   bool send_shut = false;
-  std::uint64_t dropped_before = 0;  // at close: what was unread then, or comes after, is dropped, and the peer must learn it
-  bool left_unread = false;   // by the program, to whom it was handed over: the same
-  bool lost = false;          // something accepted was never acknowledged
+  bool stopped_reading = false;  // its program has closed: what was unread then, or comes after, is dropped, and the peer must learn it
+  std::uint64_t dropped_before = 0;  // when it did: by the program's own wish
+  bool left_unread = false;   // by the program, to whom it was handed over
+  bool unread_told = false;
+  std::uint64_t arrived = UINT64_MAX;  // what the peer had acknowledged when it said that it drops the rest
+  bool lost = false;          // something accepted was never acknowledged, or dropped
   std::vector<Slot> instances;  // still to ask, when this one refuses
   SocketError error;            // sticky
   bool error_taken = false;
@@ -71,6 +74,8 @@ struct Socket {
 
   // Its program has read the peer's stream to its end, and nothing of it was dropped.
   bool heard_all() const { return phase == Phase::kEstablished && rx->complete() && rx->readable() == 0 && rx->dropped() == 0 && !left_unread; }
+  bool dropped_there() const { return tx->accepted() > arrived; }
+  bool leaves_unread() const { return left_unread || (stopped_reading && rx->dropped() > dropped_before); }
   bool both_ended() const { return send_shut && tx->settled() && rx->complete(); }
   // The peer's direction has come to its end, or is not wanted any more. What came before may still be unread.
   bool gets_no_more() const { return rx->at_end() || rx->complete() || rx->discarding(); }

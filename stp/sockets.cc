@@ -239,8 +239,7 @@ void Sockets::close(SocketId id, bool abort) {
     destroy(*s);
     return;
   }
-  s->dropped_before = s->rx->dropped();
-  s->rx->discard();
+  drop_the_rest(*s);
   s->send_shut = true;
   s->tx->finish();
   arm_close_timeout(id, s->tx->acked());
@@ -248,8 +247,18 @@ void Sockets::close(SocketId id, bool abort) {
   touch(*s);
 }
 
-void Sockets::leave_unread(SocketId id) {
-  if (Socket* s = find(id); s != nullptr) s->left_unread = true;
+void Sockets::stop_reading(SocketId id, bool left_unread) {
+  Socket* s = find(id);
+  if (s == nullptr || s->phase != Socket::Phase::kEstablished) return;
+  s->left_unread |= left_unread;
+  drop_the_rest(*s);
+  touch(*s);
+}
+
+void Sockets::drop_the_rest(Socket& s) {
+  if (std::exchange(s.stopped_reading, true)) return;
+  s.dropped_before = s.rx->dropped();
+  s.rx->discard();
 }
 
 bool Sockets::closing(SocketId id) const {
@@ -385,6 +394,7 @@ void Sockets::touch(Socket& s) {
   }
   tell_ready(s, false);
   if (s.closed) finish_closed(s);
+  tell_unread(s);
 }
 
 void Sockets::destroy(Socket& s) {

@@ -48,7 +48,7 @@ class Sockets {
   SocketResult<std::size_t> receive(SocketId id, Bytes into, bool peek);
   SocketResult<void> shut(SocketId id, bool read, bool write);
   void close(SocketId id, bool abort);
-  void leave_unread(SocketId id);
+  void stop_reading(SocketId id, bool left_unread);
   bool closing(SocketId id) const;
   Address peer(SocketId id) const;
   bool connect_ended(SocketId id) const;
@@ -115,6 +115,8 @@ class Sockets {
   void forget_session(const Socket& socket);
   void over(Socket& socket, int code, Reason reason);                      // ends a session on this side
   void reset(Socket& socket, int code, Reason reason, Reason tell_peer);  // and tells the peer
+  void drop_the_rest(Socket& socket);
+  void tell_unread(Socket& socket);
   void finish_closed(Socket& socket);
   void on_open(Slot peer, SessionId id, const OpenMessage& m);
   void on_open_ack(Socket& socket, const OpenAckMessage& m);

@@ -105,7 +105,7 @@ void HostileWriter::add_message(Pair& pair, PacketBuilder& packet) {
     case 12: packet.append(known.id, NackMessage{.offset = decisions_.near(known.received), .length = static_cast<std::uint32_t>(decisions_.near(g_.block_size)), .attempt = static_cast<std::uint32_t>(decisions_.near(0))}); return;
     case 13: packet.append(known.id, FinMessage{decisions_.near(known.sent)}); return;
     case 14: packet.append(known.id, ResetMessage{static_cast<Reason>(decisions_.near(9))}); return;
-    default: packet.append(known.id, CreditMessage{decisions_.near(known.received + kWindow)}); return;
+    default: packet.append(known.id, UnreadMessage{}); return;
   }
 }
 

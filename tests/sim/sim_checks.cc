@@ -170,7 +170,7 @@ void SimChecks::drained_well(const SimProcess& sender, const Stream& stream, boo
   if (id == 0 || flow.cut || sender.suffered()) return;
   SimProcess& receiver = process(id);
   if (flow.given_up && flow.had < flow.sent && !receiver.suffered() && !plan_.has(Trouble::kHostile) && !plan_.has(Trouble::kOtherView))
-    return world_.fail("what a reset cut off is lost", fmt::format("{} closed stream {:x}, and was told that all {} bytes arrived; {} aborted when it had {}",
+    return world_.fail("what came to a closed socket is lost", fmt::format("{} closed stream {:x}, and was told that all {} bytes arrived; {} ended it when it had {}",
                                                                    sender.label(), stream.id, flow.sent, receiver.label(), flow.had));
   if (flow.deaf) return;
   if (!receiver.alive() || receiver.suffered() || receiver.engine() == nullptr) return;

@@ -20,7 +20,7 @@ struct Flow {
   bool eof = false;
   bool lies = false;           // the sender changes bytes that it lent: each arrives as it was, or as its complement
   bool deaf = false;           // the receiver shut or closed its reading: what comes is dropped
-  bool given_up = false;       // the receiver aborted, without having shut its reading before
+  bool given_up = false;       // the receiver closed or aborted, without having shut its reading before
   std::uint64_t had = 0;       // what it had then, read or not
 };
 

@@ -444,7 +444,7 @@ void Workload::close(Conn& c, bool abort) {
   if (s != nullptr) {
     (abort ? s->flow(i_connected(c)).cut : s->flow(i_connected(c)).ended) = true;
     Flow& mine = s->flow(!i_connected(c));
-    if (abort && !mine.deaf) {
+    if (!mine.deaf) {
       const auto info = process_.engine()->info(socket);
       mine.given_up = true;
       mine.had = mine.received + (info ? info->readable_bytes : 0);

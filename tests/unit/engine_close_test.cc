@@ -54,6 +54,13 @@ class EngineTest : public test::EngineTest {
     net.run(kMillisecond);
   }
 
+  // Another pair of sockets, with the same listener.
+  void talk_anew() {
+    connect_again();
+    server = beta().accept(listener, net.now).value();
+    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
+  }
+
   int swallowed = 0;
 };
 
@@ -160,9 +167,7 @@ TEST_F(EngineTest, ACloseIsContentWithAPeerThatReadToTheEndAndAbortsAtOnce) {
     ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
     EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << size << ": not everything arrived, it says";
     EXPECT_EQ(alpha().counters().extents_sent > extents, size > 10);
-    connect_again();
-    server = beta().accept(listener, net.now).value();
-    ASSERT_TRUE(net.run_until([&] { return (alpha().info(client)->ready & Ready::kConnect) != 0; }));
+    talk_anew();
   }
 }
 
@@ -245,6 +250,83 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatClosedWithoutHavingReadAllAndAborts) {
   beta().close(server, true, net.now);
   net.beta.board.post_lease(kNever);
   expect_close_to_tell_of_a_loss();
+}
+
+// A close in good order says what it has to say before it resets: until then the peer learns that nothing of its own arrives any more.
+TEST_F(EngineTest, ACloseTellsOfAPeerThatClosesWhileTheBytesAreOnTheirWay) {
+  for (const std::size_t size : {std::size_t{10}, std::size_t{200'000}}) {
+    if (size == 10)
+      connect_pair();
+    else
+      talk_anew();
+    net.run(5 * kMillisecond);
+    net.beta.medium.holds = true;
+    send_and_close(pattern(size));
+    net.run(3 * kMillisecond);
+    ASSERT_EQ(beta().info(server)->readable_bytes, 0u);
+    beta().close(server, false, net.now);
+    net.beta.medium.holds = false;
+    expect_close_to_tell_of_a_loss();
+  }
+}
+
+TEST_F(EngineTest, ACloseTellsOfAPeerWhoseProgramHasEndedAndWhoseHostStillSendsForIt) {
+  connect_pair();
+  net.run(5 * kMillisecond);
+  net.beta.medium.holds = true;
+  send_and_close("0123456789");
+  net.run(3 * kMillisecond);
+  beta().stop_reading(server, false, net.now);
+  net.beta.medium.holds = false;
+  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+  EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u) << "all arrived, it says";
+}
+
+// Of what had arrived before nothing is taken back.
+TEST_F(EngineTest, ACloseIsContentWithAPeerThatClosesOverWhatHadArrived) {
+  connect_pair();
+  ASSERT_TRUE(alpha().send(client, bytes("0123456789"), net.now));
+  ASSERT_TRUE(net.run_until([&] { return alpha().info(client)->unacknowledged_bytes == 0; }));
+  ASSERT_TRUE(beta().send(server, bytes("answer"), net.now));
+  beta().close(server, false, net.now);
+  alpha().close(client, false, net.now);
+  net.alpha.told[client] = 0;
+  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+  EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
+}
+
+// What its program wished to be dropped, by shutting its reading, is no loss.
+TEST_F(EngineTest, ACloseIsContentWithAPeerThatHasShutItsReadingAndClosesLater) {
+  connect_pair();
+  ASSERT_TRUE(beta().shut(server, true, false, net.now));
+  send_and_close("0123456789");
+  net.run(kMillisecond);
+  beta().close(server, false, net.now);
+  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+  EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
+}
+
+TEST_F(EngineTest, WhatAPeerSaidBeforeItClosedOverSomethingUnreadArrivesWholeAndThenItsReset) {
+  connect_pair();
+  const std::string answer = pattern(700'000);
+  ASSERT_TRUE(alpha().send(client, bytes("0123456789"), net.now));
+  ASSERT_TRUE(net.run_until([&] { return beta().info(server)->readable_bytes == 10; }));
+  std::size_t said = 0;
+  ASSERT_TRUE(net.run_until([&] {
+    said += beta().send(server, bytes(std::string_view(answer).substr(said)), net.now).value_or(0);
+    return said == answer.size();
+  }));
+  beta().close(server, false, net.now);
+  std::string got;
+  ASSERT_TRUE(net.run_until([&] {
+    std::string part(64 * 1024, '\0');
+    const auto n = alpha().receive(client, std::as_writable_bytes(std::span(part)), false, net.now);
+    if (n) got.append(part, 0, *n);
+    return got.size() == answer.size();
+  }));
+  EXPECT_EQ(got, answer);
+  ASSERT_TRUE(net.run_until([&] { return alpha().info(client)->state == ScbState::kClosed; }));
+  EXPECT_EQ(alpha().take_error(client).reason, Reason::kClosed);
 }
 
 // Both have said their end, and one of them hears nothing of what came before it.

@@ -106,6 +106,7 @@ TEST(PacketCodec, CarriesEveryMessage) {
   EXPECT_EQ(nack.length, 7u);
   EXPECT_EQ(nack.attempt, 8u);
   EXPECT_EQ(round_trip(FinMessage{1234}).total, 1234u);
+  (void)round_trip(UnreadMessage{});
   EXPECT_EQ(round_trip(ResetMessage{Reason::kAborted}).reason, Reason::kAborted);
   for (const bool heard_all : {false, true}) EXPECT_EQ(round_trip(ResetMessage{Reason::kAborted, heard_all}).heard_all, heard_all);
 }
