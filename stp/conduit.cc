@@ -16,7 +16,7 @@ void Conduit::start(const Identity& self, const Identity& peer) {
   answers_.clear();
   sender_.start(self, peer);
   receiver_.start(self, peer);
-  head_published_ = ack_published_ = 0;
+  head_published_ = ack_published_ = counted_published_ = 0;
   ack_waits_since_ = 0;
   ack_soon_ = want_ack_ = cooling_ = polling_published_ = false;
   taken_unpublished_ = 0;
@@ -53,7 +53,7 @@ void Conduit::warm() { receiver_.warm(); }
 void Conduit::answer(SessionId session, MessageBody body) {
   if (!open_) return;
   if (answers_.size() >= kMostAnswers) return on_protocol_fault();
-  answers_.push_back({.session = session, .body = std::move(body), .since = core_.now});
+  answers_.push_back({.session = session, .body = std::move(body)});
 }
 
 void Conduit::fill(PacketBuilder& packet, std::uint64_t sequence) {
@@ -100,13 +100,14 @@ void Conduit::on_gate(const Gate& gate) {
   if (gate.sequence <= their_sequence_) return;  // seen, or an old write that landed late
   their_sequence_ = gate.sequence;
   if (gate.head > receiver_.taken() + core_.geometry().ring_blocks) return on_protocol_fault();  // more than a ring can hold
+  if (gate.held > gate.ack) return on_protocol_fault();
   they_poll_ = (gate.flags & Gate::kPolling) != 0;
   receiver_.on_doorbell(gate.head);
   if ((gate.flags & Gate::kWantAck) != 0 && gate.ack_seen < receiver_.taken() && !planted(Plant::kAckInsideRing)) gate_dirty_ = true;
   if (!take_ack(gate.ack)) return;
-  // A packet may have been acknowledged that was dropped, as its session had been reset: that is said in the ring, up to this head, and counts
-  // first. Room in the ring does not wait for it.
-  gate_ack_ = gate.ack;
+  // A packet may have been acknowledged that was dropped, as its session had been reset: that is said in the ring, up to this head or, of what is
+  // held, behind it, and counts first. Room in the ring does not wait for it.
+  gate_ack_ = gate.ack - gate.held;
   gate_head_ = planted(Plant::kAckAheadOfReset) ? 0 : gate.head;
   if (receiver_.taken() >= gate_head_) tell_acked(gate_ack_);
 }
@@ -122,9 +123,13 @@ std::uint64_t Conduit::ack_to_publish() const {
   return acknowledgeable();
 }
 
-// Nothing more while there is an answer that is not in a packet, a reset above all: who reads of both reads the reset first. Not for ever where the
-// ring is full: two of them would wait for each other.
-std::uint64_t Conduit::acknowledgeable() const { return holds_ack() && !planted(Plant::kAckAheadOfReset) ? ack_published_ : receiver_.taken(); }
+// Nothing more while there is an answer that is not in a packet, a reset above all: who reads of both reads the reset first.
+std::uint64_t Conduit::acknowledgeable() const { return holds_ack() ? counted_published_ : receiver_.taken(); }
+
+bool Conduit::holds_ack() const { return !answers_.empty() && !planted(Plant::kAckAheadOfReset); }
+
+// Room is never held back: two full rings would wait for each other, and the one of a host for itself does.
+std::uint64_t Conduit::unpublished() const { return receiver_.taken() - (holds_ack() ? ack_published_ : counted_published_); }
 
 bool Conduit::ack_due() const {
   if (planted(Plant::kAckInsideRing) || unpublished() == 0) return false;
@@ -139,7 +144,8 @@ void Conduit::pump(bool streaming) {
   const Nanos pause = core_.computing.empty() ? kStreamPause : kLongStreamPause;
   if (streaming && !urgent && core_.now - sender_.last_write() < pause) return;
   if (!sender_.pump(*this, !streaming && urgent)) return;
-  ack_published_ = acknowledgeable();
+  counted_published_ = acknowledgeable();
+  ack_published_ = std::max(ack_published_, counted_published_);
   ack_waits_since_ = 0;
   ack_soon_ = false;
   if (!streaming || !receiver_.hot()) receiver_.warm();  // most messages have an answer
@@ -197,7 +203,10 @@ void Conduit::write_gate() {
   gate.sequence = ++gate_sequence_;
   if (open_) {
     gate.head = planted(Plant::kForgetDoorbell) ? 0 : sender_.head();
-    gate.ack = planted(Plant::kAckInsideRing) ? 0 : ack_to_publish();
+    if (!planted(Plant::kAckInsideRing)) {
+      gate.held = static_cast<std::uint32_t>(std::min<std::uint64_t>(receiver_.taken() - acknowledgeable(), UINT32_MAX));
+      gate.ack = std::max(ack_to_publish(), receiver_.taken());
+    }
     gate.ack_seen = sender_.acked();
     if (receiver_.hot() && !cooling_) gate.flags |= Gate::kPolling;
     polling_published_ = (gate.flags & Gate::kPolling) != 0;
@@ -209,7 +218,8 @@ void Conduit::write_gate() {
   if (!gate_buffer_) gate_buffer_ = AlignedBuffer(core_.geometry().block_size);
   encode_gate(gate_buffer_.span(), gate, core_.uuid(), core_.geometry());
   head_published_ = gate.head;
-  ack_published_ = acknowledgeable();
+  counted_published_ = acknowledgeable();
+  ack_published_ = receiver_.taken();
   ack_waits_since_ = 0;
   ack_soon_ = false;
   gate_dirty_ = false;
@@ -235,7 +245,6 @@ Nanos Conduit::next_deadline(bool streaming) const {
   const Nanos look = receiver_.next_deadline();
   at = std::min(at, own_write_first(streaming) ? std::max(look, own_write_until()) : look);
   if (unpublished() > 0 && ack_waits_since_ != 0) at = std::min(at, ack_waits_since_ + kDelayedAck);
-  if (holds_ack() && sender_.full()) at = std::min(at, answers_.front().since + kLongestHold);
   if (gate_dirty_ && !gate_writing_) at = std::min(at, gate_retry_at_);
   if (ack_soon_ && unpublished() > 0 && core_.now < ack_by_) at = std::min(at, ack_by_);
   const Nanos wants_gate_at = awaits_ack_since_ + kAckInPacketFirst;

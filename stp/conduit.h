@@ -101,12 +101,10 @@ class Conduit final : public MessageSource, public PacketHandler {
   static constexpr Nanos kOwnWriteFirst = 200 * kMicrosecond;
   static constexpr std::uint64_t kPacketsToPublish = 4;
   static constexpr std::size_t kMostAnswers = 32768;
-  static constexpr Nanos kLongestHold = 100 * kMillisecond;
 
   struct Answer {
     SessionId session;
     MessageBody body;
-    Nanos since = 0;
   };
 
   bool take_ack(std::uint64_t ack);
@@ -118,14 +116,14 @@ class Conduit final : public MessageSource, public PacketHandler {
   Nanos own_write_until() const { return receiver_.last_look() + kOwnWriteFirst; }
   void write_gate();
   bool ack_due() const;
-  bool holds_ack() const { return !answers_.empty() && (!sender_.full() || core_.now - answers_.front().since < kLongestHold); }
+  bool holds_ack() const;
   std::uint64_t acknowledgeable() const;
   bool owes_last_ack() const { return leaving_ && ack_in_ring_ < receiver_.spoken(); }
   // Who lingers for it looks at its ring for an answer, and at its gates now and then.
   bool owes_ack_soon() const { return ack_soon_ && core_.now >= ack_by_ && unpublished() > 0 && ack_in_ring_ < receiver_.taken(); }
   bool owes_ack() const { return owes_last_ack() || owes_ack_soon(); }
   bool awaits_ack() const { return awaited_ > sender_.acked(); }
-  std::uint64_t unpublished() const { return acknowledgeable() - ack_published_; }
+  std::uint64_t unpublished() const;
 
   Core& core_;
   const Slot slot_;
@@ -147,6 +145,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   Nanos gate_retry_at_ = 0;
   std::uint64_t head_published_ = 0;  // in a gate that was submitted
   std::uint64_t ack_published_ = 0;   // in a gate or packet that was submitted
+  std::uint64_t counted_published_ = 0;  // the same, but for what counts as room alone
   Nanos ack_waits_since_ = 0;
   bool ack_soon_ = false;
   Nanos ack_by_ = 0;
@@ -161,7 +160,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   // The peer's gate, the newest seen of this pair.
   std::uint64_t their_sequence_ = 0;
   bool they_poll_ = false;
-  // What it acknowledges counts for the sessions once its ring has been read up to its head.
+  // What it acknowledges, and does not hold, counts for the sessions once its ring has been read up to its head.
   std::uint64_t gate_ack_ = 0, gate_head_ = 0;
   std::uint64_t told_acked_ = 0;
 };

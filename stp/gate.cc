@@ -17,7 +17,7 @@ void encode_gate(Bytes block, const Gate& gate, const Uuid& uuid, const Geometry
   w.u64(gate.refused_incarnation);
   w.u64(gate.refused_nonce);
   w.u32(gate.flags);
-  w.u32(0);
+  w.u32(gate.held);
   BlockHeader h;
   h.magic = kGateMagic;
   h.uuid = uuid;
@@ -45,6 +45,7 @@ DecodedGate decode_gate(ConstBytes block, const Uuid& uuid, const Geometry& g, S
   gate.refused_incarnation = r.u64();
   gate.refused_nonce = r.u64();
   gate.flags = r.u32();
+  gate.held = r.u32();
   if (r.bad() || gate.receiver.slot != receiver) out.fault = BlockFault::kBody;
   return out;
 }

@@ -11,7 +11,8 @@
 //       24    8  refused incarnation of the receiver's slot, 0 = none: final, for good
 //       32    8  refused nonce
 //       40    4  flags: 1 = I poll your ring, no doorbell needed; 2 = I miss an ack, write your gate again
-//       44    4  reserved
+//       44    4  held: so many of the packets acknowledged, the last, are acknowledged for room alone: of what became of them something is to be
+//                 said first, which is in no packet yet
 #pragma once
 
 #include "stp/block.h"
@@ -33,6 +34,7 @@ struct Gate {
   std::uint64_t refused_incarnation = 0;
   std::uint64_t refused_nonce = 0;
   std::uint32_t flags = 0;
+  std::uint32_t held = 0;
   bool operator==(const Gate&) const = default;
 };
 

@@ -133,6 +133,7 @@ std::uint64_t HostileWriter::make_gate(Pair& pair, Bytes block) {
   gate.head = decisions_.near(pair.next - 1);
   gate.ack = decisions_.near(pair.taken);
   gate.ack_seen = decisions_.near(pair.next - 1);
+  if (one_in(4)) gate.held = static_cast<std::uint32_t>(decisions_.near(pair.taken));
   gate.flags = static_cast<std::uint32_t>(decisions_.below(4));
   if (one_in(50)) {
     gate.refused_incarnation = decisions_.near(pair.peer.incarnation);

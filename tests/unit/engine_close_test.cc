@@ -235,6 +235,33 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWhileItsRingIsSlow) {
   expect_close_to_tell_of_a_loss();
 }
 
+// An acknowledgement that waits for a reset is one of sessions: room there is, or two full rings would wait for each other.
+TEST_F(EngineTest, WhatWaitsForAResetMakesRoomInTheRing) {
+  connect_pair();
+  const SocketId other = client, other_server = server;
+  talk_anew();
+  net.run(5 * kMillisecond);
+  const Geometry& g = net.superblock.geometry;
+  const std::uint64_t ring = g.packet(1, 0, 1);
+  net.beta.medium.slow = [=](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && r.block >= ring && r.block < ring + g.ring_blocks; };
+  for (const char* const text : {"a", "b"}) {
+    ASSERT_TRUE(beta().send(server, bytes(text), net.now));
+    net.tick();
+  }
+  beta().close(server, true, net.now);
+  std::string said, heard(4096, '\0');
+  for (std::uint32_t i = 0; i < 3 * g.ring_blocks; ++i) {
+    said += static_cast<char>('a' + i % 26);
+    ASSERT_EQ(alpha().send(other, bytes(std::string_view(said).substr(i)), net.now).value_or(0), 1u);
+    net.run(10 * kMillisecond);
+  }
+  const std::size_t n = beta().receive(other_server, std::as_writable_bytes(std::span(heard)), false, net.now).value_or(0);
+  EXPECT_EQ(heard.substr(0, n), said);
+  EXPECT_EQ(alpha().info(other)->unacknowledged_bytes, said.size()) << "the reset is not said yet";
+  net.beta.medium.land_late();
+  EXPECT_TRUE(net.run_until([&] { return alpha().info(other)->unacknowledged_bytes == 0; }));
+}
+
 // All is in its memory, and thrown away.
 TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWithoutHavingReadAll) {
   beta_has_all_unread_and_is_silent();

@@ -22,8 +22,9 @@ TEST(GateCodec, MatchesTheGoldenBytes) {
   EXPECT_EQ(decoded.gate, golden::gate());
 }
 
-TEST(GateCodec, CarriesARefusal) {
+TEST(GateCodec, CarriesARefusalAndWhatItHolds) {
   Gate gate = golden::gate();
+  gate.held = 3;
   gate.refused_incarnation = 9;
   gate.refused_nonce = 0x99aabbccddeeff00;
   EXPECT_EQ(decode_gate(encoded(gate), golden::uuid(), g, 2, 1).gate, gate);
