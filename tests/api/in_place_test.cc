@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "tests/api/fixture.h"
+#include "tests/api/peer_process.h"
 
 namespace stp::test {
 namespace {
@@ -118,6 +119,21 @@ TEST(InPlaceEmbedded, SaysThatThereIsNoPlace) {
   Pair pair = connected_pair();
   EXPECT_FAILS(send_in_place(pair.client, kMost, [](std::span<std::byte>) { return std::size_t{1}; }), EOPNOTSUPP);
   EXPECT_FAILS(receive_in_place(pair.server, kMost, [](std::span<const std::byte>) { return std::size_t{1}; }), EOPNOTSUPP);
+}
+
+// Between the look whether it has closed and the bytes being there.
+TEST_F(InPlace, ACloseTellsOfWhatCameToAProgramThatHadJustClosed) {
+  PeerProcess near(kMyHost, "hold");
+  Owned s = open_socket();
+  ASSERT_EQ(connect_to(s, kMyHost, announced_port(near)), 0) << STPstrerror(s);
+  ASSERT_EQ(near.read_line(), "accepted");
+  ASSERT_EQ(send_in_place(s, 10, [&near](std::span<std::byte> room) {
+              near.tell("end");
+              EXPECT_EQ(near.wait(), 0);
+              std::fill_n(room.begin(), 10, std::byte{'x'});
+              return std::size_t{10};
+            }), 10);
+  EXPECT_FAILS(s.close(), ECONNRESET);
 }
 
 }  // namespace
