@@ -444,7 +444,7 @@ void Agent::stop_reading(AgentSocket& socket) {
 void Agent::finish(AgentSocket& socket) {
   if (!socket.closing) return;
   // Between two programs here what was sent lies in the receiver's shadow already. The receiver may have closed in the very moment of it.
-  if (socket.local && (socket.end.mine().deaf.load(std::memory_order_seq_cst) & (ShadowSide::kGone | ShadowSide::kDrops)) == ShadowSide::kGone)
+  if (socket.local && !socket.drained && (socket.end.mine().deaf.load(std::memory_order_seq_cst) & (ShadowSide::kGone | ShadowSide::kDrops)) == ShadowSide::kGone)
     socket.lost |= socket.unmoved() > 0;
   const bool all_out = socket.local || socket.over || !socket.connected || socket.unmoved() == 0;
   if (socket.engine_id != 0 && !socket.engine_closed && all_out) {

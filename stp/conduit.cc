@@ -52,7 +52,12 @@ void Conduit::warm() { receiver_.warm(); }
 
 void Conduit::answer(SessionId session, MessageBody body) {
   if (!open_) return;
-  if (answers_.size() >= kMostAnswers) return on_protocol_fault();
+  const bool reset = std::holds_alternative<ResetMessage>(body);
+  if (reset && !answers_.empty() && answers_.back().session == session && std::holds_alternative<UnreadMessage>(answers_.back().body)) {
+    answers_.back().body = std::move(body);  // it says that, and more
+    return;
+  }
+  if (answers_.size() >= kMostAnswers + core_.geometry().sockets) return on_protocol_fault();
   answers_.push_back({.session = session, .body = std::move(body)});
 }
 

@@ -100,7 +100,7 @@ class Conduit final : public MessageSource, public PacketHandler {
   static constexpr Nanos kAckInPacketFirst = 500 * kMicrosecond;  // looks at the gate would only delay that
   static constexpr Nanos kOwnWriteFirst = 200 * kMicrosecond;
   static constexpr std::uint64_t kPacketsToPublish = 4;
-  static constexpr std::size_t kMostAnswers = 32768;
+  static constexpr std::size_t kMostAnswers = 32768;  // beside one for each socket: a program that ends may have had them all
 
   struct Answer {
     SessionId session;

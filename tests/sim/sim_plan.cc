@@ -126,7 +126,8 @@ Plan make_plan(std::uint64_t seed, const PlanOptions& options) {
   plan.receive_budget_bytes = static_cast<std::uint64_t>(random.log_between(2 << 20, 32 << 20));
   plan.inline_max_bytes = static_cast<std::uint32_t>(random.log_between(4096, 16 * 1024));
   plan.largest_stream = random.log_between(64 * 1024, 4 << 20);
-  plan.waits_in_line = seed % 8 == 5;  // nothing is drawn for it: the other seeds keep their stories
+  plan.waits_in_line = seed % 8 == 5;  // nothing is drawn for these: the other seeds keep their stories
+  plan.ends_early = seed % 4 == 3;
   return plan;
 }
 

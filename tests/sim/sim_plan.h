@@ -56,6 +56,7 @@ struct Plan {
   std::uint32_t window_bytes = 0, send_buffer_bytes = 0, inline_max_bytes = 0;
   std::uint64_t receive_budget_bytes = 0;
   std::int64_t largest_stream = 0;
+  bool ends_early = false;    // programs have ended now and then before what they sent has gone, as those of agents do
   bool waits_in_line = false; // programs send nothing more while what they sent waits for a packet, as agents do behind a long line
   bool scripted = false;      // programs do only what they are told, each with streams of largest_stream bytes both ways
   bool holds_open = false;    // scripted streams stay open when all is sent, until their program is told to finish

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "tests/sim/sim_checks.h"
 
@@ -259,6 +260,7 @@ bool Workload::do_write(Conn& c) {
     end_writing(c);  // may close it
     return conns_.contains(socket);
   }
+  if (context_.plan.ends_early && !c.probe && !finishing_ && !c.read_over && s != nullptr && random_.chance(0.05)) stop_reading(c, *s);
   if (!c.can_write) return false;
   if (context_.plan.waits_in_line && process_.engine()->waits_in_line(c.socket)) {
     c.can_write = false;
@@ -438,18 +440,27 @@ void Workload::at_eof(Conn& c) {
                                                                forth ? "forth" : "back", flow.received, flow.sent, flow.ended ? "" : " so far"));
 }
 
+// What comes from now on is lost, and its sender is to learn that.
+void Workload::give_up(SocketId socket, Flow& mine) {
+  if (std::exchange(mine.deaf, true)) return;
+  const auto info = process_.engine()->info(socket);
+  mine.given_up = true;
+  mine.had = mine.received + (info ? info->readable_bytes : 0);
+}
+
+// The program has ended; what it sent before still goes.
+void Workload::stop_reading(Conn& c, Stream& s) {
+  give_up(c.socket, s.flow(!i_connected(c)));
+  c.read_over = true;
+  process_.engine()->stop_reading(c.socket, false, process_.local_now());
+}
+
 void Workload::close(Conn& c, bool abort) {
   const SocketId socket = c.socket;
   Stream* s = stream_of(c);
   if (s != nullptr) {
     (abort ? s->flow(i_connected(c)).cut : s->flow(i_connected(c)).ended) = true;
-    Flow& mine = s->flow(!i_connected(c));
-    if (!mine.deaf) {
-      const auto info = process_.engine()->info(socket);
-      mine.given_up = true;
-      mine.had = mine.received + (info ? info->readable_bytes : 0);
-    }
-    mine.deaf = true;
+    give_up(socket, s->flow(!i_connected(c)));
   }
   if (context_.world.verbose()) context_.world.say(fmt::format("{} {} socket {}, stream {:x}", process_.label(), abort ? "aborts" : "closes", socket, s == nullptr ? 0 : s->id));
   if (c.probe) --probes_open_;

@@ -79,6 +79,8 @@ class Workload {
   bool learn_stream(Conn& c);
   void end_writing(Conn& c);
   void at_eof(Conn& c);
+  void give_up(SocketId socket, Flow& mine);
+  void stop_reading(Conn& c, Stream& s);
   void close(Conn& c, bool abort);
   void failed(Conn& c, const SocketError& error, const char* where);
   void give_shape(Conn& c);

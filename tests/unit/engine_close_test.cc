@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cerrno>
+#include <span>
+#include <vector>
 
 #include "tests/unit/engine_fixture.h"
 
@@ -354,6 +356,33 @@ TEST_F(EngineTest, WhatAPeerSaidBeforeItClosedOverSomethingUnreadArrivesWholeAnd
   EXPECT_EQ(got, answer);
   ASSERT_TRUE(net.run_until([&] { return alpha().info(client)->state == ScbState::kClosed; }));
   EXPECT_EQ(alpha().take_error(client).reason, Reason::kClosed);
+}
+
+// A program that is killed ends all that it had at once: that is many messages for its peer, and no fault of it.
+TEST(ManyEnds, OfOneProgramLeaveTheConversationsOfOthersAlone) {
+  constexpr std::size_t kMany = 20'000;
+  test::TwoHosts net(256u << 20, true, 4096, 2 * kMany);
+  Engine &alpha = *net.alpha.engine, &beta = *net.beta.engine;
+  const SocketId listener = beta.open(net.now).value();
+  ASSERT_TRUE(beta.bind(listener, 7));
+  ASSERT_TRUE(beta.listen(listener, 4096));
+  std::vector<SocketId> clients, servers;
+  while (servers.size() < kMany) {
+    while (clients.size() < std::min(kMany, servers.size() + 1000)) {
+      clients.push_back(alpha.open(net.now).value());
+      ASSERT_EQ(alpha.connect(clients.back(), {"beta", "", 7}, false, net.now).error().code, EINPROGRESS);
+    }
+    ASSERT_TRUE(net.run_until([&] { return (beta.info(listener)->ready & Ready::kRead) != 0; }));
+    while (const auto accepted = beta.accept(listener, net.now)) servers.push_back(*accepted);
+  }
+  const auto faults = beta.counters().protocol_faults;
+  for (const SocketId server : std::span(servers).subspan(1)) {
+    beta.stop_reading(server, true, net.now);
+    beta.close(server, true, net.now);
+  }
+  net.run(100 * kMillisecond);
+  EXPECT_EQ(beta.counters().protocol_faults, faults);
+  EXPECT_EQ(beta.info(servers.front())->state, ScbState::kEstablished);
 }
 
 // Both have said their end, and one of them hears nothing of what came before it.

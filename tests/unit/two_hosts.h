@@ -84,11 +84,11 @@ class SeededRandom final : public Random {
   std::uint64_t state_;
 };
 
-inline Superblock small_superblock(std::uint32_t block_size = 4096) {
+inline Superblock small_superblock(std::uint32_t block_size = 4096, std::uint32_t sockets = 256) {
   Superblock s;
   s.stg = "test";
   s.uuid[0] = std::byte{7};
-  s.geometry = {.block_size = block_size, .hosts = 3, .sockets = 256, .ring_blocks = 16, .extents = 16};
+  s.geometry = {.block_size = block_size, .hosts = 3, .sockets = sockets, .ring_blocks = 16, .extents = 16};
   s.geometry.total_blocks = bytes_needed(s.geometry) / block_size;
   s.geometry = derive_geometry(s.geometry).value();
   s.timing = timing_profile("fast").value();
@@ -120,8 +120,8 @@ struct Host final : EngineEvents {
 // Hosts "alpha" (slot 0) and "beta" (slot 1), members of one group, knowing each other.
 class TwoHosts {
  public:
-  explicit TwoHosts(std::uint64_t send_budget_bytes = 256u << 20, bool answers_from_afar = false, std::uint32_t block_size = 4096)
-      : superblock(small_superblock(block_size)),
+  explicit TwoHosts(std::uint64_t send_budget_bytes = 256u << 20, bool answers_from_afar = false, std::uint32_t block_size = 4096, std::uint32_t sockets = 256)
+      : superblock(small_superblock(block_size, sockets)),
         disk(superblock.geometry),
         alpha(disk, superblock, 0, "alpha", send_budget_bytes, answers_from_afar),
         beta(disk, superblock, 1, "beta", send_budget_bytes, answers_from_afar) {
