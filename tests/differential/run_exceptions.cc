@@ -44,6 +44,7 @@ std::optional<Excuse> of_conversation(const Model& model, const Call& call, cons
   if (receives && gone && known.peer_ended && !model.way().together && fails_alone(ours, ECONNRESET, theirs)) return Excuse::kResetAfterEnd;
   if (asks && known.reset && gives(ours, ECONNRESET) && gives(theirs, 0)) return Excuse::kSendAfterReset;
   if (asks && gone && gives(ours, ECONNRESET) && gives(theirs, EPIPE)) return Excuse::kResetAfterEnd;
+  if (asks && known.left_unread && no_more && gives(ours, 0) && gives(theirs, ECONNRESET)) return Excuse::kShowsNoReset;
   if (asks && known.peer_ended && gives(ours, 0) && gives(theirs, EPIPE)) return Excuse::kResetAfterEnd;
   return std::nullopt;
 }
