@@ -197,7 +197,7 @@ void Sockets::finish_closed(Socket& s) {
 // What was dropped is about to be acknowledged, and the reset waits until the peer has all that was said here: a peer that closes meanwhile
 // must not take it for arrived.
 void Sockets::tell_unread(Socket& s) {
-  if (s.unread_told || s.phase != Socket::Phase::kEstablished || !s.stopped_reading || !s.leaves_unread() || planted(Plant::kDropUntold)) return;
+  if (s.unread_told || s.phase != Socket::Phase::kEstablished || !s.leaves_unread() || planted(Plant::kDropUntold)) return;
   s.unread_told = true;
   peers_.answer(s.peer, s.session, UnreadMessage{});
 }

@@ -75,7 +75,7 @@ struct Socket {
   // Its program has read the peer's stream to its end, and nothing of it was dropped.
   bool heard_all() const { return phase == Phase::kEstablished && rx->complete() && rx->readable() == 0 && rx->dropped() == 0 && !left_unread; }
   bool dropped_there() const { return tx->accepted() > arrived; }
-  bool leaves_unread() const { return left_unread || (stopped_reading && rx->dropped() > dropped_before); }
+  bool leaves_unread() const { return stopped_reading && (left_unread || rx->dropped() > dropped_before); }
   bool both_ended() const { return send_shut && tx->settled() && rx->complete(); }
   // The peer's direction has come to its end, or is not wanted any more. What came before may still be unread.
   bool gets_no_more() const { return rx->at_end() || rx->complete() || rx->discarding(); }

@@ -56,6 +56,23 @@ class EngineTest : public test::EngineTest {
     net.run(kMillisecond);
   }
 
+  void expect_close_to_be_content() {
+    ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
+    EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
+  }
+  // Its packets are on their way until they land late, and the reset in none of them yet.
+  void beta_resets_in_a_slow_ring() {
+    net.run(5 * kMillisecond);
+    const Geometry& g = net.superblock.geometry;
+    const std::uint64_t ring = g.packet(1, 0, 1);
+    net.beta.medium.slow = [=](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && r.block >= ring && r.block < ring + g.ring_blocks; };
+    for (const char* const text : {"a", "b"}) {  // as many writes as there may be at once
+      ASSERT_TRUE(beta().send(server, bytes(text), net.now));
+      net.tick();
+    }
+    beta().close(server, true, net.now);
+    net.tick();
+  }
   // Another pair of sockets, with the same listener.
   void talk_anew() {
     connect_again();
@@ -114,8 +131,7 @@ TEST_F(EngineTest, TheLastWordsOfAHostThatLeftAreTaken) {
   ASSERT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
   net.alpha.medium.fault = nullptr;
   net.post(net.alpha, MemberState::kMember, PeerState::kLeft);
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-  EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
+  expect_close_to_be_content();
   EXPECT_EQ(connecting_to_beta(), EHOSTDOWN);
 }
 
@@ -220,16 +236,7 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatHadNotAcceptedYet) {
 // Gates overtake the ring for as long as writes to it take.
 TEST_F(EngineTest, ACloseTellsOfAPeerThatAbortsWhileItsRingIsSlow) {
   connect_pair();
-  net.run(5 * kMillisecond);
-  const Geometry& g = net.superblock.geometry;
-  const std::uint64_t ring = g.packet(1, 0, 1);
-  net.beta.medium.slow = [=](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && r.block >= ring && r.block < ring + g.ring_blocks; };
-  for (const char* const text : {"a", "b"}) {  // as many writes as there may be at once
-    ASSERT_TRUE(beta().send(server, bytes(text), net.now));
-    net.tick();
-  }
-  beta().close(server, true, net.now);
-  net.tick();
+  beta_resets_in_a_slow_ring();
   send_and_close("0123456789");
   net.run(400 * kMillisecond);
   EXPECT_EQ(net.alpha.told[client] & Ready::kDrained, 0u);
@@ -242,17 +249,9 @@ TEST_F(EngineTest, WhatWaitsForAResetMakesRoomInTheRing) {
   connect_pair();
   const SocketId other = client, other_server = server;
   talk_anew();
-  net.run(5 * kMillisecond);
-  const Geometry& g = net.superblock.geometry;
-  const std::uint64_t ring = g.packet(1, 0, 1);
-  net.beta.medium.slow = [=](const IoRequest& r) { return r.op == IoRequest::Op::kWrite && r.block >= ring && r.block < ring + g.ring_blocks; };
-  for (const char* const text : {"a", "b"}) {
-    ASSERT_TRUE(beta().send(server, bytes(text), net.now));
-    net.tick();
-  }
-  beta().close(server, true, net.now);
+  beta_resets_in_a_slow_ring();
   std::string said, heard(4096, '\0');
-  for (std::uint32_t i = 0; i < 3 * g.ring_blocks; ++i) {
+  for (std::uint32_t i = 0; i < 3 * net.superblock.geometry.ring_blocks; ++i) {
     said += static_cast<char>('a' + i % 26);
     ASSERT_EQ(alpha().send(other, bytes(std::string_view(said).substr(i)), net.now).value_or(0), 1u);
     net.run(10 * kMillisecond);
@@ -283,11 +282,8 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatClosedWithoutHavingReadAllAndAborts) {
 
 // A close in good order says what it has to say before it resets: until then the peer learns that nothing of its own arrives any more.
 TEST_F(EngineTest, ACloseTellsOfAPeerThatClosesWhileTheBytesAreOnTheirWay) {
+  connect_pair();
   for (const std::size_t size : {std::size_t{10}, std::size_t{200'000}}) {
-    if (size == 10)
-      connect_pair();
-    else
-      talk_anew();
     net.run(5 * kMillisecond);
     net.beta.medium.holds = true;
     send_and_close(pattern(size));
@@ -296,6 +292,7 @@ TEST_F(EngineTest, ACloseTellsOfAPeerThatClosesWhileTheBytesAreOnTheirWay) {
     beta().close(server, false, net.now);
     net.beta.medium.holds = false;
     expect_close_to_tell_of_a_loss();
+    talk_anew();
   }
 }
 
@@ -307,8 +304,7 @@ TEST_F(EngineTest, ACloseTellsOfAPeerWhoseProgramHasEndedAndWhoseHostStillSendsF
   net.run(3 * kMillisecond);
   beta().stop_reading(server, false, net.now);
   net.beta.medium.holds = false;
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-  EXPECT_NE(net.alpha.told[client] & Ready::kHangUp, 0u) << "all arrived, it says";
+  expect_close_to_tell_of_a_loss();
 }
 
 // Of what had arrived before nothing is taken back.
@@ -320,8 +316,7 @@ TEST_F(EngineTest, ACloseIsContentWithAPeerThatClosesOverWhatHadArrived) {
   beta().close(server, false, net.now);
   alpha().close(client, false, net.now);
   net.alpha.told[client] = 0;
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-  EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
+  expect_close_to_be_content();
 }
 
 // What its program wished to be dropped, by shutting its reading, is no loss.
@@ -331,8 +326,7 @@ TEST_F(EngineTest, ACloseIsContentWithAPeerThatHasShutItsReadingAndClosesLater) 
   send_and_close("0123456789");
   net.run(kMillisecond);
   beta().close(server, false, net.now);
-  ASSERT_TRUE(net.run_until([&] { return (net.alpha.told[client] & Ready::kDrained) != 0; }));
-  EXPECT_EQ(net.alpha.told[client] & Ready::kHangUp, 0u) << "not everything arrived, it says";
+  expect_close_to_be_content();
 }
 
 TEST_F(EngineTest, WhatAPeerSaidBeforeItClosedOverSomethingUnreadArrivesWholeAndThenItsReset) {
