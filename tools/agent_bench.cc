@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "tools/bench_peer.h"
+#include "tools/own_processors.h"
 #include "tools/unix_rival.h"
 
 namespace stp::tools {
@@ -38,6 +39,7 @@ Result<std::vector<BenchRow>> run_agent_bench(const std::string& agent, const st
   if (auto joined = near->answer(); !joined) return std::unexpected(joined.error());
   if (auto known = near->ask(fmt::format("localhost:{}", static_cast<unsigned>(port->at(0)))); !known) return std::unexpected(known.error());
 
+  const OwnProcessors own({near->pid()}, {far->pid()});
   StreamRow streams[] = {
       {{"one agent: stream 64 KiB", "MB/s"}, 64 * 1024, 0, 1e6},
       {{"one agent: stream 1 MiB (rival: 4 MiB buffers)", "MB/s"}, 1 << 20, 4 << 20, 1e6},

@@ -14,10 +14,11 @@
 #include "tools/bench_report.h"
 #include "tools/bench_role.h"
 #include "tools/bench_scratch.h"
-#include "tools/two_agents_bench.h"
 #include "tools/commands.h"
+#include "tools/own_processors.h"
 #include "tools/raw_ceiling.h"
 #include "tools/raw_pingpong.h"
+#include "tools/two_agents_bench.h"
 
 namespace stp::tools {
 namespace {
@@ -31,6 +32,7 @@ struct BenchOptions {
   unsigned idle_ms = 2000;
   std::string agent;
   bool through_agents = false;
+  bool share_processors = false;
   unsigned idle_sockets = 10'000;
 };
 
@@ -86,6 +88,7 @@ class Bench {
       : options_(options), rivals_(std::move(rivals)), far_(std::move(far)), near_(std::move(near)) {}
 
   Result<std::vector<BenchRow>> run() {
+    const OwnProcessors own({near_.pid()}, {far_.pid()});
     for (unsigned round = 0; round < options_.rounds; ++round) {
       fmt::print(stderr, "stp bench: round {} of {}\n", round + 1, options_.rounds);
       if (auto done = streams(1, one_stream_, one_stream_touching_); !done) return std::unexpected(done.error());
@@ -224,6 +227,7 @@ void add_bench_command(CLI::App& app, Context& context) {
   command->add_option("--agent", options->agent, "measure two programs of the agent on this socket instead, beside the kernel's AF_UNIX")->type_name("PATH");
   command->add_flag("--through-agents", options->through_agents, "the two hosts are agents (stpd), and measured are programs that they serve");
   command->add_option("--idle-sockets", options->idle_sockets, "with --through-agents: so many")->check(CLI::Range(1, 60000))->capture_default_str();
+  command->add_flag("--share-processors", options->share_processors, "leave it to the scheduler where hosts and rivals run");
   command->add_flag("--json", options->json, "print [{\"row\", \"ours\", \"rival\", \"ratio\", \"unit\"}]");
   command->add_option("--rounds", options->rounds, "measure so often and take medians")->check(CLI::Range(1, 1000))->capture_default_str();
   command->add_option("--round-ms", options->round_ms, "how long one measurement of a round takes")->check(CLI::Range(50, 60000))->capture_default_str();
@@ -232,7 +236,9 @@ void add_bench_command(CLI::App& app, Context& context) {
       "Two hosts, bench-a and bench-b, join the storage from this machine, each a process of its own, and are idle while the rivals run.\n"
       "Streams are held against the best paced concurrent O_DIRECT write and read (256 KiB, 4 + 4 deep) of a few buffers whose bytes\n"
       "nobody touches, and against the same with a copy and a hash on either side, which any transport must make; round trips against two\n"
-      "processes playing ping-pong with one O_DIRECT block each. Figures are medians over the rounds, ratios medians of the rounds' ratios.\n"
+      "processes playing ping-pong with one O_DIRECT block each. Two hosts never share a processor: so each keeps to one half of this\n"
+      "machine's, and each side of a rival as well, unless --share-processors leaves that to the scheduler.\n"
+      "Figures are medians over the rounds, ratios medians of the rounds' ratios.\n"
       "The rivals use a scratch file beside a file, gone afterwards; on a device the cache region of the highest slot that\n"
       "is FREE and kept for no name. Without such a slot the bench refuses.\n"
       "With --agent: two programs that talk through one agent, beside two that talk through an AF_UNIX stream.\n"
@@ -244,6 +250,7 @@ void add_bench_command(CLI::App& app, Context& context) {
       context.status = kUsage;
       return;
     }
+    if (options->share_processors) leave_to_scheduler();
     auto rows = options->through_agents  ? run_through_agents(context.stg, *options)
                 : options->agent.empty() ? run_bench(context.stg, *options)
                                          : run_agent_bench(options->agent, context.stg, options->rounds, options->round_ms);

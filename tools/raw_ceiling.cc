@@ -10,6 +10,7 @@
 #include "stp/cpu_cache.h"
 #include "stp/medium.h"
 #include "stp/storage.h"
+#include "tools/own_processors.h"
 
 namespace stp {
 namespace {
@@ -186,15 +187,16 @@ Result<double> RawCeiling::run(double pace, bool read) {
   const Clock::time_point begin = Clock::now();
   {
     // A queue is made by the thread that uses it (io_uring with one issuer).
-    auto side = [&](auto&& body) {
-      return std::jthread([&, body] {
+    auto side = [&](tools::Half half, auto&& body) {
+      return std::jthread([&, half, body] {
+        const tools::OnHalf own(half);
         auto queue = RawQueue::open(range_, kDepth);
         if (!queue) return shared.stop_with(queue.error().code);
         body(**queue);
       });
     };
-    auto writer = side([&](RawQueue& queue) { write_side(queue, places, pace, read, begin + round_, shared, writer_program); });
-    auto reader = read ? side([&](RawQueue& queue) { read_side(queue, places, shared, reader_program); }) : std::jthread();
+    auto writer = side(tools::Half::kFirst, [&](RawQueue& queue) { write_side(queue, places, pace, read, begin + round_, shared, writer_program); });
+    auto reader = read ? side(tools::Half::kSecond, [&](RawQueue& queue) { read_side(queue, places, shared, reader_program); }) : std::jthread();
   }
   failed = shared.error;
   if (failed != 0) return fail(failed, "raw I/O on \"" + range_.path + "\" failed: " + std::strerror(failed));

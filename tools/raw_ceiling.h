@@ -1,6 +1,6 @@
 // The ceiling of a one-way stream through a storage: the best rate at which one side can write and the other side read
 // the same data at the same time, both with O_DIRECT, requests of 256 KiB, 4 deep each. Overdriving the writes starves
-// the reads, so the writer is paced, and the best pace is searched for.
+// the reads, so the writer is paced, and the best pace is searched for. Each side keeps to its own half of the processors (own_processors.h).
 //
 // The plain ceiling moves the same few buffers again and again and never looks at a byte. No transport can: its bytes come from a
 // program, stay in memory until the other side has confirmed them, are checked there, and go to a program. What that alone costs on

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "stp/medium.h"
+#include "tools/own_processors.h"
 
 namespace stp {
 namespace {
@@ -80,9 +81,11 @@ Result<std::vector<double>> raw_pingpong(const RawRange& range, std::size_t bloc
   const pid_t other = error == 0 ? ::fork() : -1;
   if (other == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const tools::OnHalf second(tools::Half::kSecond);
     ::_exit(repeat(there));
   }
   if (other > 0) {
+    const tools::OnHalf first(tools::Half::kFirst);
     error = play(here, other, Clock::now() + duration, times);
     if (error != 0) ::kill(other, SIGKILL);
     ::waitpid(other, nullptr, 0);

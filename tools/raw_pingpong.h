@@ -1,5 +1,6 @@
 // The rival of a small request and reply: two processes, each with one O_DIRECT block of its own that the other one reads
 // in a loop; blocking pwrite and pread, nothing else. What a hand-made mailbox on the same storage would do.
+// Each process keeps to its own half of the processors (own_processors.h).
 //
 // Forks: to be called from a program that runs no threads at that moment.
 #pragma once

@@ -11,6 +11,7 @@
 
 #include "tools/bench_agent.h"
 #include "tools/bench_peer.h"
+#include "tools/own_processors.h"
 
 namespace stp::tools {
 namespace {
@@ -31,6 +32,7 @@ class TwoAgents {
       : options_(options), a_(std::move(a)), b_(std::move(b)), far_(std::move(far)), near_(std::move(near)) {}
 
   Result<std::vector<BenchRow>> run() {
+    const OwnProcessors own({b_->pid(), near_.pid()}, {a_->pid(), far_.pid()});
     // First of all: the rounds leave many conversations behind that take their time to end.
     if (auto held = near_.ask("hold 1"); !held) return std::unexpected(held.error());
     std::this_thread::sleep_for(std::chrono::seconds(2));  // polls have become as slow as they get

@@ -9,6 +9,9 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <optional>
+
+#include "tools/own_processors.h"
 
 namespace stp::tools {
 namespace {
@@ -35,10 +38,12 @@ class Other {
     pid_ = ::fork();
     if (pid_ != 0) {
       pair.close(1);
+      half_.emplace(Half::kFirst);
       return;
     }
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     pair.close(0);
+    half_.emplace(Half::kSecond);
     job(pair.ends[1]);
     ::_exit(0);
   }
@@ -54,6 +59,7 @@ class Other {
  private:
   SocketPair& pair_;
   pid_t pid_ = -1;
+  std::optional<OnHalf> half_;
 };
 
 Result<void> make(SocketPair& pair, int buffer_bytes) {
