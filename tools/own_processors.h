@@ -14,6 +14,15 @@ namespace stp::tools {
 
 enum class Half { kFirst, kSecond };
 
+// One as the kernel numbers it, and the package and core that it is a part of (/sys/devices/system/cpu/cpuN/topology).
+struct Processor {
+  int number = 0;
+  int package = 0;
+  int core = 0;
+};
+// Numbers of those in a half: a core's hyperthreads lie in the same one, and so do a package's cores, where that comes out even.
+std::vector<int> half_of(std::vector<Processor> all, Half half);
+
 // For the whole of this program, before anything is kept to a half.
 void leave_to_scheduler();
 

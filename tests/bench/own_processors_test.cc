@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <thread>
+#include <vector>
 
 namespace stp::tools {
 namespace {
@@ -87,6 +88,24 @@ TEST_F(OwnProcessorsTest, AThreadIsOnItsHalfWithWhatItStarts) {
   EXPECT_TRUE(apart(first, second));
   EXPECT_GT(CPU_COUNT(&first), 0);
   EXPECT_GT(CPU_COUNT(&second), 0);
+}
+
+TEST(HalfOfTheProcessors, HyperthreadsOfACoreStayTogether) {
+  const std::vector<Processor> all{{0, 0, 0}, {1, 0, 1}, {2, 0, 0}, {3, 0, 1}};
+  EXPECT_EQ(half_of(all, Half::kFirst), (std::vector{0, 2}));
+  EXPECT_EQ(half_of(all, Half::kSecond), (std::vector{1, 3}));
+}
+
+TEST(HalfOfTheProcessors, CoresOfAPackageStayTogether) {
+  const std::vector<Processor> all{{0, 0, 0}, {1, 1, 0}, {2, 0, 1}, {3, 1, 1}};
+  EXPECT_EQ(half_of(all, Half::kFirst), (std::vector{0, 2}));
+  EXPECT_EQ(half_of(all, Half::kSecond), (std::vector{1, 3}));
+}
+
+TEST(HalfOfTheProcessors, TheOddOneIsOfTheSecond) {
+  const std::vector<Processor> all{{4, 0, 0}, {5, 0, 0}, {7, 0, 1}};
+  EXPECT_EQ(half_of(all, Half::kFirst), (std::vector{4}));
+  EXPECT_EQ(half_of(all, Half::kSecond), (std::vector{5, 7}));
 }
 
 // In a process of its own: there is no way back.
