@@ -51,13 +51,13 @@ const cpu_set_t& half_of_them(Half half) {
   return half == Half::kFirst ? first : second;
 }
 
-// A thread that is gone needs no processor.
+// A thread that is gone needs no processor, nor does a process that ends while its threads are gone through.
 void keep_process(pid_t pid, const cpu_set_t& set) {
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", ignored)) {
-    const std::string name = entry.path().filename();
-    pid_t thread = 0;
-    if (std::from_chars(name.data(), name.data() + name.size(), thread).ec == std::errc{}) (void)::sched_setaffinity(thread, sizeof set, &set);
+  std::error_code gone;
+  for (std::filesystem::directory_iterator thread(fmt::format("/proc/{}/task", pid), gone), end; !gone && thread != end; thread.increment(gone)) {
+    const std::string name = thread->path().filename();
+    pid_t id = 0;
+    if (std::from_chars(name.data(), name.data() + name.size(), id).ec == std::errc{}) (void)::sched_setaffinity(id, sizeof set, &set);
   }
 }
 

@@ -72,7 +72,7 @@ TEST_F(OwnProcessorsTest, AProcessThatIsGoneIsPassedOver) {
   }
   const Sleeper far;
   const OwnProcessors own({gone}, {far.pid});
-  EXPECT_FALSE(same(processors_of(far.pid), before_));
+  EXPECT_FALSE(same(processors_of(far.pid), before_)) << "who is left is kept to a half all the same";
 }
 
 TEST_F(OwnProcessorsTest, AThreadIsOnItsHalfWithWhatItStarts) {
